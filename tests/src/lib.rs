@@ -1,0 +1,1 @@
+//! Privileged tests that run in the VMs.

@@ -1,0 +1,461 @@
+//! The contract between the BPF programs and user space.
+//!
+//! Everything that crosses the border stands in this file and nowhere else: the per-socket record, the events,
+//! the configuration, the table of kernel field offsets, and the loss counters. Both sides compile it. Sizes and
+//! alignments are asserted below, so that a change that would break the border does not build. Whoever changes a
+//! layout raises [`ABI_VERSION`]; recordings carry it.
+//!
+//! Times are nanoseconds of `CLOCK_BOOTTIME` (it goes on while the machine sleeps); 0 means "not yet" or "unknown".
+#![no_std]
+
+/// Version of every layout in this file. A recording of another version is refused.
+pub const ABI_VERSION: u32 = 1;
+
+/// Makes a plain-old-data type that both sides can share: fixed layout, and on the user side the traits that let
+/// bytes be viewed as the type without `unsafe`. Those derives also refuse hidden padding.
+macro_rules! shared {
+    ($($(#[$meta:meta])* pub struct $name:ident { $($(#[$fmeta:meta])* pub $field:ident: $ty:ty,)* })*) => {$(
+        $(#[$meta])*
+        #[repr(C)]
+        #[derive(Clone, Copy)]
+        #[cfg_attr(
+            feature = "user",
+            derive(
+                Debug,
+                PartialEq,
+                Eq,
+                zerocopy::FromBytes,
+                zerocopy::IntoBytes,
+                zerocopy::Immutable,
+                zerocopy::KnownLayout
+            )
+        )]
+        pub struct $name { $($(#[$fmeta])* pub $field: $ty,)* }
+    )*};
+}
+
+/// An IPv6 address as it stands in memory (network byte order). IPv4 is stored v4-mapped, `::ffff:a.b.c.d`.
+pub type Address = [u8; 16];
+
+/// Length of a task's name in the kernel (`TASK_COMM_LEN`), terminating zero included.
+pub const COMM_LEN: usize = 16;
+
+/// What an event says. The first word of every event is one of these.
+pub mod kind {
+    /// A connect is under way and its SYN had to be sent again. Sent once a connection.
+    pub const CONNECTING: u32 = 1;
+    /// The connection is established (client) or was accepted (server).
+    pub const OPENED: u32 = 2;
+    /// The peer's FIN arrived and the local side has not closed.
+    pub const PEER_CLOSED: u32 = 3;
+    /// The application let go of the socket (`tcp_close`).
+    pub const RELEASED: u32 = 4;
+    /// TCP is done with the connection (state CLOSE).
+    pub const ENDED: u32 = 5;
+    /// A process started another program (`execve`).
+    pub const EXEC: u32 = 16;
+    /// A process ended.
+    pub const EXIT: u32 = 17;
+}
+
+/// The role of the local side, in [`SocketRecord::role`].
+pub mod role {
+    /// It connected.
+    pub const CLIENT: u8 = 1;
+    /// It accepted.
+    pub const SERVER: u8 = 2;
+}
+
+/// Bits of [`SocketRecord::flags`].
+pub mod flag {
+    /// The socket was open before the trace began; `opened_at` is 0.
+    pub const PREEXISTING: u32 = 1 << 0;
+    /// `bytes_sent` and `bytes_received` were read from the kernel.
+    pub const BYTES_KNOWN: u32 = 1 << 1;
+    /// `sent_idle_ticks` and `received_idle_ticks` were read from the kernel.
+    pub const IDLE_KNOWN: u32 = 1 << 2;
+    /// `srtt_us` was read from the kernel.
+    pub const SRTT_KNOWN: u32 = 1 << 3;
+    /// `retransmits` was read from the kernel.
+    pub const RETRANSMITS_KNOWN: u32 = 1 << 4;
+    /// [`KEEPALIVE`] was read from the kernel.
+    pub const KEEPALIVE_KNOWN: u32 = 1 << 5;
+    /// `SO_KEEPALIVE` is set.
+    pub const KEEPALIVE: u32 = 1 << 6;
+    /// The socket was closed by the kernel because its process ended.
+    pub const PROCESS_EXITED: u32 = 1 << 7;
+    /// The peer's RST arrived.
+    pub const RST_RECEIVED: u32 = 1 << 8;
+    /// An RST was sent for this connection.
+    pub const RST_SENT: u32 = 1 << 9;
+    /// The peer's FIN arrived.
+    pub const PEER_FIN: u32 = 1 << 10;
+    /// [`CONNECTING`](super::kind::CONNECTING) was sent for this connection.
+    pub const CONNECTING_SENT: u32 = 1 << 11;
+    /// The first sign of the end lies before the accept; `end_sign_at` is worked out from kernel ticks.
+    pub const ENDED_BEFORE_ACCEPT: u32 = 1 << 12;
+    /// The connect failed before a SYN was sent (no route, no address); `error` says why.
+    pub const NO_SYN: u32 = 1 << 13;
+    /// The socket was connected anew without having been closed; no release belongs to this life.
+    pub const RECONNECTED: u32 = 1 << 14;
+    /// The last word on this life has been sent; the record only waits to be freed or reused.
+    pub const FINISHED: u32 = 1 << 15;
+}
+
+/// Set in [`SocketRecord::id`] when the kernel has no socket cookie for tracing programs and the tracer counted by
+/// itself. Cookies are small counters and never reach this bit.
+pub const ID_COUNTED: u64 = 1 << 63;
+
+/// TCP states as `inet_sock_set_state` reports them (`include/net/tcp_states.h`).
+pub mod tcp_state {
+    /// Connected.
+    pub const ESTABLISHED: u8 = 1;
+    /// Connect under way.
+    pub const SYN_SENT: u8 = 2;
+    /// Handshake of an accepted connection under way.
+    pub const SYN_RECV: u8 = 3;
+    /// Local FIN sent.
+    pub const FIN_WAIT1: u8 = 4;
+    /// Local FIN acknowledged.
+    pub const FIN_WAIT2: u8 = 5;
+    /// Both sides closed; the kernel keeps a stub.
+    pub const TIME_WAIT: u8 = 6;
+    /// Done, or not begun.
+    pub const CLOSE: u8 = 7;
+    /// The peer's FIN arrived first.
+    pub const CLOSE_WAIT: u8 = 8;
+    /// FIN sent after the peer's.
+    pub const LAST_ACK: u8 = 9;
+    /// Waiting for connections.
+    pub const LISTEN: u8 = 10;
+    /// Both FINs crossed.
+    pub const CLOSING: u8 = 11;
+}
+
+shared! {
+    /// Everything known of one connection. It lives in socket storage, the hooks update it in place, and an event
+    /// is a copy of it: each carries all that is known so far, so losing any but the last costs no facts.
+    pub struct SocketRecord {
+        /// What happened: one of the connection [`kind`]s. Set just before the record is sent.
+        pub kind: u32,
+        /// [`flag`] bits.
+        pub flags: u32,
+        /// When this event was sent.
+        pub at: u64,
+        /// Socket cookie, or a number with [`ID_COUNTED`] set.
+        pub id: u64,
+        /// Client: entry of `tcp_connect`. Server: return of the accept.
+        pub opened_at: u64,
+        /// When the state became ESTABLISHED (client) or the accept returned (server).
+        pub established_at: u64,
+        /// First FIN or RST either way, or the timeout.
+        pub end_sign_at: u64,
+        /// Arrival of the peer's FIN.
+        pub peer_fin_at: u64,
+        /// Entry of `tcp_close`.
+        pub released_at: u64,
+        /// When the state became CLOSE.
+        pub ended_at: u64,
+        /// Payload bytes sent at least once, retransmissions not counted.
+        pub bytes_sent: u64,
+        /// Payload bytes received in order.
+        pub bytes_received: u64,
+        /// `start_boottime` of the process `tgid`, to tell reused PIDs apart.
+        pub process_started_at: u64,
+        /// cgroup v2 id of the task that opened the connection.
+        pub cgroup_id: u64,
+        /// Process that owns the connection: the opener, or who released it if that was another.
+        pub tgid: u32,
+        /// Its thread.
+        pub tid: u32,
+        /// Process that connected or accepted.
+        pub opener_tgid: u32,
+        /// Inode number of the network namespace.
+        pub netns: u32,
+        /// Kernel ticks between the last payload sent and the first sign of the end.
+        pub sent_idle_ticks: u32,
+        /// Kernel ticks between the last payload received and the first sign of the end.
+        pub received_idle_ticks: u32,
+        /// Smoothed round trip in microseconds, 0 if none was measured.
+        pub srtt_us: u32,
+        /// Segments sent again, SYNs included.
+        pub retransmits: u32,
+        /// SYNs (client) or SYN-ACKs (server) sent again.
+        pub syn_retransmits: u32,
+        /// Positive errno of the socket when it ended, 0 if none.
+        pub error: u32,
+        /// Local address.
+        pub local_address: Address,
+        /// Remote address.
+        pub remote_address: Address,
+        /// Local port.
+        pub local_port: u16,
+        /// Remote port.
+        pub remote_port: u16,
+        /// One of [`role`].
+        pub role: u8,
+        /// State in which the connection was when the first sign of the end came ([`tcp_state`]).
+        pub state_before_end: u8,
+        /// State that it then changed to.
+        pub state_at_end: u8,
+        /// Explicit padding.
+        pub reserved: u8,
+        /// Name of the process, zero padded; any bytes.
+        pub comm: [u8; COMM_LEN],
+    }
+
+    /// A process started a program or ended.
+    pub struct ProcessRecord {
+        /// [`kind::EXEC`] or [`kind::EXIT`].
+        pub kind: u32,
+        /// Process.
+        pub tgid: u32,
+        /// When.
+        pub at: u64,
+        /// `start_boottime` of the process.
+        pub process_started_at: u64,
+        /// New name, zero padded; any bytes.
+        pub comm: [u8; COMM_LEN],
+        /// Path as given to `execve`, zero terminated, cut to fit; any bytes. Empty for an exit.
+        pub filename: [u8; FILENAME_LEN],
+    }
+
+    /// One remote network of `--remote`.
+    pub struct Cidr {
+        /// Network address, already masked.
+        pub network: [u32; 4],
+        /// Mask, same byte order as the address.
+        pub mask: [u32; 4],
+    }
+
+    /// Read-only settings of one trace; the verifier sees them as constants.
+    pub struct Config {
+        /// [`storage`]: where the per-socket record lives.
+        pub storage: u32,
+        /// [`select`] bits; 0 selects the whole node.
+        pub select: u32,
+        /// Role to report: 0 both, else one of [`role`].
+        pub role: u32,
+        /// Number of valid `ports`.
+        pub port_count: u32,
+        /// Number of valid `remotes`.
+        pub remote_count: u32,
+        /// Index of `inet_csk_accept`'s return value in a fexit context: its number of arguments (4 to 6.8, 2 after).
+        pub accept_return_index: u32,
+        /// Unread bytes of the ring buffer at which the reader is woken at once.
+        pub wake_bytes: u32,
+        /// Level of `cgroup_id` below the root.
+        pub cgroup_level: u32,
+        /// cgroup to select.
+        pub cgroup_id: u64,
+        /// Process name to select, zero padded.
+        pub comm: [u8; COMM_LEN],
+        /// Service ports to select: the remote port of a client, the local port of a server.
+        pub ports: [u16; MAX_PORTS],
+        /// Remote networks to select.
+        pub remotes: [Cidr; MAX_REMOTES],
+    }
+}
+
+/// Bytes kept of an executed path. Longer paths are cut.
+pub const FILENAME_LEN: usize = 128;
+/// Most `--port` values: they are compared one after the other in the kernel.
+pub const MAX_PORTS: usize = 16;
+/// Most `--remote` networks, for the same reason.
+pub const MAX_REMOTES: usize = 8;
+
+/// Values of [`Config::storage`].
+pub mod storage {
+    /// BPF socket storage: freed with the socket, no size to overflow.
+    pub const SOCKET: u32 = 0;
+    /// LRU hash by socket address, where socket storage is not to be had.
+    pub const LRU_HASH: u32 = 1;
+}
+
+/// Bits of [`Config::select`]: a process is traced if any of them selects it.
+pub mod select {
+    /// By the TARGETS map.
+    pub const TARGETS: u32 = 1 << 0;
+    /// By process name.
+    pub const COMM: u32 = 1 << 1;
+    /// By cgroup, descendants included.
+    pub const CGROUP: u32 = 1 << 2;
+}
+
+/// Bits of a value in the TARGETS map (key: tgid).
+pub mod target {
+    /// The process's connections are traced.
+    pub const TRACED: u32 = 1 << 0;
+    /// Its future children become targets, traced and followed.
+    pub const FOLLOWED: u32 = 1 << 1;
+}
+
+/// A value of the ADOPTED map (key: socket cookie): a socket that was open before the trace. `tgid` in the low half,
+/// role in the high half.
+pub mod adopted {
+    /// Packs owner and role.
+    pub const fn pack(tgid: u32, role: u8) -> u64 {
+        tgid as u64 | (role as u64) << 32
+    }
+    /// Owner.
+    pub const fn tgid(value: u64) -> u32 {
+        value as u32
+    }
+    /// Role, one of [`role`](super::role).
+    pub const fn role(value: u64) -> u8 {
+        (value >> 32) as u8
+    }
+}
+
+/// Causes of loss on the kernel side: indexes of the LOSSES map, counted per CPU.
+#[repr(u32)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Loss {
+    /// The ring buffer was full: an event was not sent.
+    RingFull = 0,
+    /// No record could be made for a new connection (no memory, map full).
+    NoRecord = 1,
+    /// A kernel field could not be read: the event was dropped.
+    BadRead = 2,
+    /// The TARGETS map was full: a child process is not followed.
+    TargetsFull = 3,
+    /// Records made in the LRU hash; not a loss, the base to work out evictions.
+    LruInserted = 4,
+    /// Records deleted from the LRU hash; likewise.
+    LruDeleted = 5,
+}
+
+impl Loss {
+    /// Number of counters.
+    pub const COUNT: u32 = 6;
+}
+
+/// Marks a field that this kernel lacks in [`Offsets`].
+pub const MISSING: u32 = u32::MAX;
+
+/// Declares the table of kernel fields once: the struct that the BPF side reads, and the list that user space resolves
+/// from BTF. `member: "struct" . "path" , size` for fields; `"enum value"` for enumerators.
+macro_rules! offsets {
+    (
+        fields { $($(#[$fmeta:meta])* $field:ident: $ty:literal . $path:literal, $size:literal;)* }
+        enumerators { $($(#[$emeta:meta])* $enumerator:ident: $ename:literal;)* }
+    ) => {
+        shared! {
+            /// Byte offsets of kernel fields (and values of kernel enumerators) on the running kernel, [`MISSING`] where
+            /// there is none. Filled from BTF before load; the verifier sees constants.
+            pub struct Offsets {
+                $($(#[$fmeta])* pub $field: u32,)*
+                $($(#[$emeta])* pub $enumerator: u32,)*
+            }
+        }
+
+        impl Offsets {
+            /// A table in which everything is missing.
+            pub const NONE: Self = Self { $($field: MISSING,)* $($enumerator: MISSING,)* };
+
+            /// The fields to resolve, in the order of the table.
+            pub const FIELDS: &'static [Field] = &[$(
+                Field { name: stringify!($field), of: $ty, path: $path, size: $size },
+            )*];
+
+            /// The enumerators to resolve, in the order of the table, after the fields.
+            pub const ENUMERATORS: &'static [(&'static str, &'static str)] =
+                &[$((stringify!($enumerator), $ename),)*];
+        }
+    };
+}
+
+/// A kernel field that the BPF side wants to read.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Field {
+    /// Its name in [`Offsets`].
+    pub name: &'static str,
+    /// Kernel struct.
+    pub of: &'static str,
+    /// Members to follow from it, joined by dots; no pointers on the way.
+    pub path: &'static str,
+    /// Size in bytes that the reader expects; a member of another size counts as missing.
+    pub size: u32,
+}
+
+offsets! {
+    fields {
+        /// `AF_INET` or `AF_INET6`.
+        sk_family: "sock" . "__sk_common.skc_family", 2;
+        /// TCP state.
+        sk_state: "sock" . "__sk_common.skc_state", 1;
+        /// Local port, host order.
+        sk_num: "sock" . "__sk_common.skc_num", 2;
+        /// Remote port, network order.
+        sk_dport: "sock" . "__sk_common.skc_dport", 2;
+        /// Remote IPv4 address.
+        sk_daddr: "sock" . "__sk_common.skc_daddr", 4;
+        /// Local IPv4 address.
+        sk_rcv_saddr: "sock" . "__sk_common.skc_rcv_saddr", 4;
+        /// Remote IPv6 address.
+        sk_v6_daddr: "sock" . "__sk_common.skc_v6_daddr", 16;
+        /// Local IPv6 address.
+        sk_v6_rcv_saddr: "sock" . "__sk_common.skc_v6_rcv_saddr", 16;
+        /// Cookie, 0 until somebody asked for it.
+        sk_cookie: "sock" . "__sk_common.skc_cookie", 8;
+        /// Network namespace.
+        sk_net: "sock" . "__sk_common.skc_net.net", 8;
+        /// Bits of `enum sock_flags`.
+        sk_flags: "sock" . "__sk_common.skc_flags", 8;
+        /// Error for the application.
+        sk_err: "sock" . "sk_err", 4;
+        /// Error from ICMP that did not end the connection.
+        sk_err_soft: "sock" . "sk_err_soft", 4;
+        /// Tick of the last payload received.
+        tcp_lrcvtime: "tcp_sock" . "inet_conn.icsk_ack.lrcvtime", 4;
+        /// Tick of the last payload sent.
+        tcp_lsndtime: "tcp_sock" . "lsndtime", 4;
+        /// Tick of the last acknowledgment received.
+        tcp_rcv_tstamp: "tcp_sock" . "rcv_tstamp", 4;
+        /// Payload bytes sent, retransmissions included.
+        tcp_bytes_sent: "tcp_sock" . "bytes_sent", 8;
+        /// Payload bytes sent again.
+        tcp_bytes_retrans: "tcp_sock" . "bytes_retrans", 8;
+        /// Sequence space received in order: payload, and one for the FIN.
+        tcp_bytes_received: "tcp_sock" . "bytes_received", 8;
+        /// Smoothed round trip in eighths of a microsecond.
+        tcp_srtt_us: "tcp_sock" . "srtt_us", 4;
+        /// Segments sent again.
+        tcp_total_retrans: "tcp_sock" . "total_retrans", 4;
+        /// Inode number of the network namespace.
+        net_inum: "net" . "ns.inum", 4;
+        /// `PF_*` bits.
+        task_flags: "task_struct" . "flags", 4;
+        /// Thread id.
+        task_pid: "task_struct" . "pid", 4;
+        /// Process id.
+        task_tgid: "task_struct" . "tgid", 4;
+        /// First thread of the process.
+        task_group_leader: "task_struct" . "group_leader", 8;
+        /// Start time of the task, boot clock.
+        task_start_boottime: "task_struct" . "start_boottime", 8;
+        /// Name of the thread.
+        task_comm: "task_struct" . "comm", 16;
+        /// State shared by the threads of a process.
+        task_signal: "task_struct" . "signal", 8;
+        /// Threads of the process that still run.
+        signal_live: "signal_struct" . "live.counter", 4;
+        /// Path given to `execve`.
+        binprm_filename: "linux_binprm" . "filename", 8;
+    }
+    enumerators {
+        /// Bit number: the peer's FIN arrived.
+        sock_done: "SOCK_DONE";
+        /// Bit number: `SO_KEEPALIVE`.
+        sock_keepopen: "SOCK_KEEPOPEN";
+    }
+}
+
+const _: () = {
+    assert!(size_of::<SocketRecord>() == 200 && align_of::<SocketRecord>() == 8);
+    assert!(size_of::<ProcessRecord>() == 24 + COMM_LEN + FILENAME_LEN && align_of::<ProcessRecord>() == 8);
+    assert!(size_of::<Cidr>() == 32 && align_of::<Cidr>() == 4);
+    assert!(size_of::<Config>() == 40 + COMM_LEN + 2 * MAX_PORTS + 32 * MAX_REMOTES);
+    assert!(size_of::<Offsets>() == 4 * (Offsets::FIELDS.len() + Offsets::ENUMERATORS.len()));
+    assert!(align_of::<Offsets>() == 4);
+};

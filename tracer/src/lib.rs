@@ -1,0 +1,4 @@
+//! User space of conntracer, as a library so that tests and benchmarks can reach its parts.
+
+pub mod stage;
+pub mod track;

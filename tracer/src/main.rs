@@ -1,0 +1,3 @@
+//! The `conntracer` command.
+
+fn main() {}

@@ -1,0 +1,100 @@
+//! The event stream: what flows from the kernel and from `/proc` into the correlator, and into a recording.
+
+use std::net::SocketAddr;
+
+use serde::{Deserialize, Serialize};
+use tracer_ebpf::{ProcessRecord, SocketRecord};
+
+use crate::track::record::Hook;
+
+/// One event. Times are boot-clock nanoseconds, as the kernel side takes them.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Event {
+    /// The kernel reports on a connection.
+    Socket(SocketRecord),
+    /// The kernel reports on a process.
+    Process(ProcessRecord),
+    /// User space learned or worked out something; boxed because these are rare.
+    User(Box<UserEvent>),
+}
+
+/// Events made in user space. They are part of a recording, so that a replay needs neither kernel nor `/proc`.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub enum UserEvent {
+    /// What `/proc` says of a process, before its first connection.
+    Identity(Identity),
+    /// A socket that was open before the trace.
+    Adopted(OpenSocket),
+    /// The present state of an open socket, taken as the trace stops.
+    Present(OpenSocket),
+    /// Losses since the last such event.
+    Lost {
+        /// When they were read.
+        at: u64,
+        /// `kernel` or `user`.
+        place: String,
+        /// Cause.
+        cause: String,
+        /// How many.
+        count: u64,
+    },
+    /// Which hook got which backend.
+    Hooks(Vec<Hook>),
+    /// The trace stopped: the rest of the table is reported.
+    Stop {
+        /// When.
+        at: u64,
+    },
+}
+
+/// What `/proc` says of a process.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Identity {
+    /// Process id.
+    pub pid: u32,
+    /// Start time on the boot clock; 0 if unknown.
+    pub started_at: u64,
+    /// Name.
+    pub comm: String,
+    /// Executable.
+    pub exe: Option<String>,
+    /// Container id or systemd unit.
+    pub container: Option<String>,
+}
+
+/// A socket as sock_diag reports it, with its owner.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct OpenSocket {
+    /// When it was looked at.
+    pub at: u64,
+    /// Socket cookie.
+    pub cookie: u64,
+    /// Owner; 0 if no process holds it any more.
+    pub pid: u32,
+    /// Owner's start time on the boot clock; 0 if unknown.
+    pub process_started_at: u64,
+    /// Inode number of the network namespace.
+    pub netns: u32,
+    /// One of `tracer_ebpf::role`, 0 if unknown.
+    pub role: u8,
+    /// TCP state (`tracer_ebpf::tcp_state`).
+    pub state: u8,
+    /// Local end; v4-mapped addresses as IPv4.
+    pub local: SocketAddr,
+    /// Remote end.
+    pub remote: SocketAddr,
+    /// Payload bytes sent, each once.
+    pub bytes_sent: Option<u64>,
+    /// Payload bytes received.
+    pub bytes_received: Option<u64>,
+    /// Segments sent again.
+    pub retransmits: Option<u32>,
+    /// Smoothed round trip, nanoseconds.
+    pub srtt: Option<u64>,
+    /// Keepalive, where it can be told.
+    pub keepalive: Option<bool>,
+    /// Nanoseconds since the last payload sent.
+    pub sent_idle: Option<u64>,
+    /// Nanoseconds since the last payload received.
+    pub received_idle: Option<u64>,
+}

@@ -1,0 +1,3 @@
+//! The stages of the data's way: read, decode, enrich.
+
+pub mod event;

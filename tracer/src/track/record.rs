@@ -1,0 +1,256 @@
+//! What the correlator puts out: one type a record of the output, in the vocabulary of `docs/ndjson.md`.
+//!
+//! Times are wall clock, durations are nanoseconds, and `None` means "not known"; the outputs turn them into RFC 3339
+//! and milliseconds.
+
+use std::{net::SocketAddr, rc::Rc};
+
+/// Wall-clock time in nanoseconds since the Unix epoch.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct WallTime(pub u64);
+
+/// A duration in nanoseconds.
+pub type Nanos = u64;
+
+/// One record of the output.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Record {
+    /// A connection was established, or adopted.
+    Open(Connection),
+    /// A connection's whole life; once, when it ended or the trace stopped.
+    Connection(Connection),
+    /// Something was lost.
+    Loss(Loss),
+    /// The last record of every trace.
+    Summary(Box<Summary>),
+}
+
+/// Identity of a connection, unique in one stream: the kernel's socket number and which of that socket's connections
+/// it is (a socket can connect again after a failure).
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct ConnectionId {
+    /// Socket cookie, or a counted number (`tracer_ebpf::ID_COUNTED`).
+    pub socket: u64,
+    /// 0 for the socket's first connection.
+    pub life: u32,
+}
+
+/// A process as the output names it.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Process {
+    /// Process id.
+    pub pid: u32,
+    /// Start time on the boot clock, to tell reused PIDs apart; 0 if unknown.
+    pub started_at: u64,
+    /// Name; any characters, control characters too.
+    pub comm: String,
+    /// Path of the executable.
+    pub exe: Option<String>,
+    /// Container id or systemd unit.
+    pub container: Option<String>,
+}
+
+/// Which side the traced process is on.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Role {
+    /// It connected.
+    Client,
+    /// It accepted.
+    Server,
+}
+
+/// Who ended the connection first.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Closer {
+    /// The traced process, or the kernel on its behalf.
+    Local,
+    /// The other end.
+    Peer,
+    /// Nobody: a timeout, a refused or failed connect.
+    None,
+}
+
+/// The first sign of a connection's end.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum How {
+    /// An orderly FIN.
+    Fin,
+    /// A reset of an established connection, by whoever `closer` says: linger 0, unread data, `SO_LINGER`, a dead peer.
+    Rst,
+    /// No answer: to the connect, to data, or to keepalive probes.
+    Timeout,
+    /// The connect was answered by an RST.
+    Refused,
+    /// The connect found no route, no host or no local address.
+    Unreachable,
+    /// The local side gave up a connect before it was answered, or an administrator killed the socket.
+    Aborted,
+}
+
+/// How and by whom a connection ended.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Close {
+    /// Who was first.
+    pub closer: Closer,
+    /// How.
+    pub how: How,
+    /// Socket error when it ended, as a positive errno.
+    pub errno: Option<u32>,
+    /// The kernel closed it because the process ended.
+    pub process_exited: bool,
+    /// From the peer's FIN or RST to the local release: how long a dead connection was kept.
+    pub unnoticed: Option<Nanos>,
+    /// When the application let go of it.
+    pub released_at: Option<WallTime>,
+    /// When TCP was done with it.
+    pub ended_at: Option<WallTime>,
+}
+
+/// What kind of bound a value is, where it is not exact.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Bound {
+    /// The true value may be larger.
+    Lower,
+    /// The true value may be smaller.
+    Upper,
+    /// The value may be off either way.
+    Estimate,
+}
+
+/// A remark on one value of a connection.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Confidence {
+    /// The field's name in the output.
+    pub field: &'static str,
+    /// What kind of bound it is.
+    pub bound: Bound,
+    /// Why, in plain words.
+    pub why: &'static str,
+}
+
+/// One TCP connection as one process sees it.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Connection {
+    /// Identity.
+    pub id: ConnectionId,
+    /// Owner: the process that opened it, or that released it if that was another.
+    pub process: Rc<Process>,
+    /// Process that opened it, if not the owner.
+    pub opened_by: Option<u32>,
+    /// Thread of the owner; `None` for adopted connections.
+    pub tid: Option<u32>,
+    /// Inode number of the network namespace.
+    pub netns: Option<u32>,
+    /// Role; `None` where it cannot be told (an adopted socket whose listener is gone).
+    pub role: Option<Role>,
+    /// Local end.
+    pub local: SocketAddr,
+    /// Remote end.
+    pub remote: SocketAddr,
+    /// Client: when the connect began. Server: when it was accepted. `None` if before the trace.
+    pub opened_at: Option<WallTime>,
+    /// When it ended and was released (the later of the two).
+    pub closed_at: Option<WallTime>,
+    /// From `opened_at` to the end of TCP, or to the end of the trace while open.
+    pub lifetime: Option<Nanos>,
+    /// It was still open when the trace stopped.
+    pub open: bool,
+    /// It was open before the trace began.
+    pub preexisting: bool,
+    /// Client: from the connect to ESTABLISHED, or to its failure.
+    pub connect: Option<Nanos>,
+    /// SYNs or SYN-ACKs sent again.
+    pub syn_retransmits: Option<u32>,
+    /// Payload bytes sent, each once.
+    pub bytes_sent: Option<u64>,
+    /// Payload bytes received.
+    pub bytes_received: Option<u64>,
+    /// Segments sent again.
+    pub retransmits: Option<u32>,
+    /// Smoothed round trip.
+    pub srtt: Option<Nanos>,
+    /// `SO_KEEPALIVE`.
+    pub keepalive: Option<bool>,
+    /// From the last payload either way to the first sign of the end; while open, to the end of the trace.
+    pub idle_before_close: Option<Nanos>,
+    /// How it ended; `None` while nothing has ended it.
+    pub close: Option<Close>,
+    /// Where a value is a bound.
+    pub confidence: Vec<Confidence>,
+}
+
+/// Something that was lost, by cause.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Loss {
+    /// When it was noticed.
+    pub at: WallTime,
+    /// Where: `kernel` or `user`.
+    pub place: &'static str,
+    /// Cause, a stable word: `ring_full`, `no_record`, `bad_read`, `targets_full`, `evicted`, `table_full`, ...
+    pub cause: &'static str,
+    /// How many since the last report.
+    pub count: u64,
+}
+
+/// Totals of one trace.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Summary {
+    /// When the trace began.
+    pub began_at: WallTime,
+    /// When it stopped.
+    pub stopped_at: WallTime,
+    /// Connections reported.
+    pub connections: u64,
+    /// Of these, still open.
+    pub open: u64,
+    /// By process name and destination, most connections first.
+    pub groups: Vec<Group>,
+    /// Groups beyond the bound, folded into one; `None` if there are none.
+    pub other: Option<Group>,
+    /// Which backend each hook got, and why.
+    pub hooks: Vec<Hook>,
+    /// All losses, by cause.
+    pub losses: Vec<Loss>,
+    /// Remarks on the completeness of the input, e.g. a recording that was cut short.
+    pub remarks: Vec<String>,
+}
+
+/// The connections of one process name with one destination (client) or on one listening port (server).
+#[derive(Clone, Debug, PartialEq)]
+pub struct Group {
+    /// Process name.
+    pub comm: String,
+    /// Role.
+    pub role: Option<Role>,
+    /// Remote `ip:port` of a client, local port of a server.
+    pub destination: String,
+    /// Connections.
+    pub connections: u64,
+    /// Of these, still open.
+    pub open: u64,
+    /// Of these, failed before they were established.
+    pub failed: u64,
+    /// Total time spent connecting.
+    pub setup: Nanos,
+    /// Median of the connect time.
+    pub connect_median: Option<Nanos>,
+    /// Bytes sent and received.
+    pub bytes: (u64, u64),
+    /// Idle at the close: smallest, median, largest.
+    pub idle: Option<(Nanos, Nanos, Nanos)>,
+    /// How many ended by local, peer, nobody.
+    pub closers: (u64, u64, u64),
+}
+
+/// How one hook is attached.
+#[derive(Clone, Debug, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
+pub struct Hook {
+    /// What it is for, e.g. `tcp_connect`.
+    pub name: String,
+    /// `fentry`, `fexit`, `tp_btf`, `kprobe`, `kretprobe`, `tracepoint`, or `None` if it is missing.
+    pub backend: Option<String>,
+    /// Why not the first choice, or why it is missing.
+    pub reason: Option<String>,
+    /// What is absent from the output without it.
+    pub without: Option<String>,
+}
