@@ -1,0 +1,4 @@
+//! What the running kernel offers: its types, its fields, and what this process may do with it.
+
+pub mod btf;
+pub mod offsets;
