@@ -241,12 +241,12 @@ shared! {
         pub port_count: u32,
         /// Number of valid `remotes`.
         pub remote_count: u32,
-        /// Index of `inet_csk_accept`'s return value in a fexit context: its number of arguments (4 to 6.8, 2 after).
-        pub accept_return_index: u32,
         /// Unread bytes of the ring buffer at which the reader is woken at once.
         pub wake_bytes: u32,
         /// Level of `cgroup_id` below the root.
         pub cgroup_level: u32,
+        /// Explicit padding.
+        pub reserved: u32,
         /// cgroup to select.
         pub cgroup_id: u64,
         /// Process name to select, zero padded.

@@ -1,5 +1,6 @@
 //! User space of conntracer, as a library so that tests and benchmarks can reach its parts.
 
+pub mod bpf;
 pub mod kernel;
 pub mod stage;
 pub mod track;

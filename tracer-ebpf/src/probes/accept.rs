@@ -10,26 +10,28 @@ use tracer_ebpf::{Loss, SocketRecord, flag, kind, role, tcp_state};
 use super::Outcome;
 use crate::{
     kernel::{
-        access::{Access, Direct, Pointer, Probe},
+        access::{Access, Direct, Probe},
         sock::Sock,
     },
-    maps::config,
     output::{count, now, send_socket},
     selection::{connection_selected, current_process_selected},
     socket::{begin, end_begins, find_or_create, read_totals},
 };
 
-/// `struct sock *inet_csk_accept(struct sock *sk, int flags, int *err, bool kern)` to 6.8, after that
-/// `struct sock *inet_csk_accept(struct sock *sk, struct proto_accept_arg *arg)`. In a fexit context the return value
-/// stands behind the arguments; the branch is a constant to the verifier, so only the right one is looked at.
+/// `struct sock *inet_csk_accept(struct sock *sk, struct proto_accept_arg *arg)`, from 6.10 on. In a fexit context the
+/// return value stands behind the arguments. Of this program and the next, the kernel refuses the one that does not fit
+/// its prototype. One program that chooses by a constant is refused on all: the compiler merges the two loads into one
+/// behind a computed pointer ("dereference of modified ctx ptr R1 off=16 disallowed").
 #[fexit(function = "inet_csk_accept")]
-pub fn accept_fexit(ctx: FExitContext) -> i32 {
-    let sock: Pointer = match config!(accept_return_index) {
-        2 => ctx.arg(2),
-        4 => ctx.arg(4),
-        _ => return 0,
-    };
-    let _ = try_accept(Sock::<Direct>::new(sock));
+pub fn accept_2_fexit(ctx: FExitContext) -> i32 {
+    let _ = try_accept(Sock::<Direct>::new(ctx.arg(2)));
+    0
+}
+
+/// `struct sock *inet_csk_accept(struct sock *sk, int flags, int *err, bool kern)`, before that.
+#[fexit(function = "inet_csk_accept")]
+pub fn accept_4_fexit(ctx: FExitContext) -> i32 {
+    let _ = try_accept(Sock::<Direct>::new(ctx.arg(4)));
     0
 }
 

@@ -1,0 +1,200 @@
+//! The hooks as a table: what each serves, the programs of its first choice and of its fallback.
+
+/// How a program is attached.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Attach {
+    /// Entry of a kernel function, typed arguments.
+    Fentry(&'static str),
+    /// Return of a kernel function, typed arguments.
+    Fexit(&'static str),
+    /// Tracepoint, typed arguments.
+    TpBtf(&'static str),
+    /// Entry of a kernel function by breakpoint.
+    Kprobe(&'static str),
+    /// Return of a kernel function by breakpoint.
+    Kretprobe(&'static str),
+    /// Tracepoint, untyped arguments.
+    RawTracepoint(&'static str),
+}
+
+impl Attach {
+    /// Its name in `doctor` and in the summary.
+    pub fn backend(self) -> &'static str {
+        match self {
+            Self::Fentry(_) => "fentry",
+            Self::Fexit(_) => "fexit",
+            Self::TpBtf(_) => "tp_btf",
+            Self::Kprobe(_) => "kprobe",
+            Self::Kretprobe(_) => "kretprobe",
+            Self::RawTracepoint(_) => "raw_tracepoint",
+        }
+    }
+}
+
+/// A BPF program and where it goes.
+#[derive(Clone, Copy, Debug)]
+pub struct Program {
+    /// Function in the BPF object.
+    pub name: &'static str,
+    /// Where.
+    pub attach: Attach,
+}
+
+/// One hook: what the rest of the program knows it by.
+#[derive(Clone, Copy, Debug)]
+pub struct Spec {
+    /// Name in reports: the kernel function or tracepoint.
+    pub name: &'static str,
+    /// What can serve it, best first. The programs of one choice go together; the last choice needs no typed pointers.
+    pub choices: &'static [&'static [Program]],
+    /// Whether it touches socket records: those hooks must all agree on where the records are.
+    pub keeps_records: bool,
+    /// What is absent from the output without it.
+    pub without: &'static str,
+}
+
+impl Spec {
+    /// The choices that a kernel with typed pointers has.
+    pub fn typed(&self) -> &'static [&'static [Program]] {
+        &self.choices[..self.choices.len() - 1]
+    }
+
+    /// The choice that every kernel has.
+    pub fn fallback(&self) -> &'static [&'static [Program]] {
+        &self.choices[self.choices.len() - 1..]
+    }
+
+    /// Name of the backend that is used where all is well.
+    pub fn first_backend(&self) -> &'static str {
+        backend_of(self.choices[0])
+    }
+}
+
+/// A choice's name: that of the program that reports (a kretprobe's kprobe only keeps arguments for it).
+pub fn backend_of(programs: &[Program]) -> &'static str {
+    programs.last().map_or("none", |program| program.attach.backend())
+}
+
+const fn program(name: &'static str, attach: Attach) -> Program {
+    Program { name, attach }
+}
+
+/// All hooks, in the order in which they are attached: ends before beginnings, so that a connection whose beginning was
+/// seen never lacks its end.
+pub const HOOKS: &[Spec] = &[
+    Spec {
+        name: "sched_process_exit",
+        choices: &[
+            &[program("exit_tp_btf", Attach::TpBtf("sched_process_exit"))],
+            &[program("exit_raw_tp", Attach::RawTracepoint("sched_process_exit"))],
+        ],
+        keeps_records: false,
+        without: "a target's number that is used again by a stranger is traced",
+    },
+    Spec {
+        name: "sched_process_exec",
+        choices: &[
+            &[program("exec_tp_btf", Attach::TpBtf("sched_process_exec"))],
+            &[program("exec_raw_tp", Attach::RawTracepoint("sched_process_exec"))],
+        ],
+        keeps_records: false,
+        without: "the executable of processes that live only for an instant, and --comm for names taken on by exec",
+    },
+    Spec {
+        name: "sched_process_fork",
+        choices: &[
+            &[program("fork_tp_btf", Attach::TpBtf("sched_process_fork"))],
+            &[program("fork_raw_tp", Attach::RawTracepoint("sched_process_fork"))],
+        ],
+        keeps_records: false,
+        without: "the connections of a target's children",
+    },
+    Spec {
+        name: "tcp_close",
+        choices: &[
+            &[program("close_fentry", Attach::Fentry("tcp_close"))],
+            &[program("close_kprobe", Attach::Kprobe("tcp_close"))],
+        ],
+        keeps_records: true,
+        without: "released_at, unnoticed_ms, process_exited; connections are reported when TCP ends them",
+    },
+    Spec {
+        name: "tcp_receive_reset",
+        choices: &[
+            &[program("receive_reset_tp_btf", Attach::TpBtf("tcp_receive_reset"))],
+            &[program("receive_reset_raw_tp", Attach::RawTracepoint("tcp_receive_reset"))],
+        ],
+        keeps_records: true,
+        without: "the proof that an RST arrived; it is inferred from the socket's error",
+    },
+    Spec {
+        name: "tcp_send_reset",
+        choices: &[
+            &[program("send_reset_tp_btf", Attach::TpBtf("tcp_send_reset"))],
+            &[program("send_reset_raw_tp", Attach::RawTracepoint("tcp_send_reset"))],
+        ],
+        keeps_records: true,
+        without: "the proof that an RST was sent; it is inferred from the state machine",
+    },
+    Spec {
+        name: "tcp_retransmit_skb",
+        choices: &[
+            &[program("retransmit_tp_btf", Attach::TpBtf("tcp_retransmit_skb"))],
+            &[program("retransmit_raw_tp", Attach::RawTracepoint("tcp_retransmit_skb"))],
+        ],
+        keeps_records: true,
+        without: "connects that hang are known only when they end",
+    },
+    Spec {
+        name: "inet_sock_set_state",
+        choices: &[
+            &[program("state_tp_btf", Attach::TpBtf("inet_sock_set_state"))],
+            &[program("state_raw_tp", Attach::RawTracepoint("inet_sock_set_state"))],
+        ],
+        keeps_records: true,
+        without: "connect times, closers and ends: next to everything",
+    },
+    Spec {
+        name: "tcp_connect",
+        choices: &[
+            &[program("connect_fentry", Attach::Fentry("tcp_connect"))],
+            &[program("connect_kprobe", Attach::Kprobe("tcp_connect"))],
+        ],
+        keeps_records: true,
+        without: "all client connections",
+    },
+    Spec {
+        name: "tcp_v4_connect",
+        choices: &[
+            &[program("v4_connect_fexit", Attach::Fexit("tcp_v4_connect"))],
+            &[
+                program("v4_connect_kprobe", Attach::Kprobe("tcp_v4_connect")),
+                program("v4_connect_kretprobe", Attach::Kretprobe("tcp_v4_connect")),
+            ],
+        ],
+        keeps_records: true,
+        without: "IPv4 connects that fail before a SYN is sent (no route, no free port)",
+    },
+    Spec {
+        name: "tcp_v6_connect",
+        choices: &[
+            &[program("v6_connect_fexit", Attach::Fexit("tcp_v6_connect"))],
+            &[
+                program("v6_connect_kprobe", Attach::Kprobe("tcp_v6_connect")),
+                program("v6_connect_kretprobe", Attach::Kretprobe("tcp_v6_connect")),
+            ],
+        ],
+        keeps_records: true,
+        without: "IPv6 connects that fail before a SYN is sent",
+    },
+    Spec {
+        name: "inet_csk_accept",
+        choices: &[
+            &[program("accept_2_fexit", Attach::Fexit("inet_csk_accept"))],
+            &[program("accept_4_fexit", Attach::Fexit("inet_csk_accept"))],
+            &[program("accept_kretprobe", Attach::Kretprobe("inet_csk_accept"))],
+        ],
+        keeps_records: true,
+        without: "all server connections",
+    },
+];

@@ -1,0 +1,274 @@
+//! Loads and attaches the hooks. What decides is what loads on this kernel, never its version: typed programs first, the
+//! fallback hook by hook where they do not load, and each step down with its reason.
+
+use anyhow::{Context as _, Result, bail};
+use aya::{
+    Btf, Ebpf, EbpfLoader,
+    maps::SkStorage,
+    programs::{BtfTracePoint, FEntry, FExit, KProbe, ProgramError, RawTracePoint},
+};
+use tracer_ebpf::{Config, Offsets, SocketRecord, storage};
+use zerocopy::IntoBytes as _;
+
+use super::hooks::{Attach, HOOKS, Program, Spec, backend_of};
+use crate::track::record::Hook;
+
+/// The BPF object, built by `build.rs`.
+static OBJECT: &[u8] = aya::include_bytes_aligned!(env!("CONNTRACER_BPF_OBJECT_PATH"));
+
+/// Which programs to use.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, clap::ValueEnum)]
+pub enum Backend {
+    /// Typed programs, with the fallback where they do not load.
+    #[default]
+    Auto,
+    /// Only the fallback: kprobes and raw tracepoints. For tests, and for kernels whose BPF trampolines misbehave.
+    Kprobe,
+}
+
+/// What to load, and how big.
+pub struct Settings {
+    /// Filters and the like; `storage` is decided here.
+    pub config: Config,
+    /// Kernel fields.
+    pub offsets: Offsets,
+    /// Which programs.
+    pub backend: Backend,
+    /// Size of the ring buffer in bytes, a power of two and a multiple of the page size.
+    pub ring_bytes: u32,
+    /// Most connections in the LRU hash, and most sockets that can be adopted.
+    pub max_connections: u32,
+}
+
+/// The object in the kernel. Everything is detached when it is dropped, and by the kernel when the process dies.
+pub struct Loaded {
+    /// aya's handle on maps and programs.
+    pub ebpf: Ebpf,
+    /// Whether records are in the LRU hash.
+    pub lru: bool,
+    /// Which hook got which backend.
+    pub hooks: Vec<Hook>,
+    /// The hooks' programs that are loaded and, after [`Loaded::attach`], attached.
+    programs: Vec<Program>,
+}
+
+/// Loads every hook that this kernel allows. Nothing is attached yet, so maps can be filled first.
+///
+/// # Errors
+/// If the object cannot be loaded at all (rights, memory), or neither form of a hook on which everything rests.
+pub fn load(settings: &Settings) -> Result<Loaded> {
+    if settings.backend == Backend::Kprobe {
+        return load_with(settings, Storage::Lru { reason: "asked for by --backend kprobe" });
+    }
+    let mut first = load_with(settings, Storage::Socket)?;
+    match first.obstacle().or_else(|| storage_failure(&mut first.ebpf)) {
+        None => Ok(first),
+        Some(reason) => load_with(settings, Storage::Lru { reason: &reason }),
+    }
+}
+
+/// Tries socket storage on a socket of our own. A kernel can accept every program and still fail each allocation: from
+/// 6.18 on, on processors without cmpxchg16b, among them some CPU models of virtual machines (`kmalloc_nolock`).
+fn storage_failure(ebpf: &mut Ebpf) -> Option<String> {
+    let mut try_it = || -> Result<()> {
+        let socket =
+            std::net::TcpListener::bind(("127.0.0.1", 0)).or_else(|_| std::net::TcpListener::bind(("::1", 0)))?;
+        let map = ebpf.map_mut("SOCKETS").context("not in the BPF object")?;
+        let mut sockets = SkStorage::<_, [u8; size_of::<SocketRecord>()]>::try_from(map)?;
+        sockets.insert(&socket, [0; size_of::<SocketRecord>()], 0)?;
+        Ok(())
+    };
+    try_it().err().map(|error| format!("no socket storage: a trial allocation failed: {error:#}"))
+}
+
+/// Where socket records are to be, and why not in socket storage.
+#[derive(Clone, Copy)]
+enum Storage<'a> {
+    Socket,
+    Lru { reason: &'a str },
+}
+
+impl Loaded {
+    /// Why socket storage cannot be used, if it cannot: all hooks that keep records must have typed pointers for it.
+    fn obstacle(&self) -> Option<String> {
+        HOOKS.iter().zip(&self.hooks).filter(|(spec, _)| spec.keeps_records).find_map(|(spec, hook)| {
+            (hook.backend.as_deref() != Some(spec.first_backend()))
+                .then(|| format!("no socket storage: {}", hook.reason.as_deref().unwrap_or("not loaded")))
+        })
+    }
+
+    /// Attaches what was loaded. From here on events come.
+    ///
+    /// # Errors
+    /// If a hook on which everything rests cannot be attached; others are reported as missing.
+    pub fn attach(&mut self) -> Result<()> {
+        for program in std::mem::take(&mut self.programs) {
+            if let Err(error) = attach(&mut self.ebpf, program) {
+                self.lose(program, &error);
+            }
+        }
+        self.check_vital()
+    }
+
+    /// Marks the hook of a program that did not attach as missing.
+    fn lose(&mut self, program: Program, error: &anyhow::Error) {
+        let Some(spec) = HOOKS
+            .iter()
+            .find(|spec| spec.choices.iter().copied().flatten().any(|candidate| candidate.name == program.name))
+        else {
+            return;
+        };
+        if let Some(hook) = self.hooks.iter_mut().find(|hook| hook.name == spec.name) {
+            hook.backend = None;
+            hook.reason = Some(format!("{error:#}"));
+            hook.without = Some(spec.without.to_owned());
+        }
+    }
+
+    /// Without the state machine, or without both connect and accept, there is nothing to show.
+    fn check_vital(&self) -> Result<()> {
+        let missing = |name: &str| self.hooks.iter().find(|hook| hook.name == name && hook.backend.is_none());
+        let vital = missing("inet_sock_set_state").or_else(|| missing("inet_csk_accept").and(missing("tcp_connect")));
+        match vital {
+            None => Ok(()),
+            Some(hook) => bail!(
+                "cannot hook {}: {}; nothing can be traced without it (`conntracer doctor` shows every hook)",
+                hook.name,
+                hook.reason.as_deref().unwrap_or("unknown reason")
+            ),
+        }
+    }
+
+    /// Programs with the number of instructions that the verifier looked at, where the kernel tells (5.16 on).
+    pub fn verified_instructions(&self) -> Vec<(String, Option<u32>)> {
+        let mut counts: Vec<_> = self
+            .ebpf
+            .programs()
+            .filter_map(|(name, program)| Some((name.to_owned(), program.info().ok()?.verified_instruction_count())))
+            .collect();
+        counts.sort();
+        counts
+    }
+}
+
+fn load_with(settings: &Settings, storage: Storage<'_>) -> Result<Loaded> {
+    let lru = matches!(storage, Storage::Lru { .. });
+    let mut ebpf = open(settings, lru)?;
+    let btf = Btf::from_sys_fs().context("cannot read the kernel's BTF (/sys/kernel/btf/vmlinux)")?;
+    let mut programs = Vec::new();
+    let hooks = HOOKS
+        .iter()
+        .map(|spec| {
+            let (hook, loaded) = load_hook(&mut ebpf, &btf, spec, settings.backend, storage);
+            programs.extend_from_slice(loaded);
+            hook
+        })
+        .collect();
+    Ok(Loaded { ebpf, lru, hooks, programs })
+}
+
+/// Makes the maps and fills in the constants.
+fn open(settings: &Settings, lru: bool) -> Result<Ebpf> {
+    let config = Config { storage: if lru { storage::LRU_HASH } else { storage::SOCKET }, ..settings.config };
+    EbpfLoader::new()
+        .override_global("CONFIG", config.as_bytes(), true)
+        .override_global("OFFSETS", settings.offsets.as_bytes(), true)
+        .map_max_entries("EVENTS", settings.ring_bytes)
+        .map_max_entries("SOCKETS_LRU", if lru { settings.max_connections } else { 1 })
+        .map_max_entries("ADOPTED", settings.max_connections)
+        .load(OBJECT)
+        .context("cannot load the BPF object")
+}
+
+/// Loads a hook's first choice, else its fallback, else reports it missing.
+fn load_hook(
+    ebpf: &mut Ebpf,
+    btf: &Btf,
+    spec: &'static Spec,
+    backend: Backend,
+    storage: Storage<'_>,
+) -> (Hook, &'static [Program]) {
+    let choices = if backend == Backend::Kprobe { spec.fallback() } else { spec.choices };
+    let mut refusals = Vec::new();
+    for programs in choices {
+        match load_all(ebpf, btf, programs) {
+            Ok(()) => {
+                let stepped_down = backend_of(programs) != spec.first_backend();
+                let reason = match storage {
+                    Storage::Lru { reason } if spec.keeps_records && !stepped_down => Some(reason.to_owned()),
+                    Storage::Lru { reason } if refusals.is_empty() => Some(reason.to_owned()),
+                    _ => stepped_down.then(|| refusals.join("; ")),
+                };
+                let backend = Some(backend_of(programs).to_owned());
+                return (Hook { name: spec.name.to_owned(), backend, reason, without: None }, programs);
+            }
+            Err(error) => refusals.push(error),
+        }
+    }
+    let hook = Hook {
+        name: spec.name.to_owned(),
+        backend: None,
+        reason: Some(refusals.join("; ")),
+        without: Some(spec.without.to_owned()),
+    };
+    (hook, &[])
+}
+
+fn load_all(ebpf: &mut Ebpf, btf: &Btf, programs: &[Program]) -> Result<(), String> {
+    programs.iter().try_for_each(|program| {
+        load_one(ebpf, btf, *program).map_err(|error| format!("{}: {error}", program.attach.backend()))
+    })
+}
+
+fn load_one(ebpf: &mut Ebpf, btf: &Btf, program: Program) -> Result<(), String> {
+    let loaded = ebpf.program_mut(program.name).ok_or("not in the BPF object")?;
+    let result: Result<(), ProgramError> = match program.attach {
+        Attach::Fentry(function) => typed::<&mut FEntry>(loaded)?.load(function, btf),
+        Attach::Fexit(function) => typed::<&mut FExit>(loaded)?.load(function, btf),
+        Attach::TpBtf(tracepoint) => typed::<&mut BtfTracePoint>(loaded)?.load(tracepoint, btf),
+        Attach::Kprobe(_) | Attach::Kretprobe(_) => typed::<&mut KProbe>(loaded)?.load(),
+        Attach::RawTracepoint(_) => typed::<&mut RawTracePoint>(loaded)?.load(),
+    };
+    result.map_err(|error| refusal(&error))
+}
+
+/// The object's sections and the table of hooks are written in two places; this catches a slip.
+fn typed<'a, T: TryFrom<&'a mut aya::programs::Program, Error = ProgramError>>(
+    program: &'a mut aya::programs::Program,
+) -> Result<T, String> {
+    T::try_from(program).map_err(|error| error.to_string())
+}
+
+/// A kernel's refusal in one line: the verifier's log ends with the reason, before its statistics.
+fn refusal(error: &ProgramError) -> String {
+    match error {
+        ProgramError::LoadError { io_error, verifier_log } => {
+            let log = verifier_log.to_string();
+            let reason = log.lines().rev().map(str::trim).find(|line| {
+                !line.is_empty()
+                    && !line.starts_with("processed ")
+                    && !line.starts_with("verification time")
+                    && !line.starts_with("stack depth")
+            });
+            match reason {
+                Some(reason) => format!("{reason} ({io_error})"),
+                None => io_error.to_string(),
+            }
+        }
+        other => other.to_string(),
+    }
+}
+
+fn attach(ebpf: &mut Ebpf, program: Program) -> Result<()> {
+    let loaded = ebpf.program_mut(program.name).context("not in the BPF object")?;
+    match program.attach {
+        Attach::Fentry(_) => <&mut FEntry>::try_from(loaded)?.attach().map(drop)?,
+        Attach::Fexit(_) => <&mut FExit>::try_from(loaded)?.attach().map(drop)?,
+        Attach::TpBtf(_) => <&mut BtfTracePoint>::try_from(loaded)?.attach().map(drop)?,
+        Attach::Kprobe(function) | Attach::Kretprobe(function) => {
+            <&mut KProbe>::try_from(loaded)?.attach(function, 0).map(drop)?;
+        }
+        Attach::RawTracepoint(tracepoint) => <&mut RawTracePoint>::try_from(loaded)?.attach(tracepoint).map(drop)?,
+    }
+    Ok(())
+}

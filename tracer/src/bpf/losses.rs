@@ -1,0 +1,67 @@
+//! What the kernel side lost, by cause.
+
+use anyhow::{Context as _, Result};
+use aya::{
+    Ebpf,
+    maps::{HashMap, MapData, PerCpuArray},
+};
+use tracer_ebpf::{Loss, SocketRecord};
+
+/// Counters that are losses, with their words in the output.
+const CAUSES: &[(Loss, &str)] = &[
+    (Loss::RingFull, "ring_full"),
+    (Loss::NoRecord, "no_record"),
+    (Loss::BadRead, "bad_read"),
+    (Loss::TargetsFull, "targets_full"),
+];
+
+/// Reads the kernel side's counters and tells what is new.
+pub struct Losses {
+    counters: PerCpuArray<MapData, u64>,
+    reported: [u64; CAUSES.len()],
+}
+
+impl Losses {
+    /// Takes the counters' map.
+    ///
+    /// # Errors
+    /// If the object has no such map.
+    pub fn new(ebpf: &mut Ebpf) -> Result<Self> {
+        let map = ebpf.take_map("LOSSES").context("the BPF object has no map LOSSES")?;
+        Ok(Self { counters: PerCpuArray::try_from(map)?, reported: [0; CAUSES.len()] })
+    }
+
+    /// Causes and counts since the last call.
+    ///
+    /// # Errors
+    /// If the kernel refuses to read the map.
+    pub fn new_losses(&mut self) -> Result<Vec<(&'static str, u64)>> {
+        let mut news = Vec::new();
+        for ((cause, word), reported) in CAUSES.iter().zip(&mut self.reported) {
+            let total = total(&self.counters, *cause)?;
+            if total > *reported {
+                news.push((*word, total - *reported));
+                *reported = total;
+            }
+        }
+        Ok(news)
+    }
+
+    /// Records that the LRU hash threw out to make room: made, less deleted, less those still there.
+    ///
+    /// # Errors
+    /// If the kernel refuses to read the maps.
+    pub fn evicted(&self, ebpf: &Ebpf) -> Result<u64> {
+        let map = ebpf.map("SOCKETS_LRU").context("the BPF object has no map SOCKETS_LRU")?;
+        let records = HashMap::<_, u64, [u8; size_of::<SocketRecord>()]>::try_from(map)?;
+        let present = records.keys().filter(Result::is_ok).count() as u64;
+        let made = total(&self.counters, Loss::LruInserted)?;
+        let deleted = total(&self.counters, Loss::LruDeleted)?;
+        Ok(made.saturating_sub(deleted).saturating_sub(present))
+    }
+}
+
+fn total(counters: &PerCpuArray<MapData, u64>, cause: Loss) -> Result<u64> {
+    let slots = counters.get(&(cause as u32), 0).with_context(|| format!("cannot read the loss counter {cause:?}"))?;
+    Ok(slots.iter().sum())
+}

@@ -1,0 +1,9 @@
+//! The BPF object on the user side: which hooks there are, loading and attaching them, stepping down where a kernel
+//! refuses, and reading back what was lost.
+
+pub mod filter;
+pub mod hooks;
+pub mod load;
+pub mod losses;
+
+pub use load::{Backend, Loaded, Settings, load};
