@@ -60,13 +60,13 @@ fn build(target_dir: &Path) -> Result<PathBuf, String> {
     let toolchain = Toolchain::find().ok_or_else(|| {
         format!("no Rust compiler for {BPF_TARGET}: run `cargo xtask setup`, or point {PREBUILT} to a built object")
     })?;
-    let linker =
-        toolchain::bpf_linker().ok_or("bpf-linker is not installed: run `cargo xtask setup`")?;
+    let linker = toolchain::installed_tool("bpf-linker")
+        .ok_or("bpf-linker is not installed: run `cargo xtask setup`")?;
     println!("cargo:rerun-if-changed={}", linker.display());
     println!("BPF object: built by {}", toolchain.name());
 
     let status = toolchain
-        .cargo("build", &variable("CARGO_CFG_TARGET_ARCH")?, &[])
+        .cargo("build", &variable("CARGO_CFG_TARGET_ARCH")?)
         .arg("--target-dir")
         .arg(target_dir)
         .status()

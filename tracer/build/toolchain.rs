@@ -44,7 +44,7 @@ impl Toolchain {
     /// `cargo SUBCOMMAND` for the BPF object; the caller adds the target directory.
     ///
     /// Nothing of an outer cargo's choice of compiler and flags may leak in: it was made for the host.
-    pub fn cargo(self, subcommand: &str, target_arch: &str, extra_flags: &[&str]) -> Command {
+    pub fn cargo(self, subcommand: &str, target_arch: &str) -> Command {
         let mut command = match self {
             Self::RustupNightly => {
                 let mut command = Command::new("rustup");
@@ -77,13 +77,12 @@ impl Toolchain {
                 .env("RUSTC_BOOTSTRAP", "1");
         }
         let arch = format!("--cfg=bpf_target_arch=\"{target_arch}\"");
-        let mut flags = vec![
+        let flags = [
             arch.as_str(),
             "-Cdebuginfo=2",
             "-Clinker=bpf-linker",
             "-Clink-arg=--btf",
         ];
-        flags.extend(extra_flags);
         command
             .env("CARGO_ENCODED_RUSTFLAGS", flags.join("\x1f"))
             .env("PATH", path_with_cargo_bin())
@@ -94,10 +93,10 @@ impl Toolchain {
     }
 }
 
-/// Where `cargo install` put bpf-linker, if it did.
-pub fn bpf_linker() -> Option<PathBuf> {
+/// Where a program that `cargo install` brings is, if it is there.
+pub fn installed_tool(name: &str) -> Option<PathBuf> {
     env::split_paths(&path_with_cargo_bin())
-        .map(|dir| dir.join("bpf-linker"))
+        .map(|dir| dir.join(name))
         .find(|file| file.is_file())
 }
 

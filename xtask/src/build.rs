@@ -11,6 +11,7 @@ use crate::{
     command::{self, say},
     paths,
     setup::{self, Purpose},
+    toolchain::Toolchain,
 };
 
 /// What `build` takes.
@@ -31,7 +32,10 @@ pub fn run(args: &Args) -> Result<ExitCode> {
 
 /// Builds the tracer and returns its path.
 pub fn tracer(release: bool) -> Result<PathBuf> {
-    say("building the BPF object and the tracer");
+    let compiler = Toolchain::find().map_or("no compiler: it must come prebuilt", Toolchain::name);
+    say(format!(
+        "building the tracer and the BPF object ({compiler})"
+    ));
     let mut build = cargo();
     build.args(["build", "--package", "tracer"]);
     if release {

@@ -1,6 +1,7 @@
 //! Running other programs: say what is run, stop it on Ctrl-C, and turn a failure into a readable error.
 
 use std::{
+    io::{BufRead, BufReader},
     process::{Child, Command, ExitStatus, Stdio},
     sync::{Arc, OnceLock, atomic::AtomicBool, atomic::Ordering},
     thread,
@@ -63,6 +64,24 @@ pub fn status(command: &mut Command) -> Result<ExitStatus> {
     }
 }
 
+/// Runs a command whose output the user sees; stdout is also handed to `line`, one line at a time.
+pub fn status_by_line(command: &mut Command, mut line: impl FnMut(&str)) -> Result<ExitStatus> {
+    let mut child = Running::start(command.stdout(Stdio::piped()))?;
+    let stdout = child
+        .0
+        .stdout
+        .take()
+        .context("a child's output is not piped")?;
+    // Ctrl-C reaches the child as well, which closes its end.
+    for text in BufReader::new(stdout).split(b'\n') {
+        let text = text.context("cannot read a child's output")?;
+        line(&String::from_utf8_lossy(&text));
+    }
+    let status = child.0.wait().context("cannot wait for a child process")?;
+    check_interrupted()?;
+    Ok(status)
+}
+
 /// Runs a command quietly and returns its stdout; on failure the error holds its stderr.
 pub fn output(command: &mut Command) -> Result<String> {
     let output = command.stdin(Stdio::null()).output().with_context(|| {
@@ -122,11 +141,6 @@ impl Running {
     /// How it ended, if it has.
     pub fn try_wait(&mut self) -> Result<Option<ExitStatus>> {
         self.0.try_wait().context("cannot wait for a child process")
-    }
-
-    /// Its stdout, where it was piped.
-    pub fn stdout(&mut self) -> Option<std::process::ChildStdout> {
-        self.0.stdout.take()
     }
 }
 

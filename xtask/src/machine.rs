@@ -491,6 +491,9 @@ fn tail(text: &str) -> String {
         .map(str::trim_end)
         .filter(|line| !line.is_empty())
         .collect();
+    if lines.is_empty() {
+        return "(nothing)".to_owned();
+    }
     lines[lines.len().saturating_sub(CONSOLE_TAIL)..].join("\n")
 }
 

@@ -1,15 +1,22 @@
 //! The project's own commands: `cargo xtask COMMAND`.
 
+mod accuracy;
+mod bench;
 mod build;
 mod cache;
 mod command;
 mod debian;
+mod demo;
 mod initrd;
 mod kernels;
+mod lint;
 mod machine;
 mod packages;
 mod paths;
+mod peers;
 mod setup;
+mod tally;
+mod test;
 #[path = "../../tracer/build/toolchain.rs"]
 mod toolchain;
 mod vm;
@@ -33,6 +40,16 @@ enum Task {
     Setup(setup::Args),
     /// Build the BPF object and the tracer
     Build(build::Args),
+    /// Show conntracer at work on real clients and servers
+    Demo(demo::Args),
+    /// Check format, clippy on both sides, and licences
+    Lint,
+    /// Run every test: native, lint, and in a VM on each kernel
+    Test(test::Args),
+    /// Count what tracing costs, beside other tools
+    Bench,
+    /// Compare what is traced with what happened
+    Accuracy,
     /// Run a command as root in a VM on a Debian kernel
     Vm(vm::Args),
 }
@@ -52,6 +69,11 @@ fn run(task: &Task) -> Result<ExitCode> {
     match task {
         Task::Setup(args) => setup::run(args),
         Task::Build(args) => build::run(args),
+        Task::Demo(args) => demo::run(args),
+        Task::Lint => lint::run(),
+        Task::Test(args) => test::run(args),
+        Task::Bench => bench::run(),
+        Task::Accuracy => accuracy::run(),
         Task::Vm(args) => vm::run(args),
     }
 }

@@ -1,4 +1,4 @@
-//! What has to be installed, and why.
+//! What has to be installed, and what for.
 
 use std::process::Command;
 
@@ -9,14 +9,16 @@ use crate::{command, toolchain};
 /// What a package is for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Use {
-    /// Debian's compiler for BPF; not needed where rustup's nightly has `rust-src`.
+    /// Compiling for BPF.
     BpfCompiler,
-    /// Building bpf-linker.
+    /// Building bpf-linker; of no use once it is there.
     BpfLinker,
     /// Booting the VMs.
     Vm,
     /// What tests and the demo run.
     Tests,
+    /// Checking the code.
+    Lint,
 }
 
 /// Every Debian package the project needs.
@@ -41,12 +43,6 @@ pub const PACKAGES: &[(&str, Use)] = &[
     ("nftables", Use::Tests),
 ];
 
-/// bpf-linker links with the LLVM that the BPF compiler was built with, 22 for rustc-web.
-pub const BPF_LINKER_VERSION: &str = "0.13.0";
-
-/// Where Debian's llvm-22-dev is; bpf-linker's build finds no other by itself.
-pub const LLVM_PREFIX: &str = "/usr/lib/llvm-22";
-
 /// The packages for these uses that are not installed.
 pub fn missing(uses: &[Use]) -> Result<Vec<&'static str>> {
     let wanted = PACKAGES
@@ -59,30 +55,67 @@ pub fn missing(uses: &[Use]) -> Result<Vec<&'static str>> {
         .collect())
 }
 
-/// Whether bpf-linker has to be installed or replaced.
-pub fn bpf_linker_is_missing() -> bool {
-    let version = toolchain::bpf_linker()
-        .and_then(|file| command::output(Command::new(file).arg("--version")).ok());
-    version.is_none_or(|line| line.trim() != format!("bpf-linker {BPF_LINKER_VERSION}"))
+/// A program that `cargo install` brings.
+pub struct Tool {
+    name: &'static str,
+    version: &'static str,
+    options: &'static [&'static str],
+    variables: &'static [(&'static str, &'static str)],
+    /// What the tool is for.
+    pub purpose: Use,
+    /// The Debian packages that building it takes.
+    pub built_with: Option<Use>,
 }
 
-/// The command that installs bpf-linker.
-pub fn install_bpf_linker() -> Command {
-    let mut install = Command::new("cargo");
-    install
-        .args([
-            "install",
-            "bpf-linker",
-            "--version",
-            BPF_LINKER_VERSION,
-            "--locked",
-            "--force",
-        ])
-        .args(["--no-default-features", "--features", "llvm-22"])
-        .env("LLVM_PREFIX", LLVM_PREFIX)
-        // The workspace's own target folder would keep its build for ever.
-        .env_remove("CARGO_TARGET_DIR");
-    install
+/// Every tool that cargo installs.
+pub const TOOLS: &[Tool] = &[
+    Tool {
+        name: "bpf-linker",
+        version: "0.13.0",
+        // It links with the LLVM that the BPF compiler was built with, 22 for rustc-web.
+        options: &["--no-default-features", "--features", "llvm-22"],
+        // Its build finds no LLVM by itself where /usr/lib64 exists.
+        variables: &[("LLVM_PREFIX", "/usr/lib/llvm-22")],
+        purpose: Use::BpfCompiler,
+        built_with: Some(Use::BpfLinker),
+    },
+    Tool {
+        name: "cargo-deny",
+        version: "0.20.2",
+        options: &[],
+        variables: &[],
+        purpose: Use::Lint,
+        built_with: None,
+    },
+];
+
+impl Tool {
+    /// Whether the tool has to be installed or replaced.
+    pub fn is_missing(&self) -> bool {
+        let file = toolchain::installed_tool(self.name);
+        let version =
+            file.and_then(|file| command::output(Command::new(file).arg("--version")).ok());
+        version.is_none_or(|line| line.trim() != format!("{} {}", self.name, self.version))
+    }
+
+    /// The command that installs it.
+    pub fn install(&self) -> Command {
+        let mut install = Command::new("cargo");
+        install
+            .args([
+                "install",
+                self.name,
+                "--version",
+                self.version,
+                "--locked",
+                "--force",
+            ])
+            .args(self.options)
+            .envs(self.variables.iter().copied())
+            // In the workspace's own target folder its build would stay for ever.
+            .env_remove("CARGO_TARGET_DIR");
+        install
+    }
 }
 
 fn installed() -> Result<Vec<String>> {

@@ -11,7 +11,7 @@ use anyhow::{Result, bail};
 use crate::{
     command::{self, say},
     kernels::KERNELS,
-    packages::{self, Use},
+    packages::{self, TOOLS, Use},
     toolchain::Toolchain,
 };
 
@@ -28,6 +28,8 @@ pub struct Args {
 pub enum Purpose {
     /// Build everything.
     Build,
+    /// Check the code.
+    Lint,
     /// Run something in a VM.
     Vm,
     /// Build, and run the tests and the demo.
@@ -37,9 +39,10 @@ pub enum Purpose {
 impl Purpose {
     fn uses(self) -> &'static [Use] {
         match self {
-            Self::Build => &[Use::BpfCompiler, Use::BpfLinker],
+            Self::Build => &[Use::BpfCompiler],
+            Self::Lint => &[Use::BpfCompiler, Use::Lint],
             Self::Vm => &[Use::Vm],
-            Self::Everything => &[Use::BpfCompiler, Use::BpfLinker, Use::Vm, Use::Tests],
+            Self::Everything => &[Use::BpfCompiler, Use::Lint, Use::Vm, Use::Tests],
         }
     }
 }
@@ -64,25 +67,24 @@ pub fn ensure_everything() -> Result<()> {
     Ok(())
 }
 
-/// Installs the packages that a purpose needs and that are missing.
+/// Installs the packages and tools that a purpose needs and that are missing.
 pub fn ensure_packages(purpose: Purpose) -> Result<()> {
     let mut uses = purpose.uses().to_vec();
+    let tools: Vec<_> = TOOLS
+        .iter()
+        .filter(|tool| uses.contains(&tool.purpose) && tool.is_missing())
+        .collect();
+    uses.extend(tools.iter().filter_map(|tool| tool.built_with));
     if Toolchain::find() == Some(Toolchain::RustupNightly) {
+        // rustup's compiler does instead of Debian's.
         uses.retain(|purpose| *purpose != Use::BpfCompiler);
     }
-    let link = uses.contains(&Use::BpfLinker) && packages::bpf_linker_is_missing();
-    if !link {
-        uses.retain(|purpose| *purpose != Use::BpfLinker);
-    }
     let missing = packages::missing(&uses)?;
-
     let mut steps = Vec::new();
     if !missing.is_empty() {
         steps.extend(apt_get(&missing));
     }
-    if link {
-        steps.push(packages::install_bpf_linker());
-    }
+    steps.extend(tools.iter().map(|tool| tool.install()));
     if steps.is_empty() {
         return Ok(());
     }

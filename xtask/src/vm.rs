@@ -33,7 +33,7 @@ pub struct Args {
 }
 
 /// The virtual hardware.
-#[derive(clap::Args, Clone)]
+#[derive(clap::Args, Clone, Debug)]
 pub struct Hardware {
     /// Memory of the VM
     #[arg(long, default_value_t = 3072, value_name = "MB")]
@@ -47,6 +47,23 @@ pub struct Hardware {
     /// Use the processor's own virtualisation instead of emulating one
     #[arg(long)]
     pub kvm: bool,
+}
+
+impl Hardware {
+    /// A machine with this hardware, about to run a command on a kernel.
+    pub fn machine(&self, kernel: Kernel, timeout: Duration, command: Vec<String>) -> Machine {
+        Machine {
+            kernel,
+            memory: self.memory,
+            cpus: self.cpus,
+            count_instructions: self.count_instructions,
+            kvm: self.kvm,
+            timeout,
+            out: None,
+            env: Vec::new(),
+            command,
+        }
+    }
 }
 
 fn parse_variable(text: &str) -> Result<(String, String), String> {
@@ -81,16 +98,12 @@ impl Args {
                 .and_then(|()| dir.canonicalize())
                 .with_context(|| format!("cannot use {} for --out", dir.display()))
         });
+        let timeout = Duration::from_secs(self.timeout);
+        let machine = self.hardware.machine(kernel, timeout, self.command.clone());
         Ok(Machine {
-            kernel,
-            memory: self.hardware.memory,
-            cpus: self.hardware.cpus,
-            count_instructions: self.hardware.count_instructions,
-            kvm: self.hardware.kvm,
-            timeout: Duration::from_secs(self.timeout),
             out: out.transpose()?,
             env: self.env.clone(),
-            command: self.command.clone(),
+            ..machine
         })
     }
 }

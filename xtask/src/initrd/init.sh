@@ -15,6 +15,8 @@ $b mkdir -p /overlay/upper /overlay/work
 $b mount -t overlay -o lowerdir=/host-root,upperdir=/overlay/upper,workdir=/overlay/work overlay /newroot || fail overlay
 
 for dir in proc sys dev; do $b mkdir -p /newroot/$dir; $b mount --move /$dir /newroot/$dir; done
+$b ln -s /proc/self/fd /newroot/dev/fd # udev's work, and there is none
+for stream in 0:stdin 1:stdout 2:stderr; do $b ln -s "fd/${stream%:*}" "/newroot/dev/${stream#*:}"; done
 $b mkdir -p /newroot/run /newroot/dev/pts /newroot/dev/shm
 $b mount -t tmpfs tmpfs /newroot/run
 $b mount -t devpts none /newroot/dev/pts
