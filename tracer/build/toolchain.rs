@@ -44,7 +44,7 @@ impl Toolchain {
     /// `cargo SUBCOMMAND` for the BPF object; the caller adds the target directory.
     ///
     /// Nothing of an outer cargo's choice of compiler and flags may leak in: it was made for the host.
-    pub fn cargo(self, subcommand: &str, target_arch: &str, extra_flags: &[&str]) -> Command {
+    pub fn cargo(self, subcommand: &str, target_arch: &str) -> Command {
         let mut command = match self {
             Self::RustupNightly => {
                 let mut command = Command::new("rustup");
@@ -52,7 +52,8 @@ impl Toolchain {
                 command
             }
             Self::DebianRustcWeb => {
-                let mut command = Command::new(env::var_os("CARGO").unwrap_or_else(|| "cargo".into()));
+                let mut command =
+                    Command::new(env::var_os("CARGO").unwrap_or_else(|| "cargo".into()));
                 command.arg(subcommand);
                 command
             }
@@ -71,11 +72,17 @@ impl Toolchain {
         }
         if self == Self::DebianRustcWeb {
             // Cross-compiling for BPF takes unstable flags, which a stable compiler only accepts this way.
-            command.env("RUSTC", DEBIAN_RUSTC).env("RUSTC_BOOTSTRAP", "1");
+            command
+                .env("RUSTC", DEBIAN_RUSTC)
+                .env("RUSTC_BOOTSTRAP", "1");
         }
         let arch = format!("--cfg=bpf_target_arch=\"{target_arch}\"");
-        let mut flags = vec![arch.as_str(), "-Cdebuginfo=2", "-Clinker=bpf-linker", "-Clink-arg=--btf"];
-        flags.extend(extra_flags);
+        let flags = [
+            arch.as_str(),
+            "-Cdebuginfo=2",
+            "-Clinker=bpf-linker",
+            "-Clink-arg=--btf",
+        ];
         command
             .env("CARGO_ENCODED_RUSTFLAGS", flags.join("\x1f"))
             .env("PATH", path_with_cargo_bin())
@@ -86,9 +93,11 @@ impl Toolchain {
     }
 }
 
-/// Where `cargo install` put bpf-linker, if it did.
-pub fn bpf_linker() -> Option<PathBuf> {
-    env::split_paths(&path_with_cargo_bin()).map(|dir| dir.join("bpf-linker")).find(|file| file.is_file())
+/// Where a program that `cargo install` brings is, if it is there.
+pub fn installed_tool(name: &str) -> Option<PathBuf> {
+    env::split_paths(&path_with_cargo_bin())
+        .map(|dir| dir.join(name))
+        .find(|file| file.is_file())
 }
 
 /// PATH, and behind it the folder `cargo install` writes to: a login shell has it on PATH, cron or CI may not.
@@ -108,11 +117,16 @@ fn has_nightly_with_source() -> bool {
         .env("RUSTUP_AUTO_INSTALL", "0")
         .env_remove("RUSTUP_TOOLCHAIN")
         .output();
-    sysroot_of(sysroot).is_some_and(|dir| dir.join("lib/rustlib/src/rust/library/core/Cargo.toml").is_file())
+    sysroot_of(sysroot).is_some_and(|dir| {
+        dir.join("lib/rustlib/src/rust/library/core/Cargo.toml")
+            .is_file()
+    })
 }
 
 fn has_debian_bpf_core() -> bool {
-    let sysroot = Command::new(DEBIAN_RUSTC).args(["--print", "sysroot"]).output();
+    let sysroot = Command::new(DEBIAN_RUSTC)
+        .args(["--print", "sysroot"])
+        .output();
     sysroot_of(sysroot).is_some_and(|dir| dir.join("lib/rustlib").join(BPF_TARGET).is_dir())
 }
 

@@ -1,2 +1,79 @@
-//! The project's own commands.
-fn main() {}
+//! The project's own commands: `cargo xtask COMMAND`.
+
+mod accuracy;
+mod bench;
+mod build;
+mod cache;
+mod command;
+mod debian;
+mod demo;
+mod initrd;
+mod kernels;
+mod lint;
+mod machine;
+mod packages;
+mod paths;
+mod peers;
+mod setup;
+mod tally;
+mod test;
+#[path = "../../tracer/build/toolchain.rs"]
+mod toolchain;
+mod vm;
+
+use std::process::ExitCode;
+
+use anyhow::Result;
+use clap::{Parser, Subcommand};
+
+/// Build, test and try conntracer.
+#[derive(Parser)]
+#[command(name = "cargo xtask", bin_name = "cargo xtask")]
+struct Cli {
+    #[command(subcommand)]
+    command: Task,
+}
+
+#[derive(Subcommand)]
+enum Task {
+    /// Install what building and testing need; does nothing when all is there
+    Setup(setup::Args),
+    /// Build the BPF object and the tracer
+    Build(build::Args),
+    /// Show conntracer at work on real clients and servers
+    Demo(demo::Args),
+    /// Check format, clippy on both sides, and licences
+    Lint,
+    /// Run every test: native, lint, and in a VM on each kernel
+    Test(test::Args),
+    /// Count what tracing costs, beside other tools
+    Bench,
+    /// Compare what is traced with what happened
+    Accuracy,
+    /// Run a command as root in a VM on a Debian kernel
+    Vm(vm::Args),
+}
+
+fn main() -> ExitCode {
+    let cli = Cli::parse();
+    match command::watch_signals().and_then(|()| run(&cli.command)) {
+        Ok(code) => code,
+        Err(error) => {
+            eprintln!("error: {error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn run(task: &Task) -> Result<ExitCode> {
+    match task {
+        Task::Setup(args) => setup::run(args),
+        Task::Build(args) => build::run(args),
+        Task::Demo(args) => demo::run(args),
+        Task::Lint => lint::run(),
+        Task::Test(args) => test::run(args),
+        Task::Bench => bench::run(),
+        Task::Accuracy => accuracy::run(),
+        Task::Vm(args) => vm::run(args),
+    }
+}

@@ -1,0 +1,130 @@
+//! The initramfs that turns this machine's root into the VM's root, copy on write.
+
+use std::{
+    fs,
+    os::unix::fs::PermissionsExt,
+    path::{Path, PathBuf},
+    process::Command,
+};
+
+use anyhow::{Context, Result, bail};
+use sha2::{Digest, Sha256};
+
+use crate::{cache, command, kernels::Unpacked, paths};
+
+/// Debian's busybox-static: needs no library of the root that is yet to be mounted.
+const BUSYBOX: &str = "/bin/busybox";
+
+/// Modules the early boot needs, each after those it depends on; what a kernel has built in is left out.
+const MODULES: [&str; 9] = [
+    "virtio_ring",
+    "virtio",
+    "virtio_pci_legacy_dev",
+    "virtio_pci_modern_dev",
+    "virtio_pci",
+    "fuse",
+    "virtiofs",
+    "overlay",
+    "virtio_console",
+];
+
+/// The first process.
+const INIT: &str = include_str!("initrd/init.sh");
+
+/// How a module may be packed: file suffix, and the filter that unpacks it.
+const PACKINGS: [(&str, &str); 3] = [("ko", "cat"), ("ko.xz", "xz -dc"), ("ko.zst", "zstd -qdc")];
+
+/// The initramfs for a kernel, built unless the cache has it.
+pub fn ensure(kernel: &Unpacked) -> Result<PathBuf> {
+    let file = paths::cache_dir()?.join(format!("initrd/{}.gz", cache_key(kernel)?));
+    if !file.is_file() {
+        let dir = file.parent().context("the initramfs has no folder")?;
+        fs::create_dir_all(dir)?;
+        let tree = tempfile::tempdir()?;
+        fill(tree.path(), kernel)?;
+        let partial = tempfile::NamedTempFile::new_in(dir)?;
+        pack(tree.path(), partial.path())?;
+        partial
+            .persist(&file)
+            .context("cannot store the initramfs")?;
+    }
+    Ok(file)
+}
+
+/// Changes whenever anything that goes into the initramfs changes.
+fn cache_key(kernel: &Unpacked) -> Result<String> {
+    if !Path::new(BUSYBOX).is_file() {
+        bail!("{BUSYBOX} is missing: run `cargo xtask setup` (package busybox-static)");
+    }
+    let mut hasher = Sha256::new();
+    for part in [
+        &kernel.checksum,
+        &cache::sha256(Path::new(BUSYBOX))?,
+        INIT,
+        &MODULES.join(" "),
+    ] {
+        hasher.update(part);
+        hasher.update([0]);
+    }
+    Ok(format!("{:x}", hasher.finalize()))
+}
+
+fn fill(tree: &Path, kernel: &Unpacked) -> Result<()> {
+    for dir in [
+        "bin",
+        "proc",
+        "sys",
+        "dev",
+        "mods",
+        "newroot",
+        "host-root",
+        "overlay",
+    ] {
+        fs::create_dir(tree.join(dir))?;
+    }
+    fs::copy(BUSYBOX, tree.join("bin/busybox"))?;
+    let init = tree.join("init");
+    fs::write(&init, INIT)?;
+    fs::set_permissions(&init, fs::Permissions::from_mode(0o755))?;
+    let modules = kernel.modules()?;
+    for (index, name) in MODULES.iter().enumerate() {
+        if let Some((file, unpack)) = find_module(&modules.join("kernel"), name)? {
+            // The number keeps the order when a shell lists them.
+            let target = fs::File::create(tree.join(format!("mods/{index:02}-{name}.ko")))?;
+            command::run(
+                Command::new("sh")
+                    .args(["-c", unpack])
+                    .stdin(fs::File::open(file)?)
+                    .stdout(target),
+            )?;
+        }
+    }
+    Ok(())
+}
+
+fn find_module(dir: &Path, name: &str) -> Result<Option<(PathBuf, &'static str)>> {
+    for entry in fs::read_dir(dir).with_context(|| format!("cannot list {}", dir.display()))? {
+        let path = entry?.path();
+        if path.is_dir() {
+            if let Some(found) = find_module(&path, name)? {
+                return Ok(Some(found));
+            }
+        } else if let Some(packing) = PACKINGS
+            .iter()
+            .find(|(suffix, _)| path.ends_with(format!("{name}.{suffix}")))
+        {
+            return Ok(Some((path, packing.1)));
+        }
+    }
+    Ok(None)
+}
+
+fn pack(tree: &Path, file: &Path) -> Result<()> {
+    let mut pack = Command::new("bash");
+    pack.args([
+        "-c",
+        "set -o pipefail; find . | cpio --create --format=newc --quiet | gzip -1 > \"$1\"",
+        "pack",
+    ]);
+    command::output(pack.arg(file).current_dir(tree)).map(drop)
+}

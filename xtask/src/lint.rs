@@ -1,0 +1,124 @@
+//! `cargo xtask lint`: format, clippy on both sides, licences.
+
+use std::{
+    env,
+    process::{Command, ExitCode},
+};
+
+use anyhow::Result;
+
+use crate::{
+    build::cargo,
+    command::{self, say},
+    paths,
+    setup::{self, Purpose},
+    tally::Tally,
+    toolchain::{self, Toolchain},
+};
+
+/// Runs every check, and fails if one of them did.
+pub fn run() -> Result<ExitCode> {
+    setup::ensure_packages(Purpose::Lint)?;
+    let tally = check_all()?;
+    say(format!("lint: {tally}"));
+    Ok(ExitCode::from(u8::from(tally.failed > 0)))
+}
+
+/// Runs every check, whatever becomes of the others.
+pub fn check_all() -> Result<Tally> {
+    let checks: [(&str, Command); 4] = [
+        ("format", format()),
+        ("clippy, user space", clippy_user()),
+        ("clippy, BPF", clippy_bpf()),
+        (
+            "licences, sources and duplicates",
+            deny("licenses bans sources"),
+        ),
+    ];
+    let mut tally = Tally::default();
+    for (what, mut check) in checks {
+        say(format!("lint: {what}"));
+        tally += if command::status(&mut check)?.success() {
+            Tally::PASSED
+        } else {
+            Tally::FAILED
+        };
+    }
+    if let Some(advisories) = check_advisories()? {
+        tally += advisories;
+    }
+    Ok(tally)
+}
+
+fn format() -> Command {
+    let mut fmt = cargo();
+    fmt.args(["fmt", "--all", "--check"]);
+    fmt
+}
+
+fn clippy_user() -> Command {
+    let mut clippy = cargo();
+    clippy.args(["clippy", "--workspace", "--all-targets", "--", "-Dwarnings"]);
+    clippy
+}
+
+/// Nightly's clippy checks the object as it is built. Debian's rustc-web comes without clippy; then the stable one
+/// checks the same code for the host, and the build of the object shows what only the BPF target can.
+fn clippy_bpf() -> Command {
+    let mut clippy = match Toolchain::find() {
+        Some(toolchain @ Toolchain::RustupNightly) => toolchain.cargo("clippy", env::consts::ARCH),
+        Some(Toolchain::DebianRustcWeb) | None => {
+            let mut clippy = cargo();
+            clippy.args([
+                "clippy",
+                "--package",
+                "tracer-ebpf",
+                "--bin",
+                "conntracer-bpf",
+            ]);
+            clippy.args(["--no-default-features", "--features", "bpf"]);
+            // There is no std to unwind with.
+            clippy.env("CARGO_PROFILE_DEV_PANIC", "abort");
+            clippy
+        }
+    };
+    // A folder of its own, so that the other profile does not throw out what the user's side was built into.
+    clippy
+        .current_dir(paths::project_root())
+        .arg("--target-dir")
+        .arg(paths::target_dir().join("bpf-lint"));
+    clippy.args(["--", "-Dwarnings"]);
+    clippy
+}
+
+fn deny(what: &str) -> Command {
+    // By its path: cargo finds subcommands on PATH only, which may lack cargo's own folder.
+    let mut deny = Command::new(
+        toolchain::installed_tool("cargo-deny").unwrap_or_else(|| "cargo-deny".into()),
+    );
+    deny.current_dir(paths::project_root());
+    deny.args(["--log-level", "error", "check", "--hide-inclusion-graph"])
+        .args(what.split(' '));
+    deny
+}
+
+/// Advisories need the `RustSec` database, which not every machine can fetch; `None` means that it could not.
+fn check_advisories() -> Result<Option<Tally>> {
+    say("lint: advisories");
+    let mut fetch = Command::new("git");
+    fetch.args([
+        "ls-remote",
+        "--quiet",
+        "--exit-code",
+        "https://github.com/RustSec/advisory-db",
+        "HEAD",
+    ]);
+    fetch.env("GIT_TERMINAL_PROMPT", "0");
+    if command::output(&mut fetch).is_err() {
+        command::check_interrupted()?;
+        say("lint: advisories: not checked (no database)");
+        return Ok(None);
+    }
+    let passed = command::status(&mut deny("advisories"))?.success();
+    Ok(Some(if passed { Tally::PASSED } else { Tally::FAILED }))
+}

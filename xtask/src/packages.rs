@@ -1,0 +1,127 @@
+//! What has to be installed, and what for.
+
+use std::process::Command;
+
+use anyhow::Result;
+
+use crate::{command, toolchain};
+
+/// What a package is for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Use {
+    /// Compiling for BPF.
+    BpfCompiler,
+    /// Building bpf-linker; of no use once it is there.
+    BpfLinker,
+    /// Booting the VMs.
+    Vm,
+    /// What tests and the demo run.
+    Tests,
+    /// Checking the code.
+    Lint,
+}
+
+/// Every Debian package the project needs.
+pub const PACKAGES: &[(&str, Use)] = &[
+    ("rustc-web", Use::BpfCompiler),
+    ("libstd-rust-web-dev-bpf", Use::BpfCompiler),
+    ("llvm-22-dev", Use::BpfLinker),
+    ("libpolly-22-dev", Use::BpfLinker),
+    ("libzstd-dev", Use::BpfLinker),
+    ("zlib1g-dev", Use::BpfLinker),
+    ("g++", Use::BpfLinker),
+    ("qemu-system-x86", Use::Vm),
+    ("busybox-static", Use::Vm),
+    ("cpio", Use::Vm),
+    ("kmod", Use::Vm),
+    ("xz-utils", Use::Vm),
+    ("zstd", Use::Vm),
+    ("gcc", Use::Tests),
+    ("libc6-dev", Use::Tests),
+    ("python3", Use::Tests),
+    ("iproute2", Use::Tests),
+    ("nftables", Use::Tests),
+];
+
+/// The packages for these uses that are not installed.
+pub fn missing(uses: &[Use]) -> Result<Vec<&'static str>> {
+    let wanted = PACKAGES
+        .iter()
+        .filter(|(_, purpose)| uses.contains(purpose));
+    let installed = installed()?;
+    Ok(wanted
+        .map(|(name, _)| *name)
+        .filter(|name| !installed.iter().any(|have| have == name))
+        .collect())
+}
+
+/// A program that `cargo install` brings.
+pub struct Tool {
+    name: &'static str,
+    version: &'static str,
+    options: &'static [&'static str],
+    variables: &'static [(&'static str, &'static str)],
+    /// What the tool is for.
+    pub purpose: Use,
+    /// The Debian packages that building it takes.
+    pub built_with: Option<Use>,
+}
+
+/// Every tool that cargo installs.
+pub const TOOLS: &[Tool] = &[
+    Tool {
+        name: "bpf-linker",
+        version: "0.13.0",
+        // It links with the LLVM that the BPF compiler was built with, 22 for rustc-web.
+        options: &["--no-default-features", "--features", "llvm-22"],
+        // Its build finds no LLVM by itself where /usr/lib64 exists.
+        variables: &[("LLVM_PREFIX", "/usr/lib/llvm-22")],
+        purpose: Use::BpfCompiler,
+        built_with: Some(Use::BpfLinker),
+    },
+    Tool {
+        name: "cargo-deny",
+        version: "0.20.2",
+        options: &[],
+        variables: &[],
+        purpose: Use::Lint,
+        built_with: None,
+    },
+];
+
+impl Tool {
+    /// Whether the tool has to be installed or replaced.
+    pub fn is_missing(&self) -> bool {
+        let file = toolchain::installed_tool(self.name);
+        let version =
+            file.and_then(|file| command::output(Command::new(file).arg("--version")).ok());
+        version.is_none_or(|line| line.trim() != format!("{} {}", self.name, self.version))
+    }
+
+    /// The command that installs it.
+    pub fn install(&self) -> Command {
+        let mut install = Command::new("cargo");
+        install
+            .args([
+                "install",
+                self.name,
+                "--version",
+                self.version,
+                "--locked",
+                "--force",
+            ])
+            .args(self.options)
+            .envs(self.variables.iter().copied())
+            // In the workspace's own target folder its build would stay for ever.
+            .env_remove("CARGO_TARGET_DIR");
+        install
+    }
+}
+
+fn installed() -> Result<Vec<String>> {
+    let mut query = Command::new("dpkg-query");
+    query.args(["--show", "--showformat=${Package} ${db:Status-Status}\n"]);
+    let text = command::output(&mut query)?;
+    let name = |line: &str| line.strip_suffix(" installed").map(str::to_owned);
+    Ok(text.lines().filter_map(name).collect())
+}

@@ -1,0 +1,159 @@
+//! Counting passed and failed tests from what libtest prints.
+
+use std::{fmt, ops::AddAssign};
+
+/// How many tests passed and failed.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Tally {
+    /// Passed.
+    pub passed: u32,
+    /// Failed, or never came to an end.
+    pub failed: u32,
+}
+
+impl Tally {
+    /// One passed check.
+    pub const PASSED: Self = Self {
+        passed: 1,
+        failed: 0,
+    };
+    /// One failed check.
+    pub const FAILED: Self = Self {
+        passed: 0,
+        failed: 1,
+    };
+
+    /// The counts in libtest's closing line, if that is what the line is.
+    pub fn from_closing_line(line: &str) -> Option<Self> {
+        let mut counts = line
+            .trim()
+            .strip_prefix("test result: ")?
+            .split([';', '.'])
+            .map(str::trim);
+        let mut count =
+            |what: &str| counts.find_map(|part| part.strip_suffix(what)?.trim().parse().ok());
+        Some(Self {
+            passed: count("passed")?,
+            failed: count("failed")?,
+        })
+    }
+}
+
+impl AddAssign for Tally {
+    fn add_assign(&mut self, other: Self) {
+        self.passed += other.passed;
+        self.failed += other.failed;
+    }
+}
+
+impl fmt::Display for Tally {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{} passed, {} failed", self.passed, self.failed)
+    }
+}
+
+/// Reads the output of test binaries that run one after the other.
+#[derive(Default)]
+pub struct Reader {
+    tally: Tally,
+    closing_lines: usize,
+}
+
+impl Reader {
+    /// Takes one line.
+    pub fn line(&mut self, line: &str) {
+        if let Some(tally) = Tally::from_closing_line(line) {
+            self.tally += tally;
+            self.closing_lines += 1;
+        }
+    }
+
+    /// The verdict. A binary that died before its closing line is a failure, and so is an exit code that nothing
+    /// in the output explains.
+    pub fn finish(self, binaries: Option<usize>, success: bool) -> Tally {
+        let mut tally = self.tally;
+        let unfinished = binaries.map_or(0, |binaries| binaries.saturating_sub(self.closing_lines));
+        tally.failed += u32::try_from(unfinished).unwrap_or(u32::MAX);
+        if !success && tally.failed == 0 {
+            tally.failed = 1;
+        }
+        tally
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const OK: &str = "test result: ok. 31 passed; 0 failed; 2 ignored; 0 measured; 0 filtered out; finished in 1.25s";
+    const BAD: &str = "test result: FAILED. 3 passed; 2 failed; 0 ignored; 0 measured; 0 filtered out; finished in 0.00s";
+
+    fn read(lines: &[&str]) -> Reader {
+        let mut reader = Reader::default();
+        for line in lines {
+            reader.line(line);
+        }
+        reader
+    }
+
+    #[test]
+    fn closing_lines_are_told_from_others() {
+        assert_eq!(
+            Tally::from_closing_line(OK),
+            Some(Tally {
+                passed: 31,
+                failed: 0
+            })
+        );
+        assert_eq!(
+            Tally::from_closing_line(BAD),
+            Some(Tally {
+                passed: 3,
+                failed: 2
+            })
+        );
+        for other in [
+            "test a_test ... ok",
+            "31 passed; 0 failed",
+            "test result: ok.",
+            "",
+        ] {
+            assert_eq!(Tally::from_closing_line(other), None, "{other}");
+        }
+    }
+
+    #[test]
+    fn several_binaries_add_up() {
+        assert_eq!(
+            read(&[OK, BAD]).finish(Some(2), false),
+            Tally {
+                passed: 34,
+                failed: 2
+            }
+        );
+    }
+
+    #[test]
+    fn a_binary_without_a_closing_line_failed() {
+        assert_eq!(
+            read(&[OK, "test b ... "]).finish(Some(2), false),
+            Tally {
+                passed: 31,
+                failed: 1
+            }
+        );
+        assert_eq!(read(&[]).finish(Some(1), true), Tally::FAILED);
+    }
+
+    #[test]
+    fn an_unexplained_exit_code_is_a_failure() {
+        assert_eq!(
+            read(&[OK]).finish(None, false),
+            Tally {
+                passed: 31,
+                failed: 1
+            }
+        );
+        assert_eq!(read(&[]).finish(None, false), Tally::FAILED);
+    }
+}

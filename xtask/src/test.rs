@@ -1,0 +1,312 @@
+//! `cargo xtask test`: everything, with one closing line at the very end.
+
+use std::{
+    collections::VecDeque,
+    fs::{self, File},
+    io::Write,
+    path::{Path, PathBuf},
+    process::ExitCode,
+    sync::{Mutex, PoisonError},
+    thread,
+    time::Duration,
+};
+
+use anyhow::{Context, Result, bail};
+
+use crate::{
+    build::{self, cargo},
+    command::{self, say},
+    kernels::{self, Choice, Kernel},
+    lint,
+    machine::{Machine, Stream},
+    paths, setup,
+    tally::{Reader, Tally},
+    vm::Hardware,
+};
+
+/// More would only slow each other down: a VM is two busy processors.
+const VMS_AT_ONCE: usize = 2;
+
+/// What `test` takes.
+#[derive(clap::Args)]
+pub struct Args {
+    /// Kernels to test on: 5.10, 6.1, 6.12, 7.2 or all (repeatable)
+    #[arg(
+        long,
+        default_value = "all",
+        value_delimiter = ',',
+        value_name = "VERSION"
+    )]
+    kernel: Vec<Choice>,
+    /// Leave the VMs out
+    #[arg(long, conflicts_with_all = ["kernel", "vm_only"])]
+    native_only: bool,
+    /// Run in the VMs only: no native tests, no lint
+    #[arg(long)]
+    vm_only: bool,
+    /// Seconds until a VM is stopped
+    #[arg(long, default_value_t = 1500, value_name = "S")]
+    timeout: u64,
+    #[command(flatten)]
+    hardware: Hardware,
+    /// Arguments of the test binary in the VMs, such as a part of a test's name
+    #[arg(last = true, value_name = "ARG")]
+    filter: Vec<String>,
+}
+
+/// Runs what was asked for; the last line counts all tests.
+pub fn run(args: &Args) -> Result<ExitCode> {
+    let mut total = Tally::default();
+    // A part that cannot even run is a failure too, and must not take the closing line with it.
+    let mut part = |what: &str, result: Result<Tally>| -> Result<()> {
+        command::check_interrupted()?;
+        let tally = result.unwrap_or_else(|error| {
+            eprintln!("error: {what}: {error:#}");
+            Tally::FAILED
+        });
+        println!("{what}: {tally}");
+        total += tally;
+        Ok(())
+    };
+    setup::ensure_everything()?;
+    if !args.vm_only {
+        part("native", native())?;
+        part("lint", lint::check_all())?;
+    }
+    if !args.native_only {
+        match Guest::build(args) {
+            Ok(guest) => guest.run_all(args, &mut |kernel, result| {
+                part(&format!("vm {}", kernel.name), result)
+            })?,
+            Err(error) => part("vm", Err(error))?,
+        }
+    }
+    println!("{total}");
+    Ok(ExitCode::from(u8::from(total.failed > 0)))
+}
+
+/// The tests that need no kernel of their own.
+fn native() -> Result<Tally> {
+    let mut total = run_native(&["--workspace", "--exclude", "conntracer-tests"])?;
+    // The harness has unit tests of its own; only its integration tests load BPF.
+    total += run_native(&["--package", "conntracer-tests", "--lib"])?;
+    Ok(total)
+}
+
+fn run_native(selection: &[&str]) -> Result<Tally> {
+    say(format!(
+        "testing natively: cargo test {}",
+        selection.join(" ")
+    ));
+    let mut test = cargo();
+    test.args(["test", "--no-fail-fast"]).args(selection);
+    let mut reader = Reader::default();
+    let status = command::status_by_line(&mut test, |line| {
+        println!("{line}");
+        reader.line(line);
+    })?;
+    Ok(reader.finish(None, status.success()))
+}
+
+/// What runs in each VM.
+struct Guest {
+    tracer: PathBuf,
+    binaries: Vec<PathBuf>,
+    logs: PathBuf,
+}
+
+impl Guest {
+    fn build(args: &Args) -> Result<Self> {
+        let tracer = build::tracer(true)?;
+        let binaries = test_binaries()?;
+        let logs = paths::target_dir().join("vm-logs");
+        fs::create_dir_all(&logs).with_context(|| format!("cannot create {}", logs.display()))?;
+        let names = kernels::chosen(&args.kernel)
+            .iter()
+            .map(|kernel| kernel.name)
+            .collect::<Vec<_>>()
+            .join(", ");
+        say(format!(
+            "testing in VMs: {names}; logs in {}",
+            logs.display()
+        ));
+        Ok(Self {
+            tracer,
+            binaries,
+            logs,
+        })
+    }
+
+    /// Runs the tests on each kernel, a few at a time, and reports each as it ends.
+    fn run_all(
+        &self,
+        args: &Args,
+        report: &mut (dyn FnMut(Kernel, Result<Tally>) -> Result<()> + Send),
+    ) -> Result<()> {
+        let queue = Mutex::new(VecDeque::from(kernels::chosen(&args.kernel)));
+        let report = Mutex::new((report, Ok(())));
+        let workers = thread::available_parallelism()
+            .map_or(1, usize::from)
+            .min(VMS_AT_ONCE);
+        let work = || {
+            // A statement of its own: the queue must not stay locked while the VM runs.
+            let next = || {
+                queue
+                    .lock()
+                    .unwrap_or_else(PoisonError::into_inner)
+                    .pop_front()
+            };
+            while let Some(kernel) = next() {
+                let result = self.run(args, kernel);
+                let (report, outcome) = &mut *report.lock().unwrap_or_else(PoisonError::into_inner);
+                if outcome.is_ok() {
+                    *outcome = report(kernel, result);
+                }
+            }
+        };
+        thread::scope(|scope| (0..workers).for_each(|_| drop(scope.spawn(work))));
+        report
+            .into_inner()
+            .unwrap_or_else(PoisonError::into_inner)
+            .1
+    }
+
+    fn run(&self, args: &Args, kernel: Kernel) -> Result<Tally> {
+        command::check_interrupted()?;
+        let env = [
+            ("CONNTRACER", self.tracer.display().to_string()),
+            ("RUST_BACKTRACE", "1".to_owned()),
+        ];
+        let machine = args.hardware.machine(
+            kernel,
+            Duration::from_secs(args.timeout),
+            self.command(&args.filter),
+        );
+        let machine = Machine {
+            env: env.map(|(name, value)| (name.to_owned(), value)).to_vec(),
+            ..machine
+        };
+        let mut log = Log::create(kernel, &self.logs)?;
+        let outcome = machine.run(&mut |stream, bytes| log.take(stream, bytes))?;
+        Ok(log
+            .reader
+            .finish(Some(self.binaries.len()), outcome.code == 0))
+    }
+
+    /// Every test binary in turn, one test at a time: they share the kernel, and some slow down the network.
+    fn command(&self, filter: &[String]) -> Vec<String> {
+        const SCRIPT: &str = "code=0; n=$1; shift; binaries=(\"${@:1:n}\"); shift \"$n\"; \
+                              for binary in \"${binaries[@]}\"; do \"$binary\" --test-threads=1 \"$@\" || code=$?; done; \
+                              exit $code";
+        let mut command = ["bash", "-c", SCRIPT, "tests"].map(str::to_owned).to_vec();
+        command.push(self.binaries.len().to_string());
+        command.extend(
+            self.binaries
+                .iter()
+                .map(|binary| binary.display().to_string()),
+        );
+        command.extend(filter.iter().cloned());
+        command
+    }
+}
+
+/// Builds the integration tests and returns their binaries.
+fn test_binaries() -> Result<Vec<PathBuf>> {
+    say("building the tests for the VMs");
+    let mut build = cargo();
+    build.args([
+        "test",
+        "--no-run",
+        "--package",
+        "conntracer-tests",
+        "--test",
+        "*",
+    ]);
+    build.arg("--message-format=json-render-diagnostics");
+    let mut binaries = Vec::new();
+    let status = command::status_by_line(&mut build, |line| binaries.extend(test_binary(line)))?;
+    if !status.success() {
+        bail!("the tests for the VMs do not build (messages above)");
+    }
+    if binaries.is_empty() {
+        bail!("the package conntracer-tests holds no integration test");
+    }
+    Ok(binaries)
+}
+
+/// The binary that one of cargo's JSON messages announces.
+fn test_binary(message: &str) -> Option<PathBuf> {
+    let message: serde_json::Value = serde_json::from_str(message).ok()?;
+    let is_test = message
+        .pointer("/target/kind")?
+        .as_array()?
+        .iter()
+        .any(|kind| kind == "test");
+    is_test
+        .then(|| message.get("executable")?.as_str().map(PathBuf::from))
+        .flatten()
+}
+
+/// A VM's output: whole to a file, line by line with the kernel's name to the user, and counted.
+struct Log {
+    kernel: Kernel,
+    file: File,
+    /// The line that has begun on each stream.
+    pending: [Vec<u8>; 2],
+    reader: Reader,
+}
+
+impl Log {
+    fn create(kernel: Kernel, dir: &Path) -> Result<Self> {
+        let path = dir.join(format!("{}.log", kernel.name));
+        let file =
+            File::create(&path).with_context(|| format!("cannot create {}", path.display()))?;
+        Ok(Self {
+            kernel,
+            file,
+            pending: Default::default(),
+            reader: Reader::default(),
+        })
+    }
+
+    fn take(&mut self, stream: Stream, bytes: &[u8]) -> Result<()> {
+        self.file
+            .write_all(bytes)
+            .context("cannot write a VM's log")?;
+        let pending = &mut self.pending[usize::from(stream == Stream::Stderr)];
+        pending.extend_from_slice(bytes);
+        while let Some(end) = pending.iter().position(|byte| *byte == b'\n') {
+            let line: Vec<u8> = pending.drain(..=end).collect();
+            let line = String::from_utf8_lossy(&line);
+            println!("{:>4} | {}", self.kernel.name, line.trim_end());
+            if stream == Stream::Stdout {
+                self.reader.line(&line);
+            }
+        }
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_integration_tests_count_as_binaries() {
+        let message = |kind: &str| {
+            format!(
+                r#"{{"reason":"compiler-artifact","target":{{"kind":["{kind}"]}},"executable":"/t/vm-1"}}"#
+            )
+        };
+        assert_eq!(
+            test_binary(&message("test")),
+            Some(PathBuf::from("/t/vm-1"))
+        );
+        assert_eq!(test_binary(&message("bin")), None);
+        assert_eq!(
+            test_binary(r#"{"reason":"build-finished","success":true}"#),
+            None
+        );
+        assert_eq!(test_binary("not JSON"), None);
+    }
+}
