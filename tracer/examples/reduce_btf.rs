@@ -14,19 +14,11 @@ use tracer::kernel::btf::{
 };
 use tracer_ebpf::Offsets;
 
-const FUNCTIONS: &[&str] = &[
-    "inet_csk_accept",
-    "tcp_connect",
-    "tcp_close",
-    "tcp_retransmit_skb",
-    "tcp_done",
-];
+const FUNCTIONS: &[&str] = &["inet_csk_accept", "tcp_connect", "tcp_close", "tcp_retransmit_skb", "tcp_done"];
 
 fn main() -> Result<()> {
     let args: Vec<String> = std::env::args().skip(1).collect();
-    let [from, to] = args.as_slice() else {
-        bail!("usage: reduce_btf FROM TO")
-    };
+    let [from, to] = args.as_slice() else { bail!("usage: reduce_btf FROM TO") };
     let btf = Btf::from_file(Path::new(from))?;
     let mut reducer = Reducer {
         btf: &btf,
@@ -46,12 +38,8 @@ fn main() -> Result<()> {
 }
 
 fn roots(btf: &Btf) -> Vec<u32> {
-    let structs = Offsets::FIELDS
-        .iter()
-        .filter_map(|field| btf.struct_id(field.of));
-    let enums = Offsets::ENUMERATORS
-        .iter()
-        .filter_map(|(_, name)| btf.enum_id_with(name));
+    let structs = Offsets::FIELDS.iter().filter_map(|field| btf.struct_id(field.of));
+    let enums = Offsets::ENUMERATORS.iter().filter_map(|(_, name)| btf.enum_id_with(name));
     let functions = FUNCTIONS.iter().filter_map(|name| btf.function_id(name));
     structs.chain(enums).chain(functions).collect()
 }
@@ -88,46 +76,28 @@ impl Reducer<'_> {
         let name = self.name(record.name);
         let (target, list, count) = match record.kind {
             Kind::Struct | Kind::Union => {
-                let list = record
-                    .entries()
-                    .flat_map(|[name, id, at]| [self.name(name), self.copy(id), at])
-                    .collect();
+                let list = record.entries().flat_map(|[name, id, at]| [self.name(name), self.copy(id), at]).collect();
                 (record.size_or_type, list, record.list.len() / 12)
             }
             Kind::Prototype => {
-                let list: Vec<u32> = record
-                    .entries()
-                    .flat_map(|[name, id]| [self.name(name), self.copy(id)])
-                    .collect();
+                let list: Vec<u32> = record.entries().flat_map(|[name, id]| [self.name(name), self.copy(id)]).collect();
                 (self.copy(record.size_or_type), list, record.list.len() / 8)
             }
             Kind::Enum => {
-                let list = record
-                    .entries()
-                    .flat_map(|[name, value]| [self.name(name), value])
-                    .collect();
+                let list = record.entries().flat_map(|[name, value]| [self.name(name), value]).collect();
                 (record.size_or_type, list, record.list.len() / 8)
             }
             Kind::Enum64 => {
-                let list = record
-                    .entries()
-                    .flat_map(|[name, low, high]| [self.name(name), low, high])
-                    .collect();
+                let list = record.entries().flat_map(|[name, low, high]| [self.name(name), low, high]).collect();
                 (record.size_or_type, list, record.list.len() / 12)
             }
             Kind::Array => {
-                let list = record
-                    .entries()
-                    .flat_map(|[of, index, count]| [self.copy(of), self.copy(index), count])
-                    .collect();
+                let list =
+                    record.entries().flat_map(|[of, index, count]| [self.copy(of), self.copy(index), count]).collect();
                 (0, list, 0)
             }
             Kind::Pointer => (self.pointee(record.size_or_type), Vec::new(), 0),
-            Kind::Int => (
-                record.size_or_type,
-                record.entries::<1>().flatten().collect(),
-                0,
-            ),
+            Kind::Int => (record.size_or_type, record.entries::<1>().flatten().collect(), 0),
             Kind::Float => (record.size_or_type, Vec::new(), 0),
             // A function's linkage stands in the count.
             Kind::Function => (self.copy(record.size_or_type), Vec::new(), 1),
@@ -152,13 +122,8 @@ impl Reducer<'_> {
                 }
                 self.count += 1;
                 self.ids.insert(key, self.count);
-                let is_union =
-                    record.kind == Kind::Union || record.kind == Kind::Forward && record.flag;
-                let words = vec![
-                    self.name(record.name),
-                    u32::from(is_union) << 31 | (Kind::Forward as u32) << 24,
-                    0,
-                ];
+                let is_union = record.kind == Kind::Union || record.kind == Kind::Forward && record.flag;
+                let words = vec![self.name(record.name), u32::from(is_union) << 31 | (Kind::Forward as u32) << 24, 0];
                 self.types.push(words);
                 self.count
             }
@@ -187,27 +152,10 @@ impl Reducer<'_> {
     }
 
     fn finish(self) -> Vec<u8> {
-        let types: Vec<u8> = self
-            .types
-            .iter()
-            .flatten()
-            .flat_map(|word| word.to_ne_bytes())
-            .collect();
+        let types: Vec<u8> = self.types.iter().flatten().flat_map(|word| word.to_ne_bytes()).collect();
         let (types_len, strings_len) = (types.len() as u32, self.strings.len() as u32);
         let magic_version_flags = u32::from_ne_bytes([0x9f, 0xeb, 1, 0]);
-        let header = [
-            magic_version_flags,
-            24,
-            0,
-            types_len,
-            types_len,
-            strings_len,
-        ];
-        header
-            .into_iter()
-            .flat_map(u32::to_ne_bytes)
-            .chain(types)
-            .chain(self.strings)
-            .collect()
+        let header = [magic_version_flags, 24, 0, types_len, types_len, strings_len];
+        header.into_iter().flat_map(u32::to_ne_bytes).chain(types).chain(self.strings).collect()
     }
 }

@@ -136,14 +136,8 @@ impl Btf {
         let mut bytes = Vec::new();
         File::open(path)
             .and_then(|file| file.take(MAX_FILE_LEN).read_to_end(&mut bytes))
-            .map_err(|error| LoadError::Read {
-                path: path.into(),
-                error,
-            })?;
-        Self::parse(&bytes).map_err(|error| LoadError::Parse {
-            path: path.into(),
-            error,
-        })
+            .map_err(|error| LoadError::Read { path: path.into(), error })?;
+        Self::parse(&bytes).map_err(|error| LoadError::Parse { path: path.into(), error })
     }
 
     /// Parses the bytes of a BTF file.
@@ -189,21 +183,14 @@ impl Btf {
     /// # Errors
     /// If there is no such struct or member, or it is a bitfield.
     pub fn member(&self, of: &str, path: &str) -> Result<Member, MemberError> {
-        let mut type_id = self
-            .struct_id(of)
-            .ok_or_else(|| MemberError::NoStruct(of.into()))?;
+        let mut type_id = self.struct_id(of).ok_or_else(|| MemberError::NoStruct(of.into()))?;
         let mut offset = 0u32;
         let mut walked = of.to_owned();
         for name in path.split('.') {
             let found = self.search(type_id, name.as_bytes(), &walked)?;
-            let found = found.ok_or_else(|| MemberError::NoMember {
-                of: walked.clone(),
-                member: name.into(),
-            })?;
+            let found = found.ok_or_else(|| MemberError::NoMember { of: walked.clone(), member: name.into() })?;
             walked = format!("{walked}.{name}");
-            offset = offset
-                .checked_add(found.offset)
-                .ok_or_else(|| MemberError::Damaged(walked.clone()))?;
+            offset = offset.checked_add(found.offset).ok_or_else(|| MemberError::Damaged(walked.clone()))?;
             type_id = found.type_id;
         }
         let size = self.size(type_id).ok_or(MemberError::Damaged(walked))?;
@@ -218,21 +205,12 @@ impl Btf {
     /// Prototype of a kernel function; `None` if BTF has no such function.
     pub fn prototype(&self, function: &str) -> Option<Prototype> {
         let function = self.encoded.record(self.function_id(function)?)?;
-        let prototype = self
-            .encoded
-            .record(function.size_or_type)
-            .filter(|record| record.kind == Kind::Prototype)?;
+        let prototype = self.encoded.record(function.size_or_type).filter(|record| record.kind == Kind::Prototype)?;
         let parameters = prototype
             .entries::<2>()
-            .map(|[name, type_id]| Parameter {
-                name: self.text(name),
-                type_name: self.type_name(type_id),
-            })
+            .map(|[name, type_id]| Parameter { name: self.text(name), type_name: self.type_name(type_id) })
             .collect();
-        Some(Prototype {
-            parameters,
-            returns: self.type_name(prototype.size_or_type),
-        })
+        Some(Prototype { parameters, returns: self.type_name(prototype.size_or_type) })
     }
 
     fn index(&mut self, id: u32) {
@@ -277,12 +255,7 @@ impl Btf {
                     continue;
                 }
                 Kind::Pointer => POINTER_SIZE,
-                Kind::Int
-                | Kind::Struct
-                | Kind::Union
-                | Kind::Enum
-                | Kind::Enum64
-                | Kind::Float => record.size_or_type,
+                Kind::Int | Kind::Struct | Kind::Union | Kind::Enum | Kind::Enum64 | Kind::Float => record.size_or_type,
                 _ => return None,
             };
             return elements.checked_mul(size);
@@ -290,36 +263,22 @@ impl Btf {
         None
     }
 
-    fn search(
-        &self,
-        type_id: u32,
-        name: &[u8],
-        walked: &str,
-    ) -> Result<Option<Found>, MemberError> {
+    fn search(&self, type_id: u32, name: &[u8], walked: &str) -> Result<Option<Found>, MemberError> {
         let mut budget = MAX_MEMBERS;
-        self.search_in(type_id, name, 0, &mut budget)
-            .map_err(|bad| {
-                let member = format!("{walked}.{}", String::from_utf8_lossy(name));
-                match bad {
-                    BadMember::Bitfield => MemberError::Bitfield(member),
-                    BadMember::Damaged => MemberError::Damaged(member),
-                }
-            })
+        self.search_in(type_id, name, 0, &mut budget).map_err(|bad| {
+            let member = format!("{walked}.{}", String::from_utf8_lossy(name));
+            match bad {
+                BadMember::Bitfield => MemberError::Bitfield(member),
+                BadMember::Damaged => MemberError::Damaged(member),
+            }
+        })
     }
 
-    fn search_in(
-        &self,
-        type_id: u32,
-        name: &[u8],
-        depth: u32,
-        budget: &mut u32,
-    ) -> Result<Option<Found>, BadMember> {
+    fn search_in(&self, type_id: u32, name: &[u8], depth: u32, budget: &mut u32) -> Result<Option<Found>, BadMember> {
         if depth > MAX_DEPTH {
             return Err(BadMember::Damaged);
         }
-        let Some(outer) = self
-            .behind_names(type_id)
-            .filter(|outer| matches!(outer.kind, Kind::Struct | Kind::Union))
+        let Some(outer) = self.behind_names(type_id).filter(|outer| matches!(outer.kind, Kind::Struct | Kind::Union))
         else {
             return Ok(None);
         };
@@ -328,22 +287,14 @@ impl Btf {
             let member_name = self.encoded.string(member_name);
             if member_name == name {
                 let offset = self.byte_offset(outer.flag, member_type, position)?;
-                return Ok(Some(Found {
-                    offset,
-                    type_id: member_type,
-                }));
+                return Ok(Some(Found { offset, type_id: member_type }));
             }
             if member_name.is_empty()
                 && let Some(inner) = self.search_in(member_type, name, depth + 1, budget)?
             {
                 let outer_offset = self.byte_offset(outer.flag, member_type, position)?;
-                let offset = outer_offset
-                    .checked_add(inner.offset)
-                    .ok_or(BadMember::Damaged)?;
-                return Ok(Some(Found {
-                    offset,
-                    type_id: inner.type_id,
-                }));
+                let offset = outer_offset.checked_add(inner.offset).ok_or(BadMember::Damaged)?;
+                return Ok(Some(Found { offset, type_id: inner.type_id }));
             }
         }
         Ok(None)
@@ -352,11 +303,7 @@ impl Btf {
     /// Bitfields are told in two ways: by a size in the upper byte of the position where the struct's flag is set,
     /// or by an integer type with fewer bits than its bytes.
     fn byte_offset(&self, flag: bool, type_id: u32, position: u32) -> Result<u32, BadMember> {
-        let (bits, bit_offset) = if flag {
-            (position >> 24, position & 0xff_ffff)
-        } else {
-            (0, position)
-        };
+        let (bits, bit_offset) = if flag { (position >> 24, position & 0xff_ffff) } else { (0, position) };
         if bits != 0 || bit_offset % 8 != 0 || self.is_partial_integer(type_id) {
             return Err(BadMember::Bitfield);
         }
@@ -364,10 +311,7 @@ impl Btf {
     }
 
     fn is_partial_integer(&self, type_id: u32) -> bool {
-        let Some(record) = self
-            .behind_names(type_id)
-            .filter(|record| record.kind == Kind::Int)
-        else {
+        let Some(record) = self.behind_names(type_id).filter(|record| record.kind == Kind::Int) else {
             return false;
         };
         let [encoding] = record.entry().unwrap_or([0]);
@@ -382,19 +326,11 @@ impl Btf {
             let is_wanted = |offset: u32| self.encoded.string(offset) == name.as_bytes();
             let value = if record.kind == Kind::Enum {
                 let [_, value] = record.entries().find(|[offset, _]| is_wanted(*offset))?;
-                Some(if record.flag {
-                    i64::from(value as i32)
-                } else {
-                    i64::from(value)
-                })
+                Some(if record.flag { i64::from(value as i32) } else { i64::from(value) })
             } else {
                 let [_, low, high] = record.entries().find(|[offset, _, _]| is_wanted(*offset))?;
                 let value = u64::from(high) << 32 | u64::from(low);
-                if record.flag {
-                    Some(value as i64)
-                } else {
-                    value.try_into().ok()
-                }
+                if record.flag { Some(value as i64) } else { value.try_into().ok() }
             };
             Some((*id, value))
         })
@@ -418,11 +354,7 @@ impl Btf {
                     continue;
                 }
                 Kind::Const | Kind::Volatile => {
-                    qualifiers.push_str(if record.kind == Kind::Const {
-                        "const "
-                    } else {
-                        "volatile "
-                    });
+                    qualifiers.push_str(if record.kind == Kind::Const { "const " } else { "volatile " });
                     id = record.size_or_type;
                     continue;
                 }
@@ -462,4 +394,114 @@ struct Found {
 enum BadMember {
     Bitfield,
     Damaged,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Encodes BTF from records of words and a string section.
+    fn encode(records: &[&[u32]], strings: &[u8]) -> Vec<u8> {
+        let types: Vec<u32> = records.concat();
+        let types_len = 4 * types.len() as u32;
+        let head = [u32::from_ne_bytes([0x9f, 0xeb, 1, 0]), 24, 0, types_len, types_len, strings.len() as u32];
+        let words = head.into_iter().chain(types);
+        words.flat_map(u32::to_ne_bytes).chain(strings.iter().copied()).collect()
+    }
+
+    const fn info(kind: Kind, flag: bool, count: u32) -> u32 {
+        (flag as u32) << 31 | (kind as u32) << 24 | count
+    }
+
+    #[test]
+    fn members_of_anonymous_unions_are_found_through_them() {
+        let strings = b"\0outer\0wanted\0int\0alias\0";
+        let btf = Btf::parse(&encode(
+            &[
+                &[14, info(Kind::Int, false, 0), 4, 32],
+                // struct outer { int [8]; union { volatile alias wanted; }; } with the union at byte 32.
+                &[1, info(Kind::Struct, false, 2), 36, 0, 3, 0, 0, 4, 256],
+                &[0, info(Kind::Array, false, 0), 0, 1, 1, 8],
+                &[0, info(Kind::Union, false, 1), 4, 7, 5, 0],
+                &[0, info(Kind::Volatile, false, 0), 6],
+                &[18, info(Kind::Typedef, false, 0), 1],
+            ],
+            strings,
+        ));
+        assert_eq!(btf.expect("well formed").member("outer", "wanted"), Ok(Member { offset: 32, size: 4 }));
+    }
+
+    #[test]
+    fn bitfields_are_refused_in_both_encodings() {
+        let strings = b"\0new\0old\0bit\0int\0";
+        let btf = Btf::parse(&encode(
+            &[
+                &[13, info(Kind::Int, false, 0), 4, 32],
+                &[13, info(Kind::Int, false, 0), 4, 1],
+                &[1, info(Kind::Struct, true, 1), 4, 9, 1, 1 << 24],
+                &[5, info(Kind::Struct, false, 1), 4, 9, 2, 0],
+            ],
+            strings,
+        ));
+        let btf = btf.expect("well formed");
+        assert_eq!(btf.member("new", "bit"), Err(MemberError::Bitfield("new.bit".into())));
+        assert_eq!(btf.member("old", "bit"), Err(MemberError::Bitfield("old.bit".into())));
+    }
+
+    #[test]
+    fn enumerators_have_their_sign_and_width() {
+        let strings = b"\0minus\0large\0huge\0";
+        let btf = Btf::parse(&encode(
+            &[
+                &[0, info(Kind::Enum, true, 1), 4, 1, u32::MAX],
+                &[0, info(Kind::Enum, false, 1), 4, 7, u32::MAX],
+                &[0, info(Kind::Enum64, false, 1), 8, 13, 1, 1],
+            ],
+            strings,
+        ));
+        let btf = btf.expect("well formed");
+        let values = ["minus", "large", "huge", "absent"].map(|name| btf.enumerator(name));
+        assert_eq!(values, [Some(-1), Some(u32::MAX.into()), Some((1 << 32) + 1), None]);
+    }
+
+    #[test]
+    fn types_that_contain_themselves_are_damaged_not_endless() {
+        let strings = b"\0knot\0end\0wide\0";
+        let anonymous_members_of_itself = [0, 2, 0].repeat(60_000);
+        let wide = [&[10, info(Kind::Struct, false, 60_000), 8], anonymous_members_of_itself.as_slice()].concat();
+        let btf = Btf::parse(&encode(
+            &[
+                // struct knot { struct knot; knot end; } where the type of `end` is a typedef of itself.
+                &[1, info(Kind::Struct, false, 1), 8, 6, 3, 0],
+                &wide,
+                &[0, info(Kind::Typedef, false, 0), 3],
+            ],
+            strings,
+        ));
+        let btf = btf.expect("each record is well formed");
+        assert_eq!(btf.member("knot", "end"), Err(MemberError::Damaged("knot.end".into())));
+        assert_eq!(btf.member("wide", "end"), Err(MemberError::Damaged("wide.end".into())));
+    }
+
+    #[test]
+    fn what_is_not_btf_is_said_to_be_so() {
+        let mut swapped = encode(&[], b"\0");
+        swapped.swap(0, 1);
+        let table = [
+            (b"".to_vec(), ParseError::NotBtf),
+            (b"\x7fELF----------------------".to_vec(), ParseError::NotBtf),
+            (swapped, ParseError::ByteOrder),
+            (encode(&[&[0, 31 << 24, 0]], b"\0"), ParseError::UnknownKind { id: 1, kind: 31 }),
+            (encode(&[&[0, info(Kind::Struct, false, 9), 0]], b"\0"), ParseError::Record(1)),
+        ];
+        for (bytes, error) in table {
+            assert_eq!(Btf::parse(&bytes).expect_err("refused"), error);
+        }
+    }
+
+    #[test]
+    fn a_file_that_is_not_there_is_named() {
+        let error = Btf::from_file(Path::new("/nonexistent/btf")).expect_err("not there");
+        assert!(error.to_string().contains("/nonexistent/btf"), "{error}");
+    }
 }

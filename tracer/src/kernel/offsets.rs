@@ -17,12 +17,8 @@ pub struct Resolved {
 /// Resolves every field and enumerator of the table. What the kernel lacks, or has in another size than the reader
 /// expects, is missing: a wrong number would be worse.
 pub fn resolve(btf: &Btf) -> Resolved {
-    let fields = Offsets::FIELDS
-        .iter()
-        .map(|field| (field.name, resolve_field(btf, field)));
-    let enumerators = Offsets::ENUMERATORS
-        .iter()
-        .map(|(name, value)| (*name, resolve_enumerator(btf, value)));
+    let fields = Offsets::FIELDS.iter().map(|field| (field.name, resolve_field(btf, field)));
+    let enumerators = Offsets::ENUMERATORS.iter().map(|(name, value)| (*name, resolve_enumerator(btf, value)));
     let mut missing = Vec::new();
     let words: Vec<u32> = fields
         .chain(enumerators)
@@ -45,24 +41,14 @@ pub fn accept_return_index(btf: &Btf) -> Option<u32> {
 }
 
 fn resolve_field(btf: &Btf, field: &Field) -> Result<u32, String> {
-    let member = btf
-        .member(field.of, field.path)
-        .map_err(|error| error.to_string())?;
+    let member = btf.member(field.of, field.path).map_err(|error| error.to_string())?;
     if member.size != field.size {
-        return Err(format!(
-            "{}.{} has {} bytes, not {}",
-            field.of, field.path, member.size, field.size
-        ));
+        return Err(format!("{}.{} has {} bytes, not {}", field.of, field.path, member.size, field.size));
     }
     Ok(member.offset)
 }
 
 fn resolve_enumerator(btf: &Btf, name: &str) -> Result<u32, String> {
-    let value = btf
-        .enumerator(name)
-        .ok_or_else(|| format!("this kernel has no enumerator {name}"))?;
-    u32::try_from(value)
-        .ok()
-        .filter(|value| *value != MISSING)
-        .ok_or_else(|| format!("{name} is {value}: too large"))
+    let value = btf.enumerator(name).ok_or_else(|| format!("this kernel has no enumerator {name}"))?;
+    u32::try_from(value).ok().filter(|value| *value != MISSING).ok_or_else(|| format!("{name} is {value}: too large"))
 }

@@ -138,9 +138,7 @@ pub struct Record<'a> {
 impl<'a> Record<'a> {
     /// The list as entries of `N` words each.
     pub fn entries<const N: usize>(&self) -> impl Iterator<Item = [u32; N]> + use<'a, N> {
-        self.list
-            .chunks_exact(4 * N)
-            .map(|entry| std::array::from_fn(|i| word(entry, 4 * i).unwrap_or(0)))
+        self.list.chunks_exact(4 * N).map(|entry| std::array::from_fn(|i| word(entry, 4 * i).unwrap_or(0)))
     }
 
     /// The record's first `N` words after its head, for kinds with exactly one entry.
@@ -167,15 +165,9 @@ impl Encoded {
         check_head(bytes)?;
         let header = |at| word(bytes, at).ok_or(ParseError::CutShort("header"));
         let header_len = header(4)?;
-        let types = section(bytes, header_len, header(8)?, header(12)?)
-            .ok_or(ParseError::CutShort("type"))?;
-        let strings = section(bytes, header_len, header(16)?, header(20)?)
-            .ok_or(ParseError::CutShort("string"))?;
-        Ok(Self {
-            starts: find_records(types)?,
-            types: types.into(),
-            strings: strings.into(),
-        })
+        let types = section(bytes, header_len, header(8)?, header(12)?).ok_or(ParseError::CutShort("type"))?;
+        let strings = section(bytes, header_len, header(16)?, header(20)?).ok_or(ParseError::CutShort("string"))?;
+        Ok(Self { starts: find_records(types)?, types: types.into(), strings: strings.into() })
     }
 
     /// Number of the last type id.
@@ -215,11 +207,7 @@ fn check_head(bytes: &[u8]) -> Result<(), ParseError> {
     if version != VERSION {
         return Err(ParseError::Version(version));
     }
-    if bytes.len() < HEADER_LEN {
-        Err(ParseError::CutShort("header"))
-    } else {
-        Ok(())
-    }
+    if bytes.len() < HEADER_LEN { Err(ParseError::CutShort("header")) } else { Ok(()) }
 }
 
 fn section(bytes: &[u8], header_len: u32, offset: u32, len: u32) -> Option<&[u8]> {
@@ -252,22 +240,10 @@ fn record_at(types: &[u8], at: usize) -> Result<Record<'_>, BadRecord> {
     let number = info >> 24 & 0x7f;
     let kind = Kind::from_number(number).ok_or(BadRecord::UnknownKind(number))?;
     let (entry_len, counted) = kind.entries();
-    let count = if counted {
-        info as usize & 0xff_ffff
-    } else {
-        1
-    };
+    let count = if counted { info as usize & 0xff_ffff } else { 1 };
     let list_start = at + RECORD_HEAD_LEN;
-    let list = types
-        .get(list_start..list_start + entry_len * count)
-        .ok_or(BadRecord::CutShort)?;
-    Ok(Record {
-        kind,
-        name,
-        flag: info >> 31 == 1,
-        size_or_type,
-        list,
-    })
+    let list = types.get(list_start..list_start + entry_len * count).ok_or(BadRecord::CutShort)?;
+    Ok(Record { kind, name, flag: info >> 31 == 1, size_or_type, list })
 }
 
 fn word(bytes: &[u8], at: usize) -> Option<u32> {
