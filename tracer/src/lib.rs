@@ -2,4 +2,5 @@
 
 pub mod kernel;
 pub mod stage;
+pub mod target;
 pub mod track;
