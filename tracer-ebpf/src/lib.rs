@@ -92,7 +92,8 @@ pub mod flag {
     pub const PEER_FIN: u32 = 1 << 10;
     /// [`CONNECTING`](super::kind::CONNECTING) was sent for this connection.
     pub const CONNECTING_SENT: u32 = 1 << 11;
-    /// The first sign of the end lies before the accept; `end_sign_at` is worked out from kernel ticks.
+    /// The first sign of the end came before the accept: `end_sign_at` is the accept, an upper bound, but the idle ticks
+    /// run to the peer's last acknowledgment, which its FIN carried.
     pub const ENDED_BEFORE_ACCEPT: u32 = 1 << 12;
     /// The connect failed before a SYN was sent (no route, no address); `error` says why.
     pub const NO_SYN: u32 = 1 << 13;
@@ -404,8 +405,6 @@ offsets! {
         sk_flags: "sock" . "__sk_common.skc_flags", 8;
         /// Error for the application.
         sk_err: "sock" . "sk_err", 4;
-        /// Error from ICMP that did not end the connection.
-        sk_err_soft: "sock" . "sk_err_soft", 4;
         /// Tick of the last payload received.
         tcp_lrcvtime: "tcp_sock" . "inet_conn.icsk_ack.lrcvtime", 4;
         /// Tick of the last payload sent.
@@ -426,8 +425,6 @@ offsets! {
         net_inum: "net" . "ns.inum", 4;
         /// `PF_*` bits.
         task_flags: "task_struct" . "flags", 4;
-        /// Thread id.
-        task_pid: "task_struct" . "pid", 4;
         /// Process id.
         task_tgid: "task_struct" . "tgid", 4;
         /// First thread of the process.

@@ -1,0 +1,199 @@
+//! `struct sock` and `struct tcp_sock`.
+
+use core::marker::PhantomData;
+
+use aya_ebpf::helpers::bpf_jiffies64;
+use tracer_ebpf::{Address, MISSING};
+
+use super::access::{Access, Pointer};
+use crate::maps::offset;
+
+const AF_INET: u16 = 2;
+const AF_INET6: u16 = 10;
+
+/// A TCP socket, read by `A`.
+#[derive(Clone, Copy)]
+pub struct Sock<A> {
+    /// The kernel's `struct sock *`.
+    pub pointer: Pointer,
+    access: PhantomData<A>,
+}
+
+/// Both ends of a connection, IPv4 v4-mapped, ports in host order.
+pub struct Ends {
+    pub local: Address,
+    pub remote: Address,
+    pub local_port: u16,
+    pub remote_port: u16,
+}
+
+impl<A: Access> Sock<A> {
+    #[inline(always)]
+    pub fn new(pointer: Pointer) -> Self {
+        Self { pointer, access: PhantomData }
+    }
+
+    /// TCP state.
+    #[inline(always)]
+    pub fn state(self) -> Option<u8> {
+        A::read(self.pointer, offset!(sk_state))
+    }
+
+    /// Addresses and ports; `None` for families other than IPv4 and IPv6.
+    #[inline(always)]
+    pub fn ends(self) -> Option<Ends> {
+        let family: u16 = A::read(self.pointer, offset!(sk_family))?;
+        let local_port = A::read(self.pointer, offset!(sk_num))?;
+        let remote_port = u16::from_be(A::read(self.pointer, offset!(sk_dport))?);
+        let (local, remote) = match family {
+            AF_INET => (
+                v4_mapped(A::read(self.pointer, offset!(sk_rcv_saddr))?),
+                v4_mapped(A::read(self.pointer, offset!(sk_daddr))?),
+            ),
+            AF_INET6 => (self.v6(offset!(sk_v6_rcv_saddr))?, self.v6(offset!(sk_v6_daddr))?),
+            _ => return None,
+        };
+        Some(Ends { local, remote, local_port, remote_port })
+    }
+
+    /// An IPv6 address, in two loads: the verifier allows no wider one.
+    #[inline(always)]
+    fn v6(self, offset: u32) -> Option<Address> {
+        if offset == MISSING {
+            return None;
+        }
+        let high: u64 = A::read(self.pointer, offset)?;
+        let low: u64 = A::read(self.pointer, offset + 8)?;
+        Some(join(high, low))
+    }
+
+    /// The cookie that the socket already has, 0 if none.
+    #[inline(always)]
+    pub fn cookie(self) -> Option<u64> {
+        A::read(self.pointer, offset!(sk_cookie))
+    }
+
+    /// The socket's error, as a positive errno.
+    #[inline(always)]
+    pub fn error(self) -> Option<u32> {
+        A::read::<i32>(self.pointer, offset!(sk_err)).map(i32::unsigned_abs)
+    }
+
+    /// Inode number of the network namespace.
+    #[inline(always)]
+    pub fn netns(self) -> Option<u32> {
+        let net: Pointer = A::read(self.pointer, offset!(sk_net))?;
+        A::read(net, offset!(net_inum))
+    }
+
+    /// Whether the peer's FIN has arrived.
+    #[inline(always)]
+    pub fn peer_fin(self) -> Option<bool> {
+        self.socket_flag(offset!(sock_done))
+    }
+
+    /// `SO_KEEPALIVE`.
+    #[inline(always)]
+    pub fn keepalive(self) -> Option<bool> {
+        self.socket_flag(offset!(sock_keepopen))
+    }
+
+    /// A bit of `enum sock_flags`, by its number.
+    #[inline(always)]
+    fn socket_flag(self, bit: u32) -> Option<bool> {
+        if bit == MISSING {
+            return None;
+        }
+        let flags: u64 = A::read(self.pointer, offset!(sk_flags))?;
+        Some(flags >> (bit & 63) & 1 == 1)
+    }
+
+    /// The TCP part.
+    #[inline(always)]
+    pub fn tcp(self) -> Option<TcpSock<A>> {
+        Some(TcpSock { pointer: A::tcp_sock(self.pointer)?, access: PhantomData })
+    }
+}
+
+/// The TCP part of a socket.
+#[derive(Clone, Copy)]
+pub struct TcpSock<A> {
+    pointer: Pointer,
+    access: PhantomData<A>,
+}
+
+impl<A: Access> TcpSock<A> {
+    /// Ticks since the last payload was sent, or since the connection was established if none was.
+    #[inline(always)]
+    pub fn sent_idle(self) -> Option<u32> {
+        A::read(self.pointer, offset!(tcp_lsndtime)).map(ticks_since)
+    }
+
+    /// Ticks since the last payload was received, likewise.
+    #[inline(always)]
+    pub fn received_idle(self) -> Option<u32> {
+        A::read(self.pointer, offset!(tcp_lrcvtime)).map(ticks_since)
+    }
+
+    /// Ticks since the last segment with an acknowledgment arrived, a FIN included.
+    #[inline(always)]
+    pub fn ack_age(self) -> Option<u32> {
+        A::read(self.pointer, offset!(tcp_rcv_tstamp)).map(ticks_since)
+    }
+
+    /// Payload bytes sent, each once.
+    #[inline(always)]
+    pub fn bytes_sent(self) -> Option<u64> {
+        let sent: u64 = A::read(self.pointer, offset!(tcp_bytes_sent))?;
+        let again: u64 = A::read(self.pointer, offset!(tcp_bytes_retrans))?;
+        Some(sent.wrapping_sub(again))
+    }
+
+    /// Sequence space received in order: payload, and one more for the peer's FIN.
+    #[inline(always)]
+    pub fn sequence_received(self) -> Option<u64> {
+        A::read(self.pointer, offset!(tcp_bytes_received))
+    }
+
+    /// Smoothed round trip in microseconds. The kernel keeps it in eighths.
+    #[inline(always)]
+    pub fn srtt_us(self) -> Option<u32> {
+        A::read::<u32>(self.pointer, offset!(tcp_srtt_us)).map(|eighths| eighths >> 3)
+    }
+
+    /// Segments sent again, SYNs included.
+    #[inline(always)]
+    pub fn retransmits(self) -> Option<u32> {
+        A::read(self.pointer, offset!(tcp_total_retrans))
+    }
+}
+
+/// Kernel ticks from `then` to now, modulo 2^32 as TCP counts them.
+#[inline(always)]
+fn ticks_since(then: u32) -> u32 {
+    // SAFETY: takes nothing, reads a counter.
+    (unsafe { bpf_jiffies64() } as u32).wrapping_sub(then)
+}
+
+/// `::ffff:a.b.c.d`
+#[inline(always)]
+pub fn v4_mapped(address: u32) -> Address {
+    // The upper half of the low word is the IPv4 address; memory order, so native conversions throughout.
+    join(0, u64::from(0xffff_u16.to_be()) << MAPPED_MARK_SHIFT | u64::from(address) << MAPPED_ADDRESS_SHIFT)
+}
+
+#[cfg(target_endian = "little")]
+const MAPPED_MARK_SHIFT: u32 = 16;
+#[cfg(target_endian = "little")]
+const MAPPED_ADDRESS_SHIFT: u32 = 32;
+#[cfg(target_endian = "big")]
+const MAPPED_MARK_SHIFT: u32 = 32;
+#[cfg(target_endian = "big")]
+const MAPPED_ADDRESS_SHIFT: u32 = 0;
+
+/// Two words as they stand in memory.
+#[inline(always)]
+pub fn join(first: u64, second: u64) -> Address {
+    // SAFETY: same size, every bit pattern is valid.
+    unsafe { core::mem::transmute([first, second]) }
+}

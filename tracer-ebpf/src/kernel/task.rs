@@ -1,0 +1,88 @@
+//! `struct task_struct`.
+
+use core::marker::PhantomData;
+
+use tracer_ebpf::{COMM_LEN, MISSING};
+
+use super::{
+    access::{Access, Pointer},
+    sock::join,
+};
+use crate::maps::offset;
+
+/// The task is ending; its files are closed by the kernel (`include/linux/sched.h`).
+const PF_EXITING: u32 = 0x4;
+/// A kernel thread.
+const PF_KTHREAD: u32 = 0x0020_0000;
+
+/// A thread, read by `A`.
+#[derive(Clone, Copy)]
+pub struct Task<A> {
+    pointer: Pointer,
+    access: PhantomData<A>,
+}
+
+impl<A: Access> Task<A> {
+    #[inline(always)]
+    pub fn new(pointer: Pointer) -> Self {
+        Self { pointer, access: PhantomData }
+    }
+
+    /// The thread that runs now.
+    #[inline(always)]
+    pub fn current() -> Self {
+        Self::new(A::current_task())
+    }
+
+    /// First thread of the process: it carries the process's name and start time.
+    #[inline(always)]
+    pub fn leader(self) -> Option<Self> {
+        A::read(self.pointer, offset!(task_group_leader)).map(Self::new)
+    }
+
+    /// Process id.
+    #[inline(always)]
+    pub fn tgid(self) -> Option<u32> {
+        A::read(self.pointer, offset!(task_tgid))
+    }
+
+    /// Start time, boot clock, nanoseconds.
+    #[inline(always)]
+    pub fn started_at(self) -> Option<u64> {
+        A::read(self.pointer, offset!(task_start_boottime))
+    }
+
+    /// Name.
+    #[inline(always)]
+    pub fn comm(self) -> Option<[u8; COMM_LEN]> {
+        let offset = offset!(task_comm);
+        if offset == MISSING {
+            return None;
+        }
+        Some(join(A::read(self.pointer, offset)?, A::read(self.pointer, offset + 8)?))
+    }
+
+    /// Whether the task is ending.
+    #[inline(always)]
+    pub fn exiting(self) -> Option<bool> {
+        self.flag(PF_EXITING)
+    }
+
+    /// Whether it is a kernel thread.
+    #[inline(always)]
+    pub fn kernel_thread(self) -> Option<bool> {
+        self.flag(PF_KTHREAD)
+    }
+
+    #[inline(always)]
+    fn flag(self, bit: u32) -> Option<bool> {
+        A::read::<u32>(self.pointer, offset!(task_flags)).map(|flags| flags & bit != 0)
+    }
+
+    /// Whether this was the last running thread of its process; asked in the exit hook.
+    #[inline(always)]
+    pub fn last_of_process(self) -> Option<bool> {
+        let signal: Pointer = A::read(self.pointer, offset!(task_signal))?;
+        A::read::<i32>(signal, offset!(signal_live)).map(|live| live <= 0)
+    }
+}

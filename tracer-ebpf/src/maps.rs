@@ -1,0 +1,102 @@
+//! Every map and every read-only global: what it holds, who writes it, who deletes from it, how big it is.
+
+use aya_ebpf::{
+    Global,
+    btf_maps::{HashMap, LruHashMap, PerCpuArray, RingBuf, SkStorage},
+    macros::btf_map,
+};
+use tracer_ebpf::{Config, Loss, Offsets, SocketRecord};
+
+/// Settings of this trace. Written by user space before load, read-only after: the verifier sees constants and drops
+/// the branches that they rule out.
+#[unsafe(no_mangle)]
+pub static CONFIG: Global<Config> = Global::new(Config {
+    storage: 0,
+    select: 0,
+    role: 0,
+    port_count: 0,
+    remote_count: 0,
+    accept_return_index: 0,
+    wake_bytes: 0,
+    cgroup_level: 0,
+    cgroup_id: 0,
+    comm: [0; 16],
+    ports: [0; tracer_ebpf::MAX_PORTS],
+    remotes: [tracer_ebpf::Cidr { network: [0; 4], mask: [0; 4] }; tracer_ebpf::MAX_REMOTES],
+});
+
+/// Where the kernel fields are. Written by user space from BTF before load.
+#[unsafe(no_mangle)]
+pub static OFFSETS: Global<Offsets> = Global::new(Offsets::NONE);
+
+/// Reads one member of [`CONFIG`]; volatile, so that the compiler does not use the value it was compiled with.
+macro_rules! config {
+    ($($member:tt)+) => {
+        // SAFETY: in bounds of a static that nobody writes while programs run.
+        unsafe {
+            core::ptr::read_volatile(
+                &raw const (*(&raw const crate::maps::CONFIG).cast::<tracer_ebpf::Config>()).$($member)+,
+            )
+        }
+    };
+}
+pub(crate) use config;
+
+/// Reads one member of [`OFFSETS`], likewise.
+macro_rules! offset {
+    ($member:ident) => {
+        // SAFETY: as above.
+        unsafe {
+            core::ptr::read_volatile(
+                &raw const (*(&raw const crate::maps::OFFSETS).cast::<tracer_ebpf::Offsets>()).$member,
+            )
+        }
+    };
+}
+pub(crate) use offset;
+
+/// Lifecycle events on their way to user space. User space sets the size (`--ring-size`, 8 MiB unless told).
+#[btf_map]
+pub static EVENTS: RingBuf<SocketRecord, { 8 * 1024 * 1024 }> = RingBuf::new();
+
+/// The record of each traced socket, where socket storage can be had. Made by the connect, accept and adopt paths,
+/// freed by the kernel with the socket.
+#[btf_map]
+pub static SOCKETS: SkStorage<SocketRecord> = SkStorage::new();
+
+/// The same by socket address, where it cannot. Made by the same paths, deleted at the release. User space sets the
+/// size (`--max-connections`).
+#[btf_map]
+pub static SOCKETS_LRU: LruHashMap<u64, SocketRecord, 65536> = LruHashMap::new();
+
+/// Numbers for sockets without a cookie, one counter a CPU.
+#[btf_map]
+pub static NEXT_ID: PerCpuArray<u64, 1> = PerCpuArray::new();
+
+/// Target processes (key: tgid, value: `target` bits). Written by user space at the start and by the fork hook,
+/// deleted by the exit hook.
+#[btf_map]
+pub static TARGETS: HashMap<u32, u32, 65536> = HashMap::new();
+
+/// Sockets open before the trace (key: cookie, value: `adopted`). Written by user space once, deleted when the socket
+/// is first seen here.
+#[btf_map]
+pub static ADOPTED: HashMap<u64, u64, 131072> = HashMap::new();
+
+/// Arguments of a connect that is under way, for its return probe, where fexit cannot be had (key: thread).
+#[btf_map]
+pub static CONNECT_ARGS: LruHashMap<u64, ConnectArgs, 4096> = LruHashMap::new();
+
+/// Losses by cause, see `tracer_ebpf::Loss`. Only ever counted up; user space reports the differences.
+#[btf_map]
+pub static LOSSES: PerCpuArray<u64, { Loss::COUNT as usize }> = PerCpuArray::new();
+
+/// A value of [`CONNECT_ARGS`].
+#[repr(C)]
+#[derive(Clone, Copy)]
+pub struct ConnectArgs {
+    /// `struct sock *`.
+    pub sock: u64,
+    /// `struct sockaddr *` in kernel memory.
+    pub address: u64,
+}

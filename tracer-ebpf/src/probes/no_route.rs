@@ -1,0 +1,141 @@
+//! A connect that fails before any SYN: no route, no free port, forbidden by a firewall. Hook: the return of
+//! `tcp_v4_connect` and `tcp_v6_connect`, because `tcp_connect` is never reached and the state never changes.
+
+use aya_ebpf::{
+    bindings::BPF_ANY,
+    helpers::{bpf_get_current_pid_tgid, bpf_probe_read_kernel},
+    macros::{fexit, kprobe, kretprobe},
+    programs::{FExitContext, ProbeContext, RetProbeContext},
+};
+use tracer_ebpf::{flag, kind, role};
+
+use super::Outcome;
+use crate::{
+    kernel::{
+        access::{Access, Direct, Pointer, Probe},
+        sock::{Ends, Sock, v4_mapped},
+    },
+    maps::{CONNECT_ARGS, ConnectArgs},
+    output::{now, send_socket},
+    selection::{connection_selected, current_process_selected},
+    socket::{EMPTY, begin},
+};
+
+const AF_INET: u16 = 2;
+const AF_INET6: u16 = 10;
+/// A wrong call rather than a failed connection.
+const EINVAL: i32 = 22;
+/// Likewise.
+const EAFNOSUPPORT: i32 = 97;
+
+/// `int tcp_v4_connect(struct sock *sk, struct sockaddr *uaddr, int addr_len)`
+#[fexit(function = "tcp_v4_connect")]
+pub fn v4_connect_fexit(ctx: FExitContext) -> i32 {
+    // The return value follows the three arguments; bpf_get_func_ret is missing before 5.17.
+    let _ = try_no_route(Sock::<Direct>::new(ctx.arg(0)), ctx.arg(1), ctx.arg::<i32>(3), AF_INET);
+    0
+}
+
+/// `int tcp_v6_connect(struct sock *sk, struct sockaddr *uaddr, int addr_len)`
+#[fexit(function = "tcp_v6_connect")]
+pub fn v6_connect_fexit(ctx: FExitContext) -> i32 {
+    let _ = try_no_route(Sock::<Direct>::new(ctx.arg(0)), ctx.arg(1), ctx.arg::<i32>(3), AF_INET6);
+    0
+}
+
+#[kprobe(function = "tcp_v4_connect")]
+pub fn v4_connect_kprobe(ctx: ProbeContext) -> u32 {
+    let _ = keep_arguments(&ctx);
+    0
+}
+
+#[kretprobe(function = "tcp_v4_connect")]
+pub fn v4_connect_kretprobe(ctx: RetProbeContext) -> u32 {
+    let _ = take_arguments(ctx.ret(), AF_INET);
+    0
+}
+
+#[kprobe(function = "tcp_v6_connect")]
+pub fn v6_connect_kprobe(ctx: ProbeContext) -> u32 {
+    let _ = keep_arguments(&ctx);
+    0
+}
+
+#[kretprobe(function = "tcp_v6_connect")]
+pub fn v6_connect_kretprobe(ctx: RetProbeContext) -> u32 {
+    let _ = take_arguments(ctx.ret(), AF_INET6);
+    0
+}
+
+#[inline(always)]
+fn keep_arguments(ctx: &ProbeContext) -> Outcome {
+    let arguments = ConnectArgs { sock: ctx.arg(0)?, address: ctx.arg(1)? };
+    // A full table costs no more than the report of this one failure.
+    CONNECT_ARGS.insert(bpf_get_current_pid_tgid(), arguments, u64::from(BPF_ANY)).ok()
+}
+
+#[inline(always)]
+fn take_arguments(result: i32, family: u16) -> Outcome {
+    let thread = bpf_get_current_pid_tgid();
+    // SAFETY: only this thread writes its entry.
+    let arguments = unsafe { CONNECT_ARGS.get(thread) }.copied()?;
+    // A v4-mapped IPv6 connect calls tcp_v4_connect inside and leaves nothing for the outer return.
+    let _ = CONNECT_ARGS.remove(thread);
+    try_no_route(Sock::<Probe>::new(arguments.sock as Pointer), arguments.address as Pointer, result, family)
+}
+
+#[inline(always)]
+fn try_no_route<A: Access>(sock: Sock<A>, address: Pointer, result: i32, family: u16) -> Outcome {
+    if result >= 0 || result == -EINVAL || result == -EAFNOSUPPORT || !current_process_selected::<A>() {
+        return None;
+    }
+    let ends = destination(address, family)?;
+    // A connect that got as far as its SYN is reported by the state machine.
+    if !connection_selected(role::CLIENT, &ends) || crate::socket::find(sock).is_some() {
+        return None;
+    }
+    let at = now();
+    let mut record = EMPTY;
+    begin(&mut record, sock, &ends, role::CLIENT, at);
+    record.ended_at = at;
+    record.end_sign_at = at;
+    record.error = result.unsigned_abs();
+    record.flags = flag::NO_SYN | flag::FINISHED;
+    send_socket(&mut record, kind::ENDED, at);
+    Some(())
+}
+
+/// Where the connect was to go. `None` for a v4-mapped address seen by the IPv6 hook: the IPv4 hook has reported it.
+#[inline(always)]
+fn destination(address: Pointer, family: u16) -> Option<Ends> {
+    let port = u16::from_be(read(address, SOCKADDR_PORT)?);
+    let remote = if family == AF_INET {
+        v4_mapped(read(address, SOCKADDR_IN_ADDRESS)?)
+    } else {
+        let remote: [u8; 16] = read(address, SOCKADDR_IN6_ADDRESS)?;
+        if is_v4_mapped(&remote) {
+            return None;
+        }
+        remote
+    };
+    let local = if family == AF_INET { v4_mapped(0) } else { [0; 16] };
+    Some(Ends { local, remote, local_port: 0, remote_port: port })
+}
+
+/// Offsets in `sockaddr_in` and `sockaddr_in6`: a user-space interface, the same on every kernel (`linux/in.h`, `in6.h`).
+const SOCKADDR_PORT: usize = 2;
+const SOCKADDR_IN_ADDRESS: usize = 4;
+const SOCKADDR_IN6_ADDRESS: usize = 8;
+
+#[inline(always)]
+fn read<T>(address: Pointer, offset: usize) -> Option<T> {
+    // SAFETY: the helper checks the address and fails on a bad one.
+    unsafe { bpf_probe_read_kernel(address.byte_add(offset).cast::<T>()) }.ok()
+}
+
+#[inline(always)]
+fn is_v4_mapped(address: &[u8; 16]) -> bool {
+    // SAFETY: same size, every bit pattern is valid.
+    let words: [u32; 4] = unsafe { core::mem::transmute(*address) };
+    words[0] == 0 && words[1] == 0 && words[2] == 0xffff_u32.to_be()
+}

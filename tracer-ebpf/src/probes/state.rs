@@ -1,0 +1,97 @@
+//! The TCP state machine. Hook: the tracepoint `inet_sock_set_state`, one cheap hook for the whole life. It often runs
+//! in softirq, so the current task is not the owner here.
+
+use aya_ebpf::{
+    macros::{btf_tracepoint, raw_tracepoint},
+    programs::{BtfTracePointContext, RawTracePointContext},
+};
+use tracer_ebpf::{SocketRecord, flag, kind, tcp_state};
+
+use super::Outcome;
+use crate::{
+    kernel::{
+        access::{Access, Direct, Probe},
+        sock::Sock,
+    },
+    output::{now, send_socket},
+    socket::{end_begins, find, find_or_adopt, read_totals, remove},
+};
+
+/// `inet_sock_set_state(const struct sock *sk, const int oldstate, const int newstate)`
+#[btf_tracepoint(function = "inet_sock_set_state")]
+pub fn state_tp_btf(ctx: BtfTracePointContext) -> i32 {
+    let _ = try_state(Sock::<Direct>::new(ctx.arg(0)), ctx.arg::<i32>(1), ctx.arg::<i32>(2));
+    0
+}
+
+#[raw_tracepoint(tracepoint = "inet_sock_set_state")]
+pub fn state_raw_tp(ctx: RawTracePointContext) -> i32 {
+    let _ = try_state(Sock::<Probe>::new(ctx.arg(0)), ctx.arg::<i32>(1), ctx.arg::<i32>(2));
+    0
+}
+
+/// Changes that say nothing new (SYN_SENT, SYN_RECV, FIN_WAIT2, LAST_ACK, CLOSING, LISTEN) end here at once.
+#[inline(always)]
+fn try_state<A: Access>(sock: Sock<A>, before: i32, after: i32) -> Outcome {
+    let (before, after) = (before as u8, after as u8);
+    match after {
+        tcp_state::ESTABLISHED if before == tcp_state::SYN_SENT => established(sock),
+        tcp_state::FIN_WAIT1 => {
+            end_begins(find_or_adopt(sock)?, sock, before, after, now());
+            Some(())
+        }
+        tcp_state::CLOSE_WAIT => peer_closed(sock, before),
+        tcp_state::CLOSE if before != tcp_state::LISTEN => ended(sock, before),
+        _ => None,
+    }
+}
+
+/// A client's handshake is done. Server connections are taken up when they are accepted.
+#[inline(always)]
+fn established<A: Access>(sock: Sock<A>) -> Outcome {
+    let record = find(sock)?;
+    let at = now();
+    record.established_at = at;
+    if let Some(again) = sock.tcp().and_then(|tcp| tcp.retransmits()) {
+        record.syn_retransmits = again;
+    }
+    send_socket(record, kind::OPENED, at);
+    Some(())
+}
+
+#[inline(always)]
+fn peer_closed<A: Access>(sock: Sock<A>, before: u8) -> Outcome {
+    let record = find_or_adopt(sock)?;
+    let at = now();
+    record.peer_fin_at = at;
+    end_begins(record, sock, before, tcp_state::CLOSE_WAIT, at);
+    send_socket(record, kind::PEER_CLOSED, at);
+    Some(())
+}
+
+#[inline(always)]
+fn ended<A: Access>(sock: Sock<A>, before: u8) -> Outcome {
+    let record = find_or_adopt(sock)?;
+    if record.flags & flag::FINISHED != 0 {
+        return None;
+    }
+    let at = now();
+    record.ended_at = at;
+    end_begins(record, sock, before, tcp_state::CLOSE, at);
+    read_totals(record, sock);
+    if before == tcp_state::SYN_SENT {
+        failed_connect(record);
+    }
+    send_socket(record, kind::ENDED, at);
+    if record.released_at != 0 {
+        remove(sock);
+    }
+    Some(())
+}
+
+/// Nothing was established, so there is nothing to release: this is the last word.
+#[inline(always)]
+fn failed_connect(record: &mut SocketRecord) {
+    record.syn_retransmits = record.retransmits;
+    record.flags |= flag::FINISHED;
+}

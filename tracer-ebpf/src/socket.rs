@@ -1,0 +1,241 @@
+//! The record of a socket: found, made, adopted, freed, and filled from the kernel's fields.
+
+use aya_ebpf::{
+    bindings::{BPF_NOEXIST, BPF_SK_STORAGE_GET_F_CREATE},
+    helpers::bpf_sk_storage_get,
+};
+use tracer_ebpf::{ID_COUNTED, Loss, SocketRecord, adopted, flag, storage};
+
+use crate::{
+    identity,
+    kernel::{
+        access::Access,
+        sock::{Ends, Sock},
+    },
+    maps::{ADOPTED, NEXT_ID, SOCKETS, SOCKETS_LRU, config},
+    output::count,
+};
+
+/// The record of a traced socket.
+pub type Record = &'static mut SocketRecord;
+
+/// A record of which nothing is known yet.
+pub const EMPTY: SocketRecord = SocketRecord {
+    kind: 0,
+    flags: 0,
+    at: 0,
+    id: 0,
+    opened_at: 0,
+    established_at: 0,
+    end_sign_at: 0,
+    peer_fin_at: 0,
+    released_at: 0,
+    ended_at: 0,
+    bytes_sent: 0,
+    bytes_received: 0,
+    process_started_at: 0,
+    cgroup_id: 0,
+    tgid: 0,
+    tid: 0,
+    opener_tgid: 0,
+    netns: 0,
+    sent_idle_ticks: 0,
+    received_idle_ticks: 0,
+    srtt_us: 0,
+    retransmits: 0,
+    syn_retransmits: 0,
+    error: 0,
+    local_address: [0; 16],
+    remote_address: [0; 16],
+    local_port: 0,
+    remote_port: 0,
+    role: 0,
+    state_before_end: 0,
+    state_at_end: 0,
+    reserved: 0,
+    comm: [0; 16],
+};
+
+/// Whether records live in socket storage; a constant to the verifier. Helpers take only typed pointers.
+#[inline(always)]
+fn in_socket_storage<A: Access>() -> bool {
+    A::TYPED && config!(storage) == storage::SOCKET
+}
+
+/// The record of a socket that is already traced.
+#[inline(always)]
+pub fn find<A: Access>(sock: Sock<A>) -> Option<Record> {
+    let record = if in_socket_storage::<A>() {
+        storage_get(sock, 0)
+    } else {
+        SOCKETS_LRU.get_ptr_mut(sock.pointer as u64).unwrap_or(core::ptr::null_mut())
+    };
+    // SAFETY: null, or a map value that lives as long as the program runs; the socket lock or the single owner of a
+    // transition keeps writers apart, and each event is merged in user space with what came before.
+    unsafe { record.as_mut() }
+}
+
+/// The record of a socket, made if there is none; counts it when that fails.
+#[inline(always)]
+pub fn find_or_create<A: Access>(sock: Sock<A>) -> Option<Record> {
+    if in_socket_storage::<A>() {
+        let record = storage_get(sock, u64::from(BPF_SK_STORAGE_GET_F_CREATE));
+        if record.is_null() {
+            count(Loss::NoRecord);
+        }
+        // SAFETY: as in `find`.
+        return unsafe { record.as_mut() };
+    }
+    if let Some(record) = find(sock) {
+        return Some(record);
+    }
+    let key = sock.pointer as u64;
+    if SOCKETS_LRU.insert(key, EMPTY, u64::from(BPF_NOEXIST)).is_err() {
+        count(Loss::NoRecord);
+        return None;
+    }
+    count(Loss::LruInserted);
+    find(sock)
+}
+
+#[inline(always)]
+fn storage_get<A: Access>(sock: Sock<A>, flags: u64) -> *mut SocketRecord {
+    // aya's own method takes only the context of another program type.
+    // SAFETY: the map's address, a typed socket pointer, no initial value (the kernel fills in zeros).
+    unsafe {
+        bpf_sk_storage_get(
+            (&raw const SOCKETS).cast_mut().cast(),
+            sock.pointer.cast_mut(),
+            core::ptr::null_mut(),
+            flags,
+        )
+    }
+    .cast()
+}
+
+/// Forgets a socket's record where the kernel does not do so by itself.
+#[inline(always)]
+pub fn remove<A: Access>(sock: Sock<A>) {
+    if !in_socket_storage::<A>() && SOCKETS_LRU.remove(sock.pointer as u64).is_ok() {
+        count(Loss::LruDeleted);
+    }
+}
+
+/// The record of a traced socket, or of one that was open before the trace and is seen for the first time.
+#[inline(always)]
+pub fn find_or_adopt<A: Access>(sock: Sock<A>) -> Option<Record> {
+    match find(sock) {
+        Some(record) => Some(record),
+        None => adopt(sock),
+    }
+}
+
+/// Sockets that user space found open have a cookie (asking sock_diag makes one) and stand in ADOPTED.
+#[inline(always)]
+fn adopt<A: Access>(sock: Sock<A>) -> Option<Record> {
+    let cookie = sock.cookie()?;
+    if cookie == 0 {
+        return None;
+    }
+    // SAFETY: a u64 that only whole writes change.
+    let value = unsafe { ADOPTED.get(cookie) }.copied()?;
+    let record = find_or_create(sock)?;
+    record.id = cookie;
+    record.flags = flag::PREEXISTING;
+    record.tgid = adopted::tgid(value);
+    record.opener_tgid = record.tgid;
+    record.role = adopted::role(value);
+    record.netns = sock.netns().unwrap_or(0);
+    if let Some(ends) = sock.ends() {
+        set_ends(record, &ends);
+    }
+    let _ = ADOPTED.remove(cookie);
+    Some(record)
+}
+
+/// Fills a record for a connection that begins now, whatever it held before.
+#[inline(always)]
+pub fn begin<A: Access>(record: &mut SocketRecord, sock: Sock<A>, ends: &Ends, role: u8, at: u64) {
+    *record = EMPTY;
+    record.id = number(sock);
+    record.opened_at = at;
+    record.role = role;
+    record.netns = sock.netns().unwrap_or(0);
+    set_ends(record, ends);
+    identity::own::<A>(record);
+    identity::cgroup(record);
+    record.opener_tgid = record.tgid;
+}
+
+#[inline(always)]
+pub fn set_ends(record: &mut SocketRecord, ends: &Ends) {
+    record.local_address = ends.local;
+    record.remote_address = ends.remote;
+    record.local_port = ends.local_port;
+    record.remote_port = ends.remote_port;
+}
+
+/// The socket's cookie, or where there is none a number of our own.
+#[inline(always)]
+pub fn number<A: Access>(sock: Sock<A>) -> u64 {
+    A::make_cookie(sock.pointer).unwrap_or_else(counted_number)
+}
+
+/// CPU in the upper half, that CPU's counter in the lower: unique without locks.
+#[inline(always)]
+fn counted_number() -> u64 {
+    // SAFETY: takes nothing.
+    let cpu = u64::from(unsafe { aya_ebpf::helpers::bpf_get_smp_processor_id() });
+    let Some(next) = NEXT_ID.get_ptr_mut(0) else { return ID_COUNTED };
+    // SAFETY: the slot belongs to this CPU.
+    let counted = unsafe {
+        *next += 1;
+        *next
+    };
+    ID_COUNTED | cpu << 40 | counted
+}
+
+/// Notes the first sign of the end, and how long the connection had been idle by then.
+#[inline(always)]
+pub fn end_begins<A: Access>(record: &mut SocketRecord, sock: Sock<A>, before: u8, after: u8, at: u64) {
+    if record.end_sign_at != 0 {
+        return;
+    }
+    record.end_sign_at = at;
+    record.state_before_end = before;
+    record.state_at_end = after;
+    let idle = sock.tcp().and_then(|tcp| Some((tcp.sent_idle()?, tcp.received_idle()?)));
+    if let Some((sent, received)) = idle {
+        record.sent_idle_ticks = sent;
+        record.received_idle_ticks = received;
+        record.flags |= flag::IDLE_KNOWN;
+    }
+    if let Some(on) = sock.keepalive() {
+        record.flags |= flag::KEEPALIVE_KNOWN | if on { flag::KEEPALIVE } else { 0 };
+    }
+}
+
+/// Reads the totals that TCP kept.
+#[inline(always)]
+pub fn read_totals<A: Access>(record: &mut SocketRecord, sock: Sock<A>) {
+    record.error = sock.error().unwrap_or(0);
+    let fin = sock.peer_fin();
+    if fin == Some(true) {
+        record.flags |= flag::PEER_FIN;
+    }
+    let Some(tcp) = sock.tcp() else { return };
+    if let (Some(sent), Some(sequence), Some(fin)) = (tcp.bytes_sent(), tcp.sequence_received(), fin) {
+        record.bytes_sent = sent;
+        // The peer's FIN takes up one number of the sequence space.
+        record.bytes_received = sequence.saturating_sub(u64::from(fin));
+        record.flags |= flag::BYTES_KNOWN;
+    }
+    if let Some(srtt) = tcp.srtt_us() {
+        record.srtt_us = srtt;
+        record.flags |= flag::SRTT_KNOWN;
+    }
+    if let Some(again) = tcp.retransmits() {
+        record.retransmits = again;
+        record.flags |= flag::RETRANSMITS_KNOWN;
+    }
+}

@@ -1,0 +1,85 @@
+//! Builds the BPF object and tells the tracer where it is (`CONNTRACER_BPF_OBJECT_PATH`, read by `include_bytes!`).
+
+#[path = "build/toolchain.rs"]
+mod toolchain;
+
+use std::{
+    env, fs,
+    path::{Path, PathBuf},
+};
+
+use toolchain::{BPF_TARGET, Toolchain};
+
+/// Names an object that was built elsewhere, for machines without a BPF toolchain.
+const PREBUILT: &str = "CONNTRACER_BPF_OBJECT";
+
+fn main() {
+    println!("cargo:rerun-if-env-changed={PREBUILT}");
+    match bpf_object() {
+        Ok(object) => println!(
+            "cargo:rustc-env=CONNTRACER_BPF_OBJECT_PATH={}",
+            object.display()
+        ),
+        Err(reason) => {
+            // `cargo::error` reads better than a panic's backtrace, and fails the build just the same.
+            for line in reason.lines() {
+                println!("cargo::error={line}");
+            }
+        }
+    }
+}
+
+/// Copies the prebuilt object, or a fresh build's, to a fixed name in `OUT_DIR`.
+fn bpf_object() -> Result<PathBuf, String> {
+    let out_dir = PathBuf::from(variable("OUT_DIR")?);
+    let source = match env::var_os(PREBUILT) {
+        Some(prebuilt) => {
+            let prebuilt = PathBuf::from(prebuilt);
+            println!("cargo:rerun-if-changed={}", prebuilt.display());
+            println!("BPF object: prebuilt, {}", prebuilt.display());
+            prebuilt
+        }
+        None => build(&out_dir.join("bpf"))?,
+    };
+    let object = out_dir.join("conntracer.bpf.o");
+    fs::copy(&source, &object)
+        .map_err(|error| format!("cannot copy {}: {error}", source.display()))?;
+    Ok(object)
+}
+
+fn build(target_dir: &Path) -> Result<PathBuf, String> {
+    for input in [
+        "../tracer-ebpf",
+        "../Cargo.lock",
+        "../Cargo.toml",
+        "build.rs",
+        "build",
+    ] {
+        println!("cargo:rerun-if-changed={input}");
+    }
+    let toolchain = Toolchain::find().ok_or_else(|| {
+        format!("no Rust compiler for {BPF_TARGET}: run `cargo xtask setup`, or point {PREBUILT} to a built object")
+    })?;
+    let linker =
+        toolchain::bpf_linker().ok_or("bpf-linker is not installed: run `cargo xtask setup`")?;
+    println!("cargo:rerun-if-changed={}", linker.display());
+    println!("BPF object: built by {}", toolchain.name());
+
+    let status = toolchain
+        .cargo("build", &variable("CARGO_CFG_TARGET_ARCH")?, &[])
+        .arg("--target-dir")
+        .arg(target_dir)
+        .status()
+        .map_err(|error| format!("cannot start cargo for the BPF object: {error}"))?;
+    if !status.success() {
+        return Err(format!(
+            "the BPF object does not build with {} (messages above).\nIf it is the toolchain, run `cargo xtask setup`.",
+            toolchain.name()
+        ));
+    }
+    Ok(target_dir.join(BPF_TARGET).join("release/conntracer-bpf"))
+}
+
+fn variable(name: &str) -> Result<String, String> {
+    env::var(name).map_err(|_| format!("cargo did not set {name} for the build script"))
+}
