@@ -2,7 +2,7 @@
 //! what does a function take.
 //!
 //! All answers hold for the kernel whose BTF was read. Nothing here trusts the bytes: ids may point anywhere, types
-//! may contain themselves. Chains are followed [`MAX_DEPTH`] deep and a search looks at [`MAX_MEMBERS`] members.
+//! may contain themselves. Chains are followed to a fixed depth, and a search looks at a fixed number of members.
 
 pub mod encoding;
 
