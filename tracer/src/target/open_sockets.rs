@@ -6,6 +6,7 @@
 use std::{
     collections::{HashMap, HashSet},
     fs::{self, File},
+    ops::RangeInclusive,
     os::{fd::AsFd, unix::fs::MetadataExt},
     thread,
 };
@@ -162,11 +163,36 @@ fn list_here(netns: u32, room: usize) -> Result<Listing> {
         _ if sockets.len() >= room => left_out += 1,
         _ => sockets.push((features::boot_clock_now(), socket)),
     })?;
-    let found = |(at, socket): (u64, Listed)| {
-        let accepted = listening.contains(&socket.local.port());
-        Found { at, netns, role: if accepted { role::SERVER } else { role::CLIENT }, socket }
+    let ephemeral = ephemeral_ports();
+    let found = |(at, socket): (u64, Listed)| Found {
+        at,
+        netns,
+        role: role_by_port(socket.local.port(), &listening, &ephemeral),
+        socket,
     };
     Ok(Listing { connections: sockets.into_iter().map(found).collect(), left_out, damaged })
+}
+
+/// The kernel does not keep who connected. A port that somebody listens on was accepted; a port of the range that
+/// connects draw from was connected; else a bound client and a server whose listener is gone look the same: unknown.
+fn role_by_port(port: u16, listening: &HashSet<u16>, ephemeral: &RangeInclusive<u16>) -> u8 {
+    if listening.contains(&port) {
+        role::SERVER
+    } else if ephemeral.contains(&port) {
+        role::CLIENT
+    } else {
+        0
+    }
+}
+
+/// The range of the calling thread's network namespace; the kernel's default if it cannot be read.
+fn ephemeral_ports() -> RangeInclusive<u16> {
+    let text = fs::read_to_string("/proc/sys/net/ipv4/ip_local_port_range").unwrap_or_default();
+    let mut ports = text.split_whitespace().map_while(|port| port.parse().ok());
+    match (ports.next(), ports.next()) {
+        (Some(first), Some(last)) => first..=last,
+        _ => 32_768..=60_999,
+    }
 }
 
 /// Without an inode a socket has no descriptor: either it waits to be accepted, or it was closed, and then it is past
@@ -206,4 +232,16 @@ impl Found {
 fn keepalive(socket: &Listed) -> Option<bool> {
     let is_open = matches!(socket.state, tcp_state::ESTABLISHED | tcp_state::CLOSE_WAIT);
     (is_open && socket.keepalive_timer).then_some(true)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_role_is_told_by_the_local_port_or_not_at_all() {
+        let (listening, ephemeral) = (HashSet::from([443, 40_000]), 32_768..=60_999);
+        let roles = [443, 40_000, 40_001, 80].map(|port| role_by_port(port, &listening, &ephemeral));
+        assert_eq!(roles, [role::SERVER, role::SERVER, role::CLIENT, 0]);
+    }
 }

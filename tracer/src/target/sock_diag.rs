@@ -90,7 +90,8 @@ fn read_datagram(mut bytes: &[u8], each: &mut impl FnMut(Listed), damaged: &mut 
             Ok(NetlinkPayload::InnerMessage(SockDiagMessage::InetResponse(response))) => each(listed(*response)),
             Ok(NetlinkPayload::Done(_)) => return Ok(Progress::Done),
             Ok(NetlinkPayload::Error(error)) if error.code.is_some() => {
-                return Err(error.to_io()).context("sock_diag does not answer (is the kernel module tcp_diag missing?)");
+                return Err(error.to_io())
+                    .context("sock_diag does not answer (is the kernel module tcp_diag missing?)");
             }
             Ok(NetlinkPayload::Overrun(_)) => bail!("sock_diag lost part of its answer"),
             Ok(_) => {}
