@@ -3,4 +3,5 @@
 pub mod bpf;
 pub mod kernel;
 pub mod stage;
+pub mod target;
 pub mod track;

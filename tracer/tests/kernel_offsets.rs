@@ -7,6 +7,7 @@ use std::{
     path::{Path, PathBuf},
 };
 
+use proptest::prelude::*;
 use tracer::kernel::{btf::Btf, offsets};
 use tracer_ebpf::Offsets;
 use zerocopy::IntoBytes;
@@ -78,4 +79,32 @@ fn a_member_that_is_missing_is_named_with_its_path() {
     assert_eq!(message("frob", "x"), "this kernel has no struct frob");
     assert_eq!(message("sock", "sk_err.x"), "sock.sk_err has no member x");
     assert_eq!(message("sock", "sk_no_check_tx"), "sock.sk_no_check_tx is a bitfield");
+}
+
+/// Asks all there is to ask; answers do not matter, ending does.
+fn exercise(bytes: &[u8]) {
+    let Ok(btf) = Btf::parse(bytes) else { return };
+    offsets::resolve(&btf);
+    for function in ["inet_csk_accept", "tcp_connect", "tcp_close", "tcp_done"] {
+        btf.prototype(function);
+    }
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(64))]
+
+    #[test]
+    fn btf_cut_short_anywhere_is_refused_or_answered(cut in 0usize..60_000) {
+        let bytes = fs::read(fixture("5.10.btf")).expect("readable");
+        exercise(&bytes[..cut.min(bytes.len())]);
+    }
+
+    #[test]
+    fn damaged_btf_is_refused_or_answered(damage in prop::collection::vec((0usize..51_000, any::<u8>()), 1..200)) {
+        let mut bytes = fs::read(fixture("5.10.btf")).expect("readable");
+        for (at, byte) in damage {
+            bytes[at] = byte;
+        }
+        exercise(&bytes);
+    }
 }

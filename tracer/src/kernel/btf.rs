@@ -2,7 +2,7 @@
 //! what does a function take.
 //!
 //! All answers hold for the kernel whose BTF was read. Nothing here trusts the bytes: ids may point anywhere, types
-//! may contain themselves. Chains are followed [`MAX_DEPTH`] deep and a search looks at [`MAX_MEMBERS`] members.
+//! may contain themselves. Chains are followed to a fixed depth, and a search looks at a fixed number of members.
 
 pub mod encoding;
 
@@ -394,4 +394,114 @@ struct Found {
 enum BadMember {
     Bitfield,
     Damaged,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Encodes BTF from records of words and a string section.
+    fn encode(records: &[&[u32]], strings: &[u8]) -> Vec<u8> {
+        let types: Vec<u32> = records.concat();
+        let types_len = 4 * types.len() as u32;
+        let head = [u32::from_ne_bytes([0x9f, 0xeb, 1, 0]), 24, 0, types_len, types_len, strings.len() as u32];
+        let words = head.into_iter().chain(types);
+        words.flat_map(u32::to_ne_bytes).chain(strings.iter().copied()).collect()
+    }
+
+    const fn info(kind: Kind, flag: bool, count: u32) -> u32 {
+        (flag as u32) << 31 | (kind as u32) << 24 | count
+    }
+
+    #[test]
+    fn members_of_anonymous_unions_are_found_through_them() {
+        let strings = b"\0outer\0wanted\0int\0alias\0";
+        let btf = Btf::parse(&encode(
+            &[
+                &[14, info(Kind::Int, false, 0), 4, 32],
+                // struct outer { int [8]; union { volatile alias wanted; }; } with the union at byte 32.
+                &[1, info(Kind::Struct, false, 2), 36, 0, 3, 0, 0, 4, 256],
+                &[0, info(Kind::Array, false, 0), 0, 1, 1, 8],
+                &[0, info(Kind::Union, false, 1), 4, 7, 5, 0],
+                &[0, info(Kind::Volatile, false, 0), 6],
+                &[18, info(Kind::Typedef, false, 0), 1],
+            ],
+            strings,
+        ));
+        assert_eq!(btf.expect("well formed").member("outer", "wanted"), Ok(Member { offset: 32, size: 4 }));
+    }
+
+    #[test]
+    fn bitfields_are_refused_in_both_encodings() {
+        let strings = b"\0new\0old\0bit\0int\0";
+        let btf = Btf::parse(&encode(
+            &[
+                &[13, info(Kind::Int, false, 0), 4, 32],
+                &[13, info(Kind::Int, false, 0), 4, 1],
+                &[1, info(Kind::Struct, true, 1), 4, 9, 1, 1 << 24],
+                &[5, info(Kind::Struct, false, 1), 4, 9, 2, 0],
+            ],
+            strings,
+        ));
+        let btf = btf.expect("well formed");
+        assert_eq!(btf.member("new", "bit"), Err(MemberError::Bitfield("new.bit".into())));
+        assert_eq!(btf.member("old", "bit"), Err(MemberError::Bitfield("old.bit".into())));
+    }
+
+    #[test]
+    fn enumerators_have_their_sign_and_width() {
+        let strings = b"\0minus\0large\0huge\0";
+        let btf = Btf::parse(&encode(
+            &[
+                &[0, info(Kind::Enum, true, 1), 4, 1, u32::MAX],
+                &[0, info(Kind::Enum, false, 1), 4, 7, u32::MAX],
+                &[0, info(Kind::Enum64, false, 1), 8, 13, 1, 1],
+            ],
+            strings,
+        ));
+        let btf = btf.expect("well formed");
+        let values = ["minus", "large", "huge", "absent"].map(|name| btf.enumerator(name));
+        assert_eq!(values, [Some(-1), Some(u32::MAX.into()), Some((1 << 32) + 1), None]);
+    }
+
+    #[test]
+    fn types_that_contain_themselves_are_damaged_not_endless() {
+        let strings = b"\0knot\0end\0wide\0";
+        let anonymous_members_of_itself = [0, 2, 0].repeat(60_000);
+        let wide = [&[10, info(Kind::Struct, false, 60_000), 8], anonymous_members_of_itself.as_slice()].concat();
+        let btf = Btf::parse(&encode(
+            &[
+                // struct knot { struct knot; knot end; } where the type of `end` is a typedef of itself.
+                &[1, info(Kind::Struct, false, 1), 8, 6, 3, 0],
+                &wide,
+                &[0, info(Kind::Typedef, false, 0), 3],
+            ],
+            strings,
+        ));
+        let btf = btf.expect("each record is well formed");
+        assert_eq!(btf.member("knot", "end"), Err(MemberError::Damaged("knot.end".into())));
+        assert_eq!(btf.member("wide", "end"), Err(MemberError::Damaged("wide.end".into())));
+    }
+
+    #[test]
+    fn what_is_not_btf_is_said_to_be_so() {
+        let mut swapped = encode(&[], b"\0");
+        swapped.swap(0, 1);
+        let table = [
+            (b"".to_vec(), ParseError::NotBtf),
+            (b"\x7fELF----------------------".to_vec(), ParseError::NotBtf),
+            (swapped, ParseError::ByteOrder),
+            (encode(&[&[0, 31 << 24, 0]], b"\0"), ParseError::UnknownKind { id: 1, kind: 31 }),
+            (encode(&[&[0, info(Kind::Struct, false, 9), 0]], b"\0"), ParseError::Record(1)),
+        ];
+        for (bytes, error) in table {
+            assert_eq!(Btf::parse(&bytes).expect_err("refused"), error);
+        }
+    }
+
+    #[test]
+    fn a_file_that_is_not_there_is_named() {
+        let error = Btf::from_file(Path::new("/nonexistent/btf")).expect_err("not there");
+        assert!(error.to_string().contains("/nonexistent/btf"), "{error}");
+    }
 }

@@ -1,4 +1,5 @@
 //! What the running kernel offers: its types, its fields, and what this process may do with it.
 
 pub mod btf;
+pub mod features;
 pub mod offsets;

@@ -1,0 +1,9 @@
+//! What a trace is aimed at, and what was there before it began: processes, cgroups, containers, open sockets.
+
+pub mod cgroup;
+pub mod container;
+pub mod open_sockets;
+pub mod process;
+mod sock_diag;
+mod socket_owners;
+mod tcp_info;
