@@ -4,6 +4,7 @@ mod errno;
 mod escape;
 pub mod ndjson;
 mod number;
+pub mod recording;
 
 use crate::track::record::Record;
 
