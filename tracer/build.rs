@@ -16,10 +16,7 @@ const PREBUILT: &str = "CONNTRACER_BPF_OBJECT";
 fn main() {
     println!("cargo:rerun-if-env-changed={PREBUILT}");
     match bpf_object() {
-        Ok(object) => println!(
-            "cargo:rustc-env=CONNTRACER_BPF_OBJECT_PATH={}",
-            object.display()
-        ),
+        Ok(object) => println!("cargo:rustc-env=CONNTRACER_BPF_OBJECT_PATH={}", object.display()),
         Err(reason) => {
             // `cargo::error` reads better than a panic's backtrace, and fails the build just the same.
             for line in reason.lines() {
@@ -42,26 +39,19 @@ fn bpf_object() -> Result<PathBuf, String> {
         None => build(&out_dir.join("bpf"))?,
     };
     let object = out_dir.join("conntracer.bpf.o");
-    fs::copy(&source, &object)
-        .map_err(|error| format!("cannot copy {}: {error}", source.display()))?;
+    fs::copy(&source, &object).map_err(|error| format!("cannot copy {}: {error}", source.display()))?;
     Ok(object)
 }
 
 fn build(target_dir: &Path) -> Result<PathBuf, String> {
-    for input in [
-        "../tracer-ebpf",
-        "../Cargo.lock",
-        "../Cargo.toml",
-        "build.rs",
-        "build",
-    ] {
+    for input in ["../tracer-ebpf", "../Cargo.lock", "../Cargo.toml", "build.rs", "build"] {
         println!("cargo:rerun-if-changed={input}");
     }
     let toolchain = Toolchain::find().ok_or_else(|| {
         format!("no Rust compiler for {BPF_TARGET}: run `cargo xtask setup`, or point {PREBUILT} to a built object")
     })?;
-    let linker = toolchain::installed_tool("bpf-linker")
-        .ok_or("bpf-linker is not installed: run `cargo xtask setup`")?;
+    let linker =
+        toolchain::installed_tool("bpf-linker").ok_or("bpf-linker is not installed: run `cargo xtask setup`")?;
     println!("cargo:rerun-if-changed={}", linker.display());
     println!("BPF object: built by {}", toolchain.name());
 

@@ -52,8 +52,7 @@ impl Toolchain {
                 command
             }
             Self::DebianRustcWeb => {
-                let mut command =
-                    Command::new(env::var_os("CARGO").unwrap_or_else(|| "cargo".into()));
+                let mut command = Command::new(env::var_os("CARGO").unwrap_or_else(|| "cargo".into()));
                 command.arg(subcommand);
                 command
             }
@@ -72,17 +71,10 @@ impl Toolchain {
         }
         if self == Self::DebianRustcWeb {
             // Cross-compiling for BPF takes unstable flags, which a stable compiler only accepts this way.
-            command
-                .env("RUSTC", DEBIAN_RUSTC)
-                .env("RUSTC_BOOTSTRAP", "1");
+            command.env("RUSTC", DEBIAN_RUSTC).env("RUSTC_BOOTSTRAP", "1");
         }
         let arch = format!("--cfg=bpf_target_arch=\"{target_arch}\"");
-        let flags = [
-            arch.as_str(),
-            "-Cdebuginfo=2",
-            "-Clinker=bpf-linker",
-            "-Clink-arg=--btf",
-        ];
+        let flags = [arch.as_str(), "-Cdebuginfo=2", "-Clinker=bpf-linker", "-Clink-arg=--btf"];
         command
             .env("CARGO_ENCODED_RUSTFLAGS", flags.join("\x1f"))
             .env("PATH", path_with_cargo_bin())
@@ -95,9 +87,7 @@ impl Toolchain {
 
 /// Where a program that `cargo install` brings is, if it is there.
 pub fn installed_tool(name: &str) -> Option<PathBuf> {
-    env::split_paths(&path_with_cargo_bin())
-        .map(|dir| dir.join(name))
-        .find(|file| file.is_file())
+    env::split_paths(&path_with_cargo_bin()).map(|dir| dir.join(name)).find(|file| file.is_file())
 }
 
 /// PATH, and behind it the folder `cargo install` writes to: a login shell has it on PATH, cron or CI may not.
@@ -117,16 +107,11 @@ fn has_nightly_with_source() -> bool {
         .env("RUSTUP_AUTO_INSTALL", "0")
         .env_remove("RUSTUP_TOOLCHAIN")
         .output();
-    sysroot_of(sysroot).is_some_and(|dir| {
-        dir.join("lib/rustlib/src/rust/library/core/Cargo.toml")
-            .is_file()
-    })
+    sysroot_of(sysroot).is_some_and(|dir| dir.join("lib/rustlib/src/rust/library/core/Cargo.toml").is_file())
 }
 
 fn has_debian_bpf_core() -> bool {
-    let sysroot = Command::new(DEBIAN_RUSTC)
-        .args(["--print", "sysroot"])
-        .output();
+    let sysroot = Command::new(DEBIAN_RUSTC).args(["--print", "sysroot"]).output();
     sysroot_of(sysroot).is_some_and(|dir| dir.join("lib/rustlib").join(BPF_TARGET).is_dir())
 }
 

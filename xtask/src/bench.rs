@@ -13,11 +13,7 @@ use crate::{
 pub fn run() -> Result<ExitCode> {
     let peers = Peers::ensure()?;
     for name in peers::TOOLS {
-        let words: Vec<_> = peers
-            .command(name)
-            .iter()
-            .map(|word| command::quote(word))
-            .collect();
+        let words: Vec<_> = peers.command(name).iter().map(|word| command::quote(word)).collect();
         say(format!("{name}: {}", words.join(" ")));
     }
     Ok(ExitCode::SUCCESS)

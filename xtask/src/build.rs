@@ -33,18 +33,14 @@ pub fn run(args: &Args) -> Result<ExitCode> {
 /// Builds the tracer and returns its path.
 pub fn tracer(release: bool) -> Result<PathBuf> {
     let compiler = Toolchain::find().map_or("no compiler: it must come prebuilt", Toolchain::name);
-    say(format!(
-        "building the tracer and the BPF object ({compiler})"
-    ));
+    say(format!("building the tracer and the BPF object ({compiler})"));
     let mut build = cargo();
     build.args(["build", "--package", "tracer"]);
     if release {
         build.arg("--release");
     }
     command::run(&mut build)?;
-    Ok(paths::target_dir()
-        .join(if release { "release" } else { "debug" })
-        .join("conntracer"))
+    Ok(paths::target_dir().join(if release { "release" } else { "debug" }).join("conntracer"))
 }
 
 /// cargo in the checkout, with this machine's stable toolchain.

@@ -27,25 +27,19 @@ impl Manifest {
     /// Describes a freshly unpacked folder.
     pub fn describe(dir: &Path, packages: Vec<String>, files: &[&str]) -> Result<Self> {
         let checksum = |file: &&str| Ok(((*file).to_owned(), sha256(&dir.join(file))?));
-        Ok(Self {
-            packages,
-            files: files.iter().map(checksum).collect::<Result<_>>()?,
-        })
+        Ok(Self { packages, files: files.iter().map(checksum).collect::<Result<_>>()? })
     }
 
     /// The manifest of a folder that is complete and unchanged; `None` means that it has to be fetched.
     pub fn verified(dir: &Path) -> Option<Self> {
         let manifest: Self = serde_json::from_slice(&fs::read(dir.join(MANIFEST)).ok()?).ok()?;
-        let intact = |(file, sum): (&String, &String)| {
-            sha256(&dir.join(file)).is_ok_and(|found| found == *sum)
-        };
+        let intact = |(file, sum): (&String, &String)| sha256(&dir.join(file)).is_ok_and(|found| found == *sum);
         (!manifest.files.is_empty() && manifest.files.iter().all(intact)).then_some(manifest)
     }
 
     fn write(&self, dir: &Path) -> Result<()> {
         let text = serde_json::to_string_pretty(self).context("cannot encode a manifest")?;
-        fs::write(dir.join(MANIFEST), text)
-            .with_context(|| format!("cannot write to {}", dir.display()))
+        fs::write(dir.join(MANIFEST), text).with_context(|| format!("cannot write to {}", dir.display()))
     }
 }
 
@@ -59,25 +53,20 @@ pub fn ensure(dir: &Path, fetch: impl FnOnce(&Path) -> Result<Manifest>) -> Resu
     }
     let parent = dir.parent().context("a cached folder has no parent")?;
     fs::create_dir_all(parent).with_context(|| format!("cannot create {}", parent.display()))?;
-    let lock =
-        File::create(dir.with_extension("lock")).context("cannot create a lock in the cache")?;
+    let lock = File::create(dir.with_extension("lock")).context("cannot create a lock in the cache")?;
     lock.lock().context("cannot lock the cache")?;
     if let Some(manifest) = Manifest::verified(dir) {
         return Ok(manifest);
     }
-    let partial = tempfile::Builder::new()
-        .prefix(".partial-")
-        .tempdir_in(parent)?;
+    let partial = tempfile::Builder::new().prefix(".partial-").tempdir_in(parent)?;
     let content = partial.path().join("content");
     fs::create_dir(&content)?;
     let manifest = fetch(&content)?;
     manifest.write(&content)?;
     if dir.exists() {
-        fs::remove_dir_all(dir)
-            .with_context(|| format!("cannot replace the damaged {}", dir.display()))?;
+        fs::remove_dir_all(dir).with_context(|| format!("cannot replace the damaged {}", dir.display()))?;
     }
-    fs::rename(&content, dir)
-        .with_context(|| format!("cannot move a download to {}", dir.display()))?;
+    fs::rename(&content, dir).with_context(|| format!("cannot move a download to {}", dir.display()))?;
     Ok(manifest)
 }
 
@@ -85,8 +74,7 @@ pub fn ensure(dir: &Path, fetch: impl FnOnce(&Path) -> Result<Manifest>) -> Resu
 pub fn sha256(file: &Path) -> Result<String> {
     let mut hasher = Sha256::new();
     let mut reader = File::open(file).with_context(|| format!("cannot open {}", file.display()))?;
-    io::copy(&mut reader, &mut hasher)
-        .with_context(|| format!("cannot read {}", file.display()))?;
+    io::copy(&mut reader, &mut hasher).with_context(|| format!("cannot read {}", file.display()))?;
     Ok(format!("{:x}", hasher.finalize()))
 }
 
@@ -135,9 +123,7 @@ mod tests {
         let dir = cache.path().join("suite");
         assert!(ensure(&dir, must_not_fetch).is_err());
         assert!(!dir.exists());
-        let left = fs::read_dir(cache.path())?
-            .filter_map(|entry| Some(entry.ok()?.file_name()))
-            .collect::<Vec<_>>();
+        let left = fs::read_dir(cache.path())?.filter_map(|entry| Some(entry.ok()?.file_name())).collect::<Vec<_>>();
         assert_eq!(left, ["suite.lock"]);
         Ok(())
     }

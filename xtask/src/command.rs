@@ -29,10 +29,7 @@ pub fn watch_signals() -> Result<()> {
 
 /// Fails once the user has asked to stop.
 pub fn check_interrupted() -> Result<()> {
-    if INTERRUPTED
-        .get()
-        .is_some_and(|flag| flag.load(Ordering::Relaxed))
-    {
+    if INTERRUPTED.get().is_some_and(|flag| flag.load(Ordering::Relaxed)) {
         bail!("interrupted");
     }
     Ok(())
@@ -67,11 +64,7 @@ pub fn status(command: &mut Command) -> Result<ExitStatus> {
 /// Runs a command whose output the user sees; stdout is also handed to `line`, one line at a time.
 pub fn status_by_line(command: &mut Command, mut line: impl FnMut(&str)) -> Result<ExitStatus> {
     let mut child = Running::start(command.stdout(Stdio::piped()))?;
-    let stdout = child
-        .0
-        .stdout
-        .take()
-        .context("a child's output is not piped")?;
+    let stdout = child.0.stdout.take().context("a child's output is not piped")?;
     // Ctrl-C reaches the child as well, which closes its end.
     for text in BufReader::new(stdout).split(b'\n') {
         let text = text.context("cannot read a child's output")?;
@@ -84,21 +77,14 @@ pub fn status_by_line(command: &mut Command, mut line: impl FnMut(&str)) -> Resu
 
 /// Runs a command quietly and returns its stdout; on failure the error holds its stderr.
 pub fn output(command: &mut Command) -> Result<String> {
-    let output = command.stdin(Stdio::null()).output().with_context(|| {
-        format!(
-            "cannot start `{}`: is it installed? Try `cargo xtask setup`",
-            program(command)
-        )
-    })?;
+    let output = command
+        .stdin(Stdio::null())
+        .output()
+        .with_context(|| format!("cannot start `{}`: is it installed? Try `cargo xtask setup`", program(command)))?;
     check_interrupted()?;
     if !output.status.success() {
         let stderr = String::from_utf8_lossy(&output.stderr);
-        bail!(
-            "`{}` failed ({}): {}",
-            display(command),
-            output.status,
-            stderr.trim()
-        );
+        bail!("`{}` failed ({}): {}", display(command), output.status, stderr.trim());
     }
     String::from_utf8(output.stdout)
         .with_context(|| format!("`{}` printed something other than text", program(command)))
@@ -107,10 +93,7 @@ pub fn output(command: &mut Command) -> Result<String> {
 /// The command as one would type it.
 pub fn display(command: &Command) -> String {
     let words = std::iter::once(command.get_program()).chain(command.get_args());
-    words
-        .map(|word| quote(&word.to_string_lossy()))
-        .collect::<Vec<_>>()
-        .join(" ")
+    words.map(|word| quote(&word.to_string_lossy())).collect::<Vec<_>>().join(" ")
 }
 
 /// Quotes a word for a shell.
@@ -130,10 +113,7 @@ impl Running {
     /// Starts the command.
     pub fn start(command: &mut Command) -> Result<Self> {
         let child = command.spawn().with_context(|| {
-            format!(
-                "cannot start `{}`: is it installed? Try `cargo xtask setup`",
-                program(command)
-            )
+            format!("cannot start `{}`: is it installed? Try `cargo xtask setup`", program(command))
         })?;
         Ok(Self(child))
     }

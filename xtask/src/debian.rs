@@ -14,10 +14,7 @@ use crate::command;
 const KEYRING: &str = "/usr/share/keyrings/debian-archive-keyring.gpg";
 
 /// Tried after the mirrors this machine is set up with; suites that are no longer supported move to the archive.
-const OFFICIAL_MIRRORS: [&str; 2] = [
-    "http://deb.debian.org/debian",
-    "http://archive.debian.org/debian",
-];
+const OFFICIAL_MIRRORS: [&str; 2] = ["http://deb.debian.org/debian", "http://archive.debian.org/debian"];
 
 /// A suite's package index in a private apt state, gone when dropped.
 pub struct Suite {
@@ -35,16 +32,11 @@ impl Suite {
             }
             command::check_interrupted()?;
         }
-        bail!(
-            "no Debian mirror gave {suite}'s index; is the network up?\n{}",
-            reasons.join("\n")
-        )
+        bail!("no Debian mirror gave {suite}'s index; is the network up?\n{}", reasons.join("\n"))
     }
 
     fn open_at(suite: &str, mirror: &str) -> Result<Self> {
-        let state = tempfile::Builder::new()
-            .prefix("conntracer-apt-")
-            .tempdir()?;
+        let state = tempfile::Builder::new().prefix("conntracer-apt-").tempdir()?;
         for dir in ["lists/partial", "cache/archives/partial", "debs"] {
             fs::create_dir_all(state.path().join(dir))?;
         }
@@ -52,40 +44,26 @@ impl Suite {
         fs::write(state.path().join("sources.list"), source)?;
         let opened = Self { state };
         // Without Error-Mode apt-get takes an index it could not fetch for a mere warning.
-        command::output(opened.apt("apt-get").args([
-            "-o",
-            "APT::Update::Error-Mode=any",
-            "update",
-        ]))?;
+        command::output(opened.apt("apt-get").args(["-o", "APT::Update::Error-Mode=any", "update"]))?;
         Ok(opened)
     }
 
     /// The packages a package depends on directly.
     pub fn depends(&self, package: &str) -> Result<Vec<String>> {
-        let text =
-            command::output(
-                self.apt("apt-cache")
-                    .args(["depends", "--important", package]),
-            )?;
+        let text = command::output(self.apt("apt-cache").args(["depends", "--important", package]))?;
         Ok(parse_depends(&text))
     }
 
     /// Downloads the packages and unpacks them into `dir`; returns each as `name=version`.
     pub fn unpack(&self, packages: &[String], dir: &Path) -> Result<Vec<String>> {
         let debs = self.state.path().join("debs");
-        command::output(
-            self.apt("apt-get")
-                .arg("download")
-                .args(packages)
-                .current_dir(&debs),
-        )?;
+        command::output(self.apt("apt-get").arg("download").args(packages).current_dir(&debs))?;
         let mut unpacked = Vec::new();
         for entry in fs::read_dir(&debs)? {
             let deb = entry?.path();
             command::output(Command::new("dpkg").arg("-x").arg(&deb).arg(dir))?;
             let mut show = Command::new("dpkg-deb");
-            show.args(["--show", "--showformat=${Package}=${Version}"])
-                .arg(&deb);
+            show.args(["--show", "--showformat=${Package}=${Version}"]).arg(&deb);
             unpacked.push(command::output(&mut show)?);
             fs::remove_file(&deb)?;
         }
@@ -115,10 +93,7 @@ impl Suite {
 /// Lines such as `  Depends: libc6`; alternatives (`|Depends:`) and virtual packages (`<...>`) are left out.
 fn parse_depends(text: &str) -> Vec<String> {
     let name = |line: &str| line.trim().strip_prefix("Depends: ").map(str::to_owned);
-    text.lines()
-        .filter_map(name)
-        .filter(|name| !name.starts_with('<'))
-        .collect()
+    text.lines().filter_map(name).filter(|name| !name.starts_with('<')).collect()
 }
 
 /// Debian mirrors, best first: those this machine uses, then the official ones.
@@ -127,14 +102,8 @@ fn mirrors() -> Vec<String> {
         .into_iter()
         .filter_map(|file| {
             let text = fs::read_to_string(&file).ok()?;
-            let deb822 = file
-                .extension()
-                .is_some_and(|extension| extension == "sources");
-            Some(if deb822 {
-                mirrors_of_deb822(&text)
-            } else {
-                mirrors_of_list(&text)
-            })
+            let deb822 = file.extension().is_some_and(|extension| extension == "sources");
+            Some(if deb822 { mirrors_of_deb822(&text) } else { mirrors_of_list(&text) })
         })
         .flatten()
         .collect();
@@ -150,14 +119,9 @@ fn mirrors() -> Vec<String> {
 }
 
 fn source_files() -> Vec<PathBuf> {
-    let parts = fs::read_dir("/etc/apt/sources.list.d")
-        .into_iter()
-        .flatten();
+    let parts = fs::read_dir("/etc/apt/sources.list.d").into_iter().flatten();
     let mut files: Vec<_> = parts.filter_map(|entry| Some(entry.ok()?.path())).collect();
-    files.retain(|file| {
-        file.extension()
-            .is_some_and(|extension| extension == "sources" || extension == "list")
-    });
+    files.retain(|file| file.extension().is_some_and(|extension| extension == "sources" || extension == "list"));
     files.sort();
     files.insert(0, PathBuf::from("/etc/apt/sources.list"));
     files
@@ -181,8 +145,7 @@ fn mirrors_of_deb822(text: &str) -> Vec<String> {
             })
         };
         let disabled = field("Enabled").is_some_and(|value| value.eq_ignore_ascii_case("no"));
-        let binary =
-            field("Types").is_some_and(|types| types.split_whitespace().any(|kind| kind == "deb"));
+        let binary = field("Types").is_some_and(|types| types.split_whitespace().any(|kind| kind == "deb"));
         if binary && !disabled {
             let uris = field("URIs").unwrap_or_default().split_whitespace();
             mirrors.extend(uris.filter(|uri| is_debian_mirror(uri)).map(str::to_owned));
@@ -199,10 +162,7 @@ fn mirrors_of_list(text: &str) -> Vec<String> {
             Some(options) => options.split_once(']')?.1,
             None => rest,
         };
-        rest.split_whitespace()
-            .next()
-            .filter(|uri| is_debian_mirror(uri))
-            .map(str::to_owned)
+        rest.split_whitespace().next().filter(|uri| is_debian_mirror(uri)).map(str::to_owned)
     };
     text.lines().filter_map(uri).collect()
 }
@@ -220,11 +180,7 @@ mod tests {
                     types: deb deb-src\nuris: https://a.example/debian/ https://b.example/debian\n";
         assert_eq!(
             mirrors_of_deb822(text),
-            [
-                "http://mirror.example/debian",
-                "https://a.example/debian/",
-                "https://b.example/debian"
-            ]
+            ["http://mirror.example/debian", "https://a.example/debian/", "https://b.example/debian"]
         );
     }
 
@@ -236,18 +192,13 @@ mod tests {
                     deb-src http://mirror.example/debian bookworm main\n\
                     deb https://packages.example/apt sdk main\n\
                     deb mirror+file:/etc/apt/mirrors/debian.list bookworm main\n";
-        assert_eq!(
-            mirrors_of_list(text),
-            [
-                "http://mirror.example/debian",
-                "mirror+file:/etc/apt/mirrors/debian.list"
-            ]
-        );
+        assert_eq!(mirrors_of_list(text), ["http://mirror.example/debian", "mirror+file:/etc/apt/mirrors/debian.list"]);
     }
 
     #[test]
     fn dependencies_leave_out_alternatives_and_virtual_packages() {
-        let text = "linux-image\n  PreDepends: dpkg\n  Depends: kmod\n |Depends: linux-initramfs-tool\n  Depends: <virtual>\n";
+        let text =
+            "linux-image\n  PreDepends: dpkg\n  Depends: kmod\n |Depends: linux-initramfs-tool\n  Depends: <virtual>\n";
         assert_eq!(parse_depends(text), ["kmod"]);
     }
 }

@@ -33,42 +33,24 @@ pub struct Args {
 pub fn run(args: &Args) -> Result<ExitCode> {
     setup::ensure_everything()?;
     let tracer = build::tracer(true)?;
-    let demo = [
-        tracer.display().to_string(),
-        "run".to_owned(),
-        "--".to_owned(),
-        SCRIPT.to_owned(),
-    ];
+    let demo = [tracer.display().to_string(), "run".to_owned(), "--".to_owned(), SCRIPT.to_owned()];
     let kernel = match args.kernel {
         Some(choice) => choice,
         None if host_can_trace(&tracer)? => {
             say("this machine's kernel lets BPF programs trace: running the demo here");
-            let status = command::status(
-                Command::new(&demo[0])
-                    .args(&demo[1..])
-                    .current_dir(paths::project_root()),
-            )?;
+            let status = command::status(Command::new(&demo[0]).args(&demo[1..]).current_dir(paths::project_root()))?;
             return Ok(exit_code(status.code()));
         }
         None => {
-            say(
-                "this machine's kernel refuses BPF tracing programs (`conntracer doctor` says why): using a VM",
-            );
+            say("this machine's kernel refuses BPF tracing programs (`conntracer doctor` says why): using a VM");
             "6.12".parse()?
         }
     };
     let mut code = 0;
     for kernel in kernels::chosen(&[kernel]) {
-        say(format!(
-            "running the demo in a VM on kernel {}",
-            kernel.name
-        ));
-        let machine = args
-            .hardware
-            .machine(kernel, Duration::from_mins(3), demo.to_vec());
-        let outcome = machine
-            .run(&mut machine::pass_through)
-            .with_context(|| format!("vm {}", kernel.name))?;
+        say(format!("running the demo in a VM on kernel {}", kernel.name));
+        let machine = args.hardware.machine(kernel, Duration::from_mins(3), demo.to_vec());
+        let outcome = machine.run(&mut machine::pass_through).with_context(|| format!("vm {}", kernel.name))?;
         code = code.max(outcome.code);
     }
     Ok(ExitCode::from(code))
@@ -77,10 +59,7 @@ pub fn run(args: &Args) -> Result<ExitCode> {
 /// Asks the tracer itself: it knows what it needs, and tries to load it.
 fn host_can_trace(tracer: &Path) -> Result<bool> {
     let mut doctor = Command::new(tracer);
-    doctor
-        .arg("doctor")
-        .stdout(Stdio::null())
-        .stderr(Stdio::null());
+    doctor.arg("doctor").stdout(Stdio::null()).stderr(Stdio::null());
     Ok(command::status(&mut doctor)?.success())
 }
 

@@ -44,9 +44,7 @@ pub fn ensure(kernel: &Unpacked) -> Result<PathBuf> {
         fill(tree.path(), kernel)?;
         let partial = tempfile::NamedTempFile::new_in(dir)?;
         pack(tree.path(), partial.path())?;
-        partial
-            .persist(&file)
-            .context("cannot store the initramfs")?;
+        partial.persist(&file).context("cannot store the initramfs")?;
     }
     Ok(file)
 }
@@ -57,12 +55,7 @@ fn cache_key(kernel: &Unpacked) -> Result<String> {
         bail!("{BUSYBOX} is missing: run `cargo xtask setup` (package busybox-static)");
     }
     let mut hasher = Sha256::new();
-    for part in [
-        &kernel.checksum,
-        &cache::sha256(Path::new(BUSYBOX))?,
-        INIT,
-        &MODULES.join(" "),
-    ] {
+    for part in [&kernel.checksum, &cache::sha256(Path::new(BUSYBOX))?, INIT, &MODULES.join(" ")] {
         hasher.update(part);
         hasher.update([0]);
     }
@@ -70,16 +63,7 @@ fn cache_key(kernel: &Unpacked) -> Result<String> {
 }
 
 fn fill(tree: &Path, kernel: &Unpacked) -> Result<()> {
-    for dir in [
-        "bin",
-        "proc",
-        "sys",
-        "dev",
-        "mods",
-        "newroot",
-        "host-root",
-        "overlay",
-    ] {
+    for dir in ["bin", "proc", "sys", "dev", "mods", "newroot", "host-root", "overlay"] {
         fs::create_dir(tree.join(dir))?;
     }
     fs::copy(BUSYBOX, tree.join("bin/busybox"))?;
@@ -91,12 +75,7 @@ fn fill(tree: &Path, kernel: &Unpacked) -> Result<()> {
         if let Some((file, unpack)) = find_module(&modules.join("kernel"), name)? {
             // The number keeps the order when a shell lists them.
             let target = fs::File::create(tree.join(format!("mods/{index:02}-{name}.ko")))?;
-            command::run(
-                Command::new("sh")
-                    .args(["-c", unpack])
-                    .stdin(fs::File::open(file)?)
-                    .stdout(target),
-            )?;
+            command::run(Command::new("sh").args(["-c", unpack]).stdin(fs::File::open(file)?).stdout(target))?;
         }
     }
     Ok(())
@@ -109,10 +88,7 @@ fn find_module(dir: &Path, name: &str) -> Result<Option<(PathBuf, &'static str)>
             if let Some(found) = find_module(&path, name)? {
                 return Ok(Some(found));
             }
-        } else if let Some(packing) = PACKINGS
-            .iter()
-            .find(|(suffix, _)| path.ends_with(format!("{name}.{suffix}")))
-        {
+        } else if let Some(packing) = PACKINGS.iter().find(|(suffix, _)| path.ends_with(format!("{name}.{suffix}"))) {
             return Ok(Some((path, packing.1)));
         }
     }
@@ -121,10 +97,6 @@ fn find_module(dir: &Path, name: &str) -> Result<Option<(PathBuf, &'static str)>
 
 fn pack(tree: &Path, file: &Path) -> Result<()> {
     let mut pack = Command::new("bash");
-    pack.args([
-        "-c",
-        "set -o pipefail; find . | cpio --create --format=newc --quiet | gzip -1 > \"$1\"",
-        "pack",
-    ]);
+    pack.args(["-c", "set -o pipefail; find . | cpio --create --format=newc --quiet | gzip -1 > \"$1\"", "pack"]);
     command::output(pack.arg(file).current_dir(tree)).map(drop)
 }

@@ -28,22 +28,10 @@ pub struct Kernel {
 
 /// Oldest first. 5.10 is the floor; sid gives whatever is newest, 7.2 when this was written.
 pub const KERNELS: [Kernel; 4] = [
-    Kernel {
-        name: "5.10",
-        suite: "bullseye",
-    },
-    Kernel {
-        name: "6.1",
-        suite: "bookworm",
-    },
-    Kernel {
-        name: "6.12",
-        suite: "trixie",
-    },
-    Kernel {
-        name: "7.2",
-        suite: "sid",
-    },
+    Kernel { name: "5.10", suite: "bullseye" },
+    Kernel { name: "6.1", suite: "bookworm" },
+    Kernel { name: "6.12", suite: "trixie" },
+    Kernel { name: "7.2", suite: "sid" },
 ];
 
 /// Names the image of the day.
@@ -68,26 +56,17 @@ impl FromStr for Choice {
         if text == "all" {
             return Ok(Self::All);
         }
-        match KERNELS
-            .iter()
-            .find(|kernel| kernel.name == text || kernel.suite == text)
-        {
+        match KERNELS.iter().find(|kernel| kernel.name == text || kernel.suite == text) {
             Some(kernel) => Ok(Self::One(*kernel)),
-            None => bail!(
-                "no such kernel; there are {} and all",
-                KERNELS.map(|kernel| kernel.name).join(", ")
-            ),
+            None => bail!("no such kernel; there are {} and all", KERNELS.map(|kernel| kernel.name).join(", ")),
         }
     }
 }
 
 /// The chosen kernels, each once, in the table's order.
 pub fn chosen(choices: &[Choice]) -> Vec<Kernel> {
-    let wanted = |kernel: &Kernel| {
-        choices
-            .iter()
-            .any(|choice| matches!(choice, Choice::All) || *choice == Choice::One(*kernel))
-    };
+    let wanted =
+        |kernel: &Kernel| choices.iter().any(|choice| matches!(choice, Choice::All) || *choice == Choice::One(*kernel));
     KERNELS.into_iter().filter(wanted).collect()
 }
 
@@ -103,10 +82,7 @@ impl Kernel {
 
     /// apt checks the signatures; what is written down is what it let through.
     fn fetch(self, dir: &Path) -> Result<Manifest> {
-        say(format!(
-            "fetching the {} kernel (Debian {}, {META_PACKAGE})",
-            self.name, self.suite
-        ));
+        say(format!("fetching the {} kernel (Debian {}, {META_PACKAGE})", self.name, self.suite));
         let suite = Suite::open(self.suite)?;
         let packages = suite.unpack(&image_packages(&suite)?, dir)?;
         let release = link_modules(dir)?;
@@ -139,21 +115,13 @@ impl Unpacked {
 
 /// The image and its modules: one package up to 6.x; from 7.x on the image names `-binary` and `-modules`.
 fn image_packages(suite: &Suite) -> Result<Vec<String>> {
-    let is_image = |name: &&String| {
-        name.strip_prefix("linux-image-")
-            .is_some_and(starts_with_digit)
-    };
+    let is_image = |name: &&String| name.strip_prefix("linux-image-").is_some_and(starts_with_digit);
     let is_part = |name: &String| {
-        let rest = name
-            .strip_prefix("linux-binary-")
-            .or_else(|| name.strip_prefix("linux-modules-"));
+        let rest = name.strip_prefix("linux-binary-").or_else(|| name.strip_prefix("linux-modules-"));
         rest.is_some_and(starts_with_digit)
     };
     let meta = suite.depends(META_PACKAGE)?;
-    let image = meta
-        .iter()
-        .find(is_image)
-        .with_context(|| format!("{META_PACKAGE} names no image"))?;
+    let image = meta.iter().find(is_image).with_context(|| format!("{META_PACKAGE} names no image"))?;
     let mut packages = vec![image.clone()];
     let mut next = 0;
     while let Some(package) = packages.get(next).cloned() {
@@ -175,31 +143,20 @@ fn starts_with_digit(text: &str) -> bool {
 fn link_modules(dir: &Path) -> Result<String> {
     let (home, other) = (dir.join("lib/modules"), dir.join("usr/lib/modules"));
     let source = if home.is_dir() { &home } else { &other };
-    let entry = fs::read_dir(source)
-        .context("the kernel package holds no modules")?
-        .next()
-        .context("no modules")??;
+    let entry = fs::read_dir(source).context("the kernel package holds no modules")?.next().context("no modules")??;
     let release = entry.file_name().to_string_lossy().into_owned();
     if *source == other {
         fs::create_dir_all(&home)?;
-        symlink(
-            Path::new("../../usr/lib/modules").join(&release),
-            home.join(&release),
-        )?;
+        symlink(Path::new("../../usr/lib/modules").join(&release), home.join(&release))?;
     }
     Ok(release)
 }
 
 /// Gives the image one name whatever the suite.
 fn link_image(dir: &Path, release: &str) -> Result<()> {
-    let candidates = [
-        format!("boot/vmlinuz-{release}"),
-        format!("usr/lib/modules/{release}/vmlinuz"),
-    ];
-    let image = candidates
-        .iter()
-        .find(|image| dir.join(image).is_file())
-        .context("the kernel package holds no image")?;
+    let candidates = [format!("boot/vmlinuz-{release}"), format!("usr/lib/modules/{release}/vmlinuz")];
+    let image =
+        candidates.iter().find(|image| dir.join(image).is_file()).context("the kernel package holds no image")?;
     symlink(image, dir.join(VMLINUZ)).context("cannot link the kernel image")
 }
 
@@ -217,10 +174,7 @@ mod tests {
     #[test]
     fn all_covers_every_kernel_once() -> Result<()> {
         assert_eq!(chosen(&[Choice::from_str("6.1")?, Choice::All]), KERNELS);
-        assert_eq!(
-            chosen(&[Choice::from_str("7.2")?, Choice::from_str("5.10")?]),
-            [KERNELS[0], KERNELS[3]]
-        );
+        assert_eq!(chosen(&[Choice::from_str("7.2")?, Choice::from_str("5.10")?]), [KERNELS[0], KERNELS[3]]);
         Ok(())
     }
 }

@@ -30,19 +30,12 @@ pub fn check_all() -> Result<Tally> {
         ("format", format()),
         ("clippy, user space", clippy_user()),
         ("clippy, BPF", clippy_bpf()),
-        (
-            "licences, sources and duplicates",
-            deny("licenses bans sources"),
-        ),
+        ("licences, sources and duplicates", deny("licenses bans sources")),
     ];
     let mut tally = Tally::default();
     for (what, mut check) in checks {
         say(format!("lint: {what}"));
-        tally += if command::status(&mut check)?.success() {
-            Tally::PASSED
-        } else {
-            Tally::FAILED
-        };
+        tally += if command::status(&mut check)?.success() { Tally::PASSED } else { Tally::FAILED };
     }
     if let Some(advisories) = check_advisories()? {
         tally += advisories;
@@ -69,13 +62,7 @@ fn clippy_bpf() -> Command {
         Some(toolchain @ Toolchain::RustupNightly) => toolchain.cargo("clippy", env::consts::ARCH),
         Some(Toolchain::DebianRustcWeb) | None => {
             let mut clippy = cargo();
-            clippy.args([
-                "clippy",
-                "--package",
-                "tracer-ebpf",
-                "--bin",
-                "conntracer-bpf",
-            ]);
+            clippy.args(["clippy", "--package", "tracer-ebpf", "--bin", "conntracer-bpf"]);
             clippy.args(["--no-default-features", "--features", "bpf"]);
             // There is no std to unwind with.
             clippy.env("CARGO_PROFILE_DEV_PANIC", "abort");
@@ -83,22 +70,16 @@ fn clippy_bpf() -> Command {
         }
     };
     // A folder of its own, so that the other profile does not throw out what the user's side was built into.
-    clippy
-        .current_dir(paths::project_root())
-        .arg("--target-dir")
-        .arg(paths::target_dir().join("bpf-lint"));
+    clippy.current_dir(paths::project_root()).arg("--target-dir").arg(paths::target_dir().join("bpf-lint"));
     clippy.args(["--", "-Dwarnings"]);
     clippy
 }
 
 fn deny(what: &str) -> Command {
     // By its path: cargo finds subcommands on PATH only, which may lack cargo's own folder.
-    let mut deny = Command::new(
-        toolchain::installed_tool("cargo-deny").unwrap_or_else(|| "cargo-deny".into()),
-    );
+    let mut deny = Command::new(toolchain::installed_tool("cargo-deny").unwrap_or_else(|| "cargo-deny".into()));
     deny.current_dir(paths::project_root());
-    deny.args(["--log-level", "error", "check", "--hide-inclusion-graph"])
-        .args(what.split(' '));
+    deny.args(["--log-level", "error", "check", "--hide-inclusion-graph"]).args(what.split(' '));
     deny
 }
 
@@ -106,13 +87,7 @@ fn deny(what: &str) -> Command {
 fn check_advisories() -> Result<Option<Tally>> {
     say("lint: advisories");
     let mut fetch = Command::new("git");
-    fetch.args([
-        "ls-remote",
-        "--quiet",
-        "--exit-code",
-        "https://github.com/RustSec/advisory-db",
-        "HEAD",
-    ]);
+    fetch.args(["ls-remote", "--quiet", "--exit-code", "https://github.com/RustSec/advisory-db", "HEAD"]);
     fetch.env("GIT_TERMINAL_PROMPT", "0");
     if command::output(&mut fetch).is_err() {
         command::check_interrupted()?;

@@ -31,13 +31,7 @@ const EMULATED_CPU: &str = "max,cx16=off,la57=off";
 const BOOT_TIMEOUT: Duration = Duration::from_secs(90);
 
 /// Kernel messages that are worth showing even when the command succeeded.
-const KERNEL_COMPLAINTS: [&str; 5] = [
-    "BUG:",
-    "WARNING:",
-    "Oops",
-    "Kernel panic",
-    "rcu_sched self-detected",
-];
+const KERNEL_COMPLAINTS: [&str; 5] = ["BUG:", "WARNING:", "Oops", "Kernel panic", "rcu_sched self-detected"];
 
 /// How many lines of the kernel's console go with a failure.
 const CONSOLE_TAIL: usize = 30;
@@ -93,9 +87,7 @@ pub type Sink<'a> = &'a mut dyn FnMut(Stream, &[u8]) -> Result<()>;
 /// Passes the output on to this process' own streams.
 pub fn pass_through(stream: Stream, bytes: &[u8]) -> Result<()> {
     match stream {
-        Stream::Stdout => std::io::stdout()
-            .write_all(bytes)
-            .and_then(|()| std::io::stdout().flush()),
+        Stream::Stdout => std::io::stdout().write_all(bytes).and_then(|()| std::io::stdout().flush()),
         Stream::Stderr => std::io::stderr().write_all(bytes),
     }
     .context("cannot pass on the output of the VM")
@@ -108,17 +100,11 @@ impl Machine {
         match self.attempt(&files, sink)? {
             Attempt::Ended(outcome) => Ok(outcome),
             Attempt::NoSignOfLife(console) => {
-                say(format!(
-                    "vm {}: did not come up, trying once more",
-                    self.kernel.name
-                ));
+                say(format!("vm {}: did not come up, trying once more", self.kernel.name));
                 match self.attempt(&files, sink)? {
                     Attempt::Ended(outcome) => Ok(outcome),
                     Attempt::NoSignOfLife(_) => {
-                        bail!(
-                            "the VM did not come up, twice; its console said:\n{}",
-                            tail(&console)
-                        )
+                        bail!("the VM did not come up, twice; its console said:\n{}", tail(&console))
                     }
                 }
             }
@@ -136,31 +122,19 @@ impl Machine {
             let release = run.read("control/release");
             if let (Some(release), Some(status)) = (&release, run.read("control/status")) {
                 output.forward(sink)?;
-                let code = status
-                    .parse()
-                    .with_context(|| format!("the VM gave an exit code of `{status}`"))?;
+                let code = status.parse().with_context(|| format!("the VM gave an exit code of `{status}`"))?;
                 report_complaints(self.kernel, &run.console());
-                return Ok(Attempt::Ended(Outcome {
-                    release: release.clone(),
-                    code,
-                    took: started.elapsed(),
-                }));
+                return Ok(Attempt::Ended(Outcome { release: release.clone(), code, took: started.elapsed() }));
             }
             if release.is_none() && (ended || started.elapsed() > BOOT_TIMEOUT) {
                 return Ok(Attempt::NoSignOfLife(run.console()));
             }
             if ended {
-                bail!(
-                    "the VM died while the command ran; its console said:\n{}",
-                    tail(&run.console())
-                );
+                bail!("the VM died while the command ran; its console said:\n{}", tail(&run.console()));
             }
             if started.elapsed() > self.timeout {
                 let console = tail(&run.console());
-                bail!(
-                    "no end after {} s (see --timeout); the VM's console said:\n{console}",
-                    self.timeout.as_secs()
-                );
+                bail!("no end after {} s (see --timeout); the VM's console said:\n{console}", self.timeout.as_secs());
             }
             command::check_interrupted()?;
             thread::sleep(command::POLL);
@@ -172,26 +146,11 @@ impl Machine {
         let host = self.out.clone().unwrap_or_else(|| run.path("host"));
         // Nothing else writes to the host's root while a VM looks at it for the first time, so all of it may be cached.
         let shares = [
-            Share {
-                tag: "rootfs",
-                source: root,
-                cache: "always",
-            },
-            Share {
-                tag: "control",
-                source: &run.path("control"),
-                cache: "auto",
-            },
-            Share {
-                tag: "host",
-                source: &host,
-                cache: "auto",
-            },
+            Share { tag: "rootfs", source: root, cache: "always" },
+            Share { tag: "control", source: &run.path("control"), cache: "auto" },
+            Share { tag: "host", source: &host, cache: "auto" },
         ];
-        let daemons = shares
-            .iter()
-            .map(|share| share.serve(run))
-            .collect::<Result<Vec<_>>>()?;
+        let daemons = shares.iter().map(|share| share.serve(run)).collect::<Result<Vec<_>>>()?;
         for share in &shares {
             share.wait_for_socket(run)?;
         }
@@ -199,10 +158,7 @@ impl Machine {
         for share in &shares {
             qemu.args(share.device(run));
         }
-        Ok(Processes {
-            qemu: Running::start(&mut qemu)?,
-            _daemons: daemons,
-        })
+        Ok(Processes { qemu: Running::start(&mut qemu)?, _daemons: daemons })
     }
 
     fn qemu(&self, files: &BootFiles, run: &RunDir) -> Command {
@@ -211,48 +167,19 @@ impl Machine {
             (false, true) => ("tcg", EMULATED_CPU),
             (false, false) => ("tcg,thread=multi", EMULATED_CPU),
         };
-        let cpus = if self.count_instructions {
-            1
-        } else {
-            self.cpus
-        };
+        let cpus = if self.count_instructions { 1 } else { self.cpus };
         let mut qemu = bound_to_us("qemu-system-x86_64");
         qemu.args(["-machine", "q35", "-accel", accelerator, "-cpu", cpu])
-            .args([
-                "-smp",
-                &cpus.to_string(),
-                "-m",
-                &format!("{}M", self.memory),
-            ])
+            .args(["-smp", &cpus.to_string(), "-m", &format!("{}M", self.memory)])
             // virtiofsd reads and writes the guest's memory, hence shared.
-            .args([
-                "-object",
-                &format!("memory-backend-memfd,id=mem,size={}M,share=on", self.memory),
-            ])
+            .args(["-object", &format!("memory-backend-memfd,id=mem,size={}M,share=on", self.memory)])
             .args(["-numa", "node,memdev=mem"])
-            .args([
-                "-nodefaults",
-                "-no-user-config",
-                "-display",
-                "none",
-                "-no-reboot",
-                "-nic",
-                "none",
-            ])
-            .args([
-                "-serial",
-                &format!("file:{}", run.path("console").display()),
-            ])
+            .args(["-nodefaults", "-no-user-config", "-display", "none", "-no-reboot", "-nic", "none"])
+            .args(["-serial", &format!("file:{}", run.path("console").display())])
             .args(["-device", "virtio-serial-pci"]);
         for stream in ["stdout", "stderr"] {
-            qemu.args([
-                "-chardev",
-                &format!("file,id={stream},path={}", run.path(stream).display()),
-            ])
-            .args([
-                "-device",
-                &format!("virtserialport,chardev={stream},name={stream}"),
-            ]);
+            qemu.args(["-chardev", &format!("file,id={stream},path={}", run.path(stream).display())])
+                .args(["-device", &format!("virtserialport,chardev={stream},name={stream}")]);
         }
         if self.count_instructions {
             qemu.args(["-icount", "shift=0,sleep=off"]);
@@ -261,10 +188,7 @@ impl Machine {
             .arg(&files.image)
             .arg("-initrd")
             .arg(&files.initrd)
-            .args([
-                "-append",
-                "console=ttyS0 quiet panic=-1 sysctl.kernel.sysrq=1",
-            ])
+            .args(["-append", "console=ttyS0 quiet panic=-1 sysctl.kernel.sysrq=1"])
             .stdin(Stdio::null())
             .stdout(Stdio::null());
         qemu
@@ -273,10 +197,8 @@ impl Machine {
     /// The script that the guest's first process hands over to.
     fn script(&self, files: &BootFiles) -> Result<String> {
         let home = paths::home()?;
-        let path = format!(
-            "{}/.cargo/bin:/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin",
-            home.display()
-        );
+        let path =
+            format!("{}/.cargo/bin:/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin", home.display());
         let mut environment = BTreeMap::from([
             ("PATH".to_owned(), path),
             ("HOME".to_owned(), home.display().to_string()),
@@ -284,31 +206,15 @@ impl Machine {
             ("TERM".to_owned(), "dumb".to_owned()),
         ]);
         environment.extend(self.env.iter().cloned());
-        let visible = [
-            paths::project_root().to_owned(),
-            paths::target_dir(),
-            paths::cache_dir()?,
-        ];
+        let visible = [paths::project_root().to_owned(), paths::target_dir(), paths::cache_dir()?];
 
         let mut script = String::new();
         for (name, value) in environment {
             writeln!(script, "export {name}={}", quote(&value))?;
         }
-        writeln!(
-            script,
-            "modules={}",
-            quote(&files.modules.display().to_string())
-        )?;
-        writeln!(
-            script,
-            "directory={}",
-            quote(&paths::project_root().display().to_string())
-        )?;
-        writeln!(
-            script,
-            "visible=({})",
-            words(visible.iter().map(|dir| dir.display().to_string()))
-        )?;
+        writeln!(script, "modules={}", quote(&files.modules.display().to_string()))?;
+        writeln!(script, "directory={}", quote(&paths::project_root().display().to_string()))?;
+        writeln!(script, "visible=({})", words(visible.iter().map(|dir| dir.display().to_string())))?;
         writeln!(script, "command=({})", words(self.command.iter().cloned()))?;
         script.push_str(RUN_SCRIPT);
         Ok(script)
@@ -337,11 +243,7 @@ impl BootFiles {
     fn ensure(kernel: Kernel) -> Result<Self> {
         let unpacked = kernel.ensure()?;
         let initrd = initrd::ensure(&unpacked).context("cannot build the initramfs")?;
-        Ok(Self {
-            image: unpacked.image(),
-            initrd,
-            modules: unpacked.modules()?,
-        })
+        Ok(Self { image: unpacked.image(), initrd, modules: unpacked.modules()? })
     }
 }
 
@@ -365,19 +267,13 @@ impl Share<'_> {
 
     fn serve(&self, run: &RunDir) -> Result<Running> {
         let virtiofsd = VIRTIOFSD.iter().find(|path| Path::new(path).is_file());
-        let virtiofsd = virtiofsd
-            .context("virtiofsd is missing: run `cargo xtask setup` (package qemu-system-x86)")?;
+        let virtiofsd = virtiofsd.context("virtiofsd is missing: run `cargo xtask setup` (package qemu-system-x86)")?;
         let log = File::create(run.path(&format!("{}.log", self.tag)))?;
         let mut command = bound_to_us(virtiofsd);
         command
             .arg(format!("--socket-path={}", self.socket(run).display()))
             .args(["-o", &format!("source={}", self.source.display())])
-            .args([
-                "-o",
-                "sandbox=chroot",
-                "-o",
-                &format!("cache={}", self.cache),
-            ])
+            .args(["-o", "sandbox=chroot", "-o", &format!("cache={}", self.cache)])
             .stdin(Stdio::null())
             .stdout(log.try_clone()?)
             .stderr(log);
@@ -389,10 +285,7 @@ impl Share<'_> {
         while !self.socket(run).exists() {
             if Instant::now() > deadline {
                 let log = run.read(&format!("{}.log", self.tag)).unwrap_or_default();
-                bail!(
-                    "virtiofsd did not start for {}: {log}\n(it has to run as root)",
-                    self.source.display()
-                );
+                bail!("virtiofsd did not start for {}: {log}\n(it has to run as root)", self.source.display());
             }
             thread::sleep(command::POLL);
         }
@@ -422,11 +315,7 @@ struct RunDir(tempfile::TempDir);
 
 impl RunDir {
     fn create(machine: &Machine, files: &BootFiles) -> Result<Self> {
-        let run = Self(
-            tempfile::Builder::new()
-                .prefix("conntracer-vm-")
-                .tempdir()?,
-        );
+        let run = Self(tempfile::Builder::new().prefix("conntracer-vm-").tempdir()?);
         for dir in ["control", "host"] {
             fs::create_dir(run.path(dir))?;
         }
@@ -445,9 +334,7 @@ impl RunDir {
     }
 
     fn console(&self) -> String {
-        fs::read(self.path("console"))
-            .map(|bytes| String::from_utf8_lossy(&bytes).into_owned())
-            .unwrap_or_default()
+        fs::read(self.path("console")).map(|bytes| String::from_utf8_lossy(&bytes).into_owned()).unwrap_or_default()
     }
 }
 
@@ -458,12 +345,7 @@ struct Output {
 
 impl Output {
     fn new(run: &RunDir) -> Self {
-        Self {
-            streams: [
-                (Stream::Stdout, run.path("stdout"), None),
-                (Stream::Stderr, run.path("stderr"), None),
-            ],
-        }
+        Self { streams: [(Stream::Stdout, run.path("stdout"), None), (Stream::Stderr, run.path("stderr"), None)] }
     }
 
     /// Hands on what has come since the last time.
@@ -474,8 +356,7 @@ impl Output {
             }
             let mut fresh = Vec::new();
             if let Some(file) = file {
-                file.read_to_end(&mut fresh)
-                    .context("cannot read the output of the VM")?;
+                file.read_to_end(&mut fresh).context("cannot read the output of the VM")?;
             }
             if !fresh.is_empty() {
                 sink(*stream, &fresh)?;
@@ -486,11 +367,7 @@ impl Output {
 }
 
 fn tail(text: &str) -> String {
-    let lines: Vec<_> = text
-        .lines()
-        .map(str::trim_end)
-        .filter(|line| !line.is_empty())
-        .collect();
+    let lines: Vec<_> = text.lines().map(str::trim_end).filter(|line| !line.is_empty()).collect();
     if lines.is_empty() {
         return "(nothing)".to_owned();
     }
@@ -498,15 +375,7 @@ fn tail(text: &str) -> String {
 }
 
 fn report_complaints(kernel: Kernel, console: &str) {
-    for line in console.lines().filter(|line| {
-        KERNEL_COMPLAINTS
-            .iter()
-            .any(|complaint| line.contains(complaint))
-    }) {
-        eprintln!(
-            "vm {}: the kernel complained: {}",
-            kernel.name,
-            line.trim_end()
-        );
+    for line in console.lines().filter(|line| KERNEL_COMPLAINTS.iter().any(|complaint| line.contains(complaint))) {
+        eprintln!("vm {}: the kernel complained: {}", kernel.name, line.trim_end());
     }
 }

@@ -45,14 +45,9 @@ pub const PACKAGES: &[(&str, Use)] = &[
 
 /// The packages for these uses that are not installed.
 pub fn missing(uses: &[Use]) -> Result<Vec<&'static str>> {
-    let wanted = PACKAGES
-        .iter()
-        .filter(|(_, purpose)| uses.contains(purpose));
+    let wanted = PACKAGES.iter().filter(|(_, purpose)| uses.contains(purpose));
     let installed = installed()?;
-    Ok(wanted
-        .map(|(name, _)| *name)
-        .filter(|name| !installed.iter().any(|have| have == name))
-        .collect())
+    Ok(wanted.map(|(name, _)| *name).filter(|name| !installed.iter().any(|have| have == name)).collect())
 }
 
 /// A program that `cargo install` brings.
@@ -79,22 +74,14 @@ pub const TOOLS: &[Tool] = &[
         purpose: Use::BpfCompiler,
         built_with: Some(Use::BpfLinker),
     },
-    Tool {
-        name: "cargo-deny",
-        version: "0.20.2",
-        options: &[],
-        variables: &[],
-        purpose: Use::Lint,
-        built_with: None,
-    },
+    Tool { name: "cargo-deny", version: "0.20.2", options: &[], variables: &[], purpose: Use::Lint, built_with: None },
 ];
 
 impl Tool {
     /// Whether the tool has to be installed or replaced.
     pub fn is_missing(&self) -> bool {
         let file = toolchain::installed_tool(self.name);
-        let version =
-            file.and_then(|file| command::output(Command::new(file).arg("--version")).ok());
+        let version = file.and_then(|file| command::output(Command::new(file).arg("--version")).ok());
         version.is_none_or(|line| line.trim() != format!("{} {}", self.name, self.version))
     }
 
@@ -102,14 +89,7 @@ impl Tool {
     pub fn install(&self) -> Command {
         let mut install = Command::new("cargo");
         install
-            .args([
-                "install",
-                self.name,
-                "--version",
-                self.version,
-                "--locked",
-                "--force",
-            ])
+            .args(["install", self.name, "--version", self.version, "--locked", "--force"])
             .args(self.options)
             .envs(self.variables.iter().copied())
             // In the workspace's own target folder its build would stay for ever.

@@ -9,9 +9,7 @@ use anyhow::{Context, Result};
 
 /// The checkout's top folder.
 pub fn project_root() -> &'static Path {
-    Path::new(env!("CARGO_MANIFEST_DIR"))
-        .parent()
-        .unwrap_or(Path::new("/"))
+    Path::new(env!("CARGO_MANIFEST_DIR")).parent().unwrap_or(Path::new("/"))
 }
 
 /// Where cargo puts what it builds.
@@ -34,7 +32,5 @@ pub fn cache_dir() -> Result<PathBuf> {
 
 /// The user's home directory.
 pub fn home() -> Result<PathBuf> {
-    env::var_os("HOME")
-        .map(PathBuf::from)
-        .context("HOME is not set: set it, or set XDG_CACHE_HOME")
+    env::var_os("HOME").map(PathBuf::from).context("HOME is not set: set it, or set XDG_CACHE_HOME")
 }

@@ -15,14 +15,7 @@ use crate::{
 const SUITE: &str = "trixie";
 
 /// The tools, and every library they load: their libc is newer than this machine's.
-const PACKAGES: [&str; 6] = [
-    "libbpf-tools",
-    "libc6",
-    "libelf1t64",
-    "zlib1g",
-    "libzstd1",
-    "libbpf1",
-];
+const PACKAGES: [&str; 6] = ["libbpf-tools", "libc6", "libelf1t64", "zlib1g", "libzstd1", "libbpf1"];
 
 /// The tools that watch TCP connections.
 pub const TOOLS: [&str; 3] = ["tcplife", "tcpconnlat", "tcptracer"];
@@ -49,12 +42,7 @@ impl Peers {
     /// The words that start a tool; its own arguments come after them.
     pub fn command(&self, tool: &str) -> Vec<String> {
         let path = |part: &str| self.dir.join(part).display().to_string();
-        vec![
-            path(LOADER),
-            "--library-path".to_owned(),
-            path(LIBRARIES),
-            path(&tool_path(tool)),
-        ]
+        vec![path(LOADER), "--library-path".to_owned(), path(LIBRARIES), path(&tool_path(tool))]
     }
 }
 

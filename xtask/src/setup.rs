@@ -70,10 +70,7 @@ pub fn ensure_everything() -> Result<()> {
 /// Installs the packages and tools that a purpose needs and that are missing.
 pub fn ensure_packages(purpose: Purpose) -> Result<()> {
     let mut uses = purpose.uses().to_vec();
-    let tools: Vec<_> = TOOLS
-        .iter()
-        .filter(|tool| uses.contains(&tool.purpose) && tool.is_missing())
-        .collect();
+    let tools: Vec<_> = TOOLS.iter().filter(|tool| uses.contains(&tool.purpose) && tool.is_missing()).collect();
     uses.extend(tools.iter().filter_map(|tool| tool.built_with));
     if Toolchain::find() == Some(Toolchain::RustupNightly) {
         // rustup's compiler does instead of Debian's.
@@ -89,10 +86,7 @@ pub fn ensure_packages(purpose: Purpose) -> Result<()> {
         return Ok(());
     }
     if !missing.is_empty() && !is_root()? {
-        bail!(
-            "packages are missing, and only root can install them:\n{}",
-            as_typed(&steps)
-        );
+        bail!("packages are missing, and only root can install them:\n{}", as_typed(&steps));
     }
     say(format!("installing what is missing:\n{}", as_typed(&steps)));
     steps.iter_mut().try_for_each(command::run)
@@ -102,9 +96,7 @@ fn apt_get(packages: &[&str]) -> [Command; 2] {
     let mut update = Command::new("apt-get");
     update.args(["update", "-q"]);
     let mut install = Command::new("apt-get");
-    install
-        .args(["install", "-y", "-q", "--no-install-recommends"])
-        .args(packages);
+    install.args(["install", "-y", "-q", "--no-install-recommends"]).args(packages);
     install.env("DEBIAN_FRONTEND", "noninteractive");
     [update, install]
 }
@@ -112,21 +104,10 @@ fn apt_get(packages: &[&str]) -> [Command; 2] {
 /// The commands, one a line, with the variables and the `sudo` they take.
 fn as_typed(steps: &[Command]) -> String {
     let line = |step: &Command| {
-        let variables = step
-            .get_envs()
-            .filter_map(|(name, value)| Some((name, value?)));
-        let variables =
-            variables.map(|(name, value)| format!("{}={} ", name.display(), value.display()));
-        let sudo = if step.get_program() == "apt-get" {
-            "sudo "
-        } else {
-            ""
-        };
-        format!(
-            "    {sudo}{}{}",
-            variables.collect::<String>(),
-            command::display(step)
-        )
+        let variables = step.get_envs().filter_map(|(name, value)| Some((name, value?)));
+        let variables = variables.map(|(name, value)| format!("{}={} ", name.display(), value.display()));
+        let sudo = if step.get_program() == "apt-get" { "sudo " } else { "" };
+        format!("    {sudo}{}{}", variables.collect::<String>(), command::display(step))
     };
     steps.iter().map(line).collect::<Vec<_>>().join("\n")
 }

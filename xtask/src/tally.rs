@@ -13,29 +13,15 @@ pub struct Tally {
 
 impl Tally {
     /// One passed check.
-    pub const PASSED: Self = Self {
-        passed: 1,
-        failed: 0,
-    };
+    pub const PASSED: Self = Self { passed: 1, failed: 0 };
     /// One failed check.
-    pub const FAILED: Self = Self {
-        passed: 0,
-        failed: 1,
-    };
+    pub const FAILED: Self = Self { passed: 0, failed: 1 };
 
     /// The counts in libtest's closing line, if that is what the line is.
     pub fn from_closing_line(line: &str) -> Option<Self> {
-        let mut counts = line
-            .trim()
-            .strip_prefix("test result: ")?
-            .split([';', '.'])
-            .map(str::trim);
-        let mut count =
-            |what: &str| counts.find_map(|part| part.strip_suffix(what)?.trim().parse().ok());
-        Some(Self {
-            passed: count("passed")?,
-            failed: count("failed")?,
-        })
+        let mut counts = line.trim().strip_prefix("test result: ")?.split([';', '.']).map(str::trim);
+        let mut count = |what: &str| counts.find_map(|part| part.strip_suffix(what)?.trim().parse().ok());
+        Some(Self { passed: count("passed")?, failed: count("failed")? })
     }
 }
 
@@ -86,7 +72,8 @@ mod tests {
     use super::*;
 
     const OK: &str = "test result: ok. 31 passed; 0 failed; 2 ignored; 0 measured; 0 filtered out; finished in 1.25s";
-    const BAD: &str = "test result: FAILED. 3 passed; 2 failed; 0 ignored; 0 measured; 0 filtered out; finished in 0.00s";
+    const BAD: &str =
+        "test result: FAILED. 3 passed; 2 failed; 0 ignored; 0 measured; 0 filtered out; finished in 0.00s";
 
     fn read(lines: &[&str]) -> Reader {
         let mut reader = Reader::default();
@@ -98,62 +85,27 @@ mod tests {
 
     #[test]
     fn closing_lines_are_told_from_others() {
-        assert_eq!(
-            Tally::from_closing_line(OK),
-            Some(Tally {
-                passed: 31,
-                failed: 0
-            })
-        );
-        assert_eq!(
-            Tally::from_closing_line(BAD),
-            Some(Tally {
-                passed: 3,
-                failed: 2
-            })
-        );
-        for other in [
-            "test a_test ... ok",
-            "31 passed; 0 failed",
-            "test result: ok.",
-            "",
-        ] {
+        assert_eq!(Tally::from_closing_line(OK), Some(Tally { passed: 31, failed: 0 }));
+        assert_eq!(Tally::from_closing_line(BAD), Some(Tally { passed: 3, failed: 2 }));
+        for other in ["test a_test ... ok", "31 passed; 0 failed", "test result: ok.", ""] {
             assert_eq!(Tally::from_closing_line(other), None, "{other}");
         }
     }
 
     #[test]
     fn several_binaries_add_up() {
-        assert_eq!(
-            read(&[OK, BAD]).finish(Some(2), false),
-            Tally {
-                passed: 34,
-                failed: 2
-            }
-        );
+        assert_eq!(read(&[OK, BAD]).finish(Some(2), false), Tally { passed: 34, failed: 2 });
     }
 
     #[test]
     fn a_binary_without_a_closing_line_failed() {
-        assert_eq!(
-            read(&[OK, "test b ... "]).finish(Some(2), false),
-            Tally {
-                passed: 31,
-                failed: 1
-            }
-        );
+        assert_eq!(read(&[OK, "test b ... "]).finish(Some(2), false), Tally { passed: 31, failed: 1 });
         assert_eq!(read(&[]).finish(Some(1), true), Tally::FAILED);
     }
 
     #[test]
     fn an_unexplained_exit_code_is_a_failure() {
-        assert_eq!(
-            read(&[OK]).finish(None, false),
-            Tally {
-                passed: 31,
-                failed: 1
-            }
-        );
+        assert_eq!(read(&[OK]).finish(None, false), Tally { passed: 31, failed: 1 });
         assert_eq!(read(&[]).finish(None, false), Tally::FAILED);
     }
 }

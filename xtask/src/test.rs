@@ -31,12 +31,7 @@ const VMS_AT_ONCE: usize = 2;
 #[derive(clap::Args)]
 pub struct Args {
     /// Kernels to test on: 5.10, 6.1, 6.12, 7.2 or all (repeatable)
-    #[arg(
-        long,
-        default_value = "all",
-        value_delimiter = ',',
-        value_name = "VERSION"
-    )]
+    #[arg(long, default_value = "all", value_delimiter = ',', value_name = "VERSION")]
     kernel: Vec<Choice>,
     /// Leave the VMs out
     #[arg(long, conflicts_with_all = ["kernel", "vm_only"])]
@@ -75,9 +70,7 @@ pub fn run(args: &Args) -> Result<ExitCode> {
     }
     if !args.native_only {
         match Guest::build(args) {
-            Ok(guest) => guest.run_all(args, &mut |kernel, result| {
-                part(&format!("vm {}", kernel.name), result)
-            })?,
+            Ok(guest) => guest.run_all(args, &mut |kernel, result| part(&format!("vm {}", kernel.name), result))?,
             Err(error) => part("vm", Err(error))?,
         }
     }
@@ -94,10 +87,7 @@ fn native() -> Result<Tally> {
 }
 
 fn run_native(selection: &[&str]) -> Result<Tally> {
-    say(format!(
-        "testing natively: cargo test {}",
-        selection.join(" ")
-    ));
+    say(format!("testing natively: cargo test {}", selection.join(" ")));
     let mut test = cargo();
     test.args(["test", "--no-fail-fast"]).args(selection);
     let mut reader = Reader::default();
@@ -121,41 +111,19 @@ impl Guest {
         let binaries = test_binaries()?;
         let logs = paths::target_dir().join("vm-logs");
         fs::create_dir_all(&logs).with_context(|| format!("cannot create {}", logs.display()))?;
-        let names = kernels::chosen(&args.kernel)
-            .iter()
-            .map(|kernel| kernel.name)
-            .collect::<Vec<_>>()
-            .join(", ");
-        say(format!(
-            "testing in VMs: {names}; logs in {}",
-            logs.display()
-        ));
-        Ok(Self {
-            tracer,
-            binaries,
-            logs,
-        })
+        let names = kernels::chosen(&args.kernel).iter().map(|kernel| kernel.name).collect::<Vec<_>>().join(", ");
+        say(format!("testing in VMs: {names}; logs in {}", logs.display()));
+        Ok(Self { tracer, binaries, logs })
     }
 
     /// Runs the tests on each kernel, a few at a time, and reports each as it ends.
-    fn run_all(
-        &self,
-        args: &Args,
-        report: &mut (dyn FnMut(Kernel, Result<Tally>) -> Result<()> + Send),
-    ) -> Result<()> {
+    fn run_all(&self, args: &Args, report: &mut (dyn FnMut(Kernel, Result<Tally>) -> Result<()> + Send)) -> Result<()> {
         let queue = Mutex::new(VecDeque::from(kernels::chosen(&args.kernel)));
         let report = Mutex::new((report, Ok(())));
-        let workers = thread::available_parallelism()
-            .map_or(1, usize::from)
-            .min(VMS_AT_ONCE);
+        let workers = thread::available_parallelism().map_or(1, usize::from).min(VMS_AT_ONCE);
         let work = || {
             // A statement of its own: the queue must not stay locked while the VM runs.
-            let next = || {
-                queue
-                    .lock()
-                    .unwrap_or_else(PoisonError::into_inner)
-                    .pop_front()
-            };
+            let next = || queue.lock().unwrap_or_else(PoisonError::into_inner).pop_front();
             while let Some(kernel) = next() {
                 let result = self.run(args, kernel);
                 let (report, outcome) = &mut *report.lock().unwrap_or_else(PoisonError::into_inner);
@@ -165,32 +133,17 @@ impl Guest {
             }
         };
         thread::scope(|scope| (0..workers).for_each(|_| drop(scope.spawn(work))));
-        report
-            .into_inner()
-            .unwrap_or_else(PoisonError::into_inner)
-            .1
+        report.into_inner().unwrap_or_else(PoisonError::into_inner).1
     }
 
     fn run(&self, args: &Args, kernel: Kernel) -> Result<Tally> {
         command::check_interrupted()?;
-        let env = [
-            ("CONNTRACER", self.tracer.display().to_string()),
-            ("RUST_BACKTRACE", "1".to_owned()),
-        ];
-        let machine = args.hardware.machine(
-            kernel,
-            Duration::from_secs(args.timeout),
-            self.command(&args.filter),
-        );
-        let machine = Machine {
-            env: env.map(|(name, value)| (name.to_owned(), value)).to_vec(),
-            ..machine
-        };
+        let env = [("CONNTRACER", self.tracer.display().to_string()), ("RUST_BACKTRACE", "1".to_owned())];
+        let machine = args.hardware.machine(kernel, Duration::from_secs(args.timeout), self.command(&args.filter));
+        let machine = Machine { env: env.map(|(name, value)| (name.to_owned(), value)).to_vec(), ..machine };
         let mut log = Log::create(kernel, &self.logs)?;
         let outcome = machine.run(&mut |stream, bytes| log.take(stream, bytes))?;
-        Ok(log
-            .reader
-            .finish(Some(self.binaries.len()), outcome.code == 0))
+        Ok(log.reader.finish(Some(self.binaries.len()), outcome.code == 0))
     }
 
     /// Every test binary in turn, one test at a time: they share the kernel, and some slow down the network.
@@ -200,11 +153,7 @@ impl Guest {
                               exit $code";
         let mut command = ["bash", "-c", SCRIPT, "tests"].map(str::to_owned).to_vec();
         command.push(self.binaries.len().to_string());
-        command.extend(
-            self.binaries
-                .iter()
-                .map(|binary| binary.display().to_string()),
-        );
+        command.extend(self.binaries.iter().map(|binary| binary.display().to_string()));
         command.extend(filter.iter().cloned());
         command
     }
@@ -214,14 +163,7 @@ impl Guest {
 fn test_binaries() -> Result<Vec<PathBuf>> {
     say("building the tests for the VMs");
     let mut build = cargo();
-    build.args([
-        "test",
-        "--no-run",
-        "--package",
-        "conntracer-tests",
-        "--test",
-        "*",
-    ]);
+    build.args(["test", "--no-run", "--package", "conntracer-tests", "--test", "*"]);
     build.arg("--message-format=json-render-diagnostics");
     let mut binaries = Vec::new();
     let status = command::status_by_line(&mut build, |line| binaries.extend(test_binary(line)))?;
@@ -237,14 +179,8 @@ fn test_binaries() -> Result<Vec<PathBuf>> {
 /// The binary that one of cargo's JSON messages announces.
 fn test_binary(message: &str) -> Option<PathBuf> {
     let message: serde_json::Value = serde_json::from_str(message).ok()?;
-    let is_test = message
-        .pointer("/target/kind")?
-        .as_array()?
-        .iter()
-        .any(|kind| kind == "test");
-    is_test
-        .then(|| message.get("executable")?.as_str().map(PathBuf::from))
-        .flatten()
+    let is_test = message.pointer("/target/kind")?.as_array()?.iter().any(|kind| kind == "test");
+    is_test.then(|| message.get("executable")?.as_str().map(PathBuf::from)).flatten()
 }
 
 /// A VM's output: whole to a file, line by line with the kernel's name to the user, and counted.
@@ -259,20 +195,12 @@ struct Log {
 impl Log {
     fn create(kernel: Kernel, dir: &Path) -> Result<Self> {
         let path = dir.join(format!("{}.log", kernel.name));
-        let file =
-            File::create(&path).with_context(|| format!("cannot create {}", path.display()))?;
-        Ok(Self {
-            kernel,
-            file,
-            pending: Default::default(),
-            reader: Reader::default(),
-        })
+        let file = File::create(&path).with_context(|| format!("cannot create {}", path.display()))?;
+        Ok(Self { kernel, file, pending: Default::default(), reader: Reader::default() })
     }
 
     fn take(&mut self, stream: Stream, bytes: &[u8]) -> Result<()> {
-        self.file
-            .write_all(bytes)
-            .context("cannot write a VM's log")?;
+        self.file.write_all(bytes).context("cannot write a VM's log")?;
         let pending = &mut self.pending[usize::from(stream == Stream::Stderr)];
         pending.extend_from_slice(bytes);
         while let Some(end) = pending.iter().position(|byte| *byte == b'\n') {
@@ -294,19 +222,11 @@ mod tests {
     #[test]
     fn only_integration_tests_count_as_binaries() {
         let message = |kind: &str| {
-            format!(
-                r#"{{"reason":"compiler-artifact","target":{{"kind":["{kind}"]}},"executable":"/t/vm-1"}}"#
-            )
+            format!(r#"{{"reason":"compiler-artifact","target":{{"kind":["{kind}"]}},"executable":"/t/vm-1"}}"#)
         };
-        assert_eq!(
-            test_binary(&message("test")),
-            Some(PathBuf::from("/t/vm-1"))
-        );
+        assert_eq!(test_binary(&message("test")), Some(PathBuf::from("/t/vm-1")));
         assert_eq!(test_binary(&message("bin")), None);
-        assert_eq!(
-            test_binary(r#"{"reason":"build-finished","success":true}"#),
-            None
-        );
+        assert_eq!(test_binary(r#"{"reason":"build-finished","success":true}"#), None);
         assert_eq!(test_binary("not JSON"), None);
     }
 }

@@ -69,8 +69,7 @@ impl Hardware {
 fn parse_variable(text: &str) -> Result<(String, String), String> {
     let (name, value) = text.split_once('=').ok_or("expected NAME=VALUE")?;
     let valid = |c: char| c == '_' || c.is_ascii_alphanumeric();
-    if name.is_empty() || !name.chars().all(valid) || name.starts_with(|c: char| c.is_ascii_digit())
-    {
+    if name.is_empty() || !name.chars().all(valid) || name.starts_with(|c: char| c.is_ascii_digit()) {
         return Err(format!("`{name}` is not a variable's name"));
     }
     Ok((name.to_owned(), value.to_owned()))
@@ -100,25 +99,13 @@ impl Args {
         });
         let timeout = Duration::from_secs(self.timeout);
         let machine = self.hardware.machine(kernel, timeout, self.command.clone());
-        Ok(Machine {
-            out: out.transpose()?,
-            env: self.env.clone(),
-            ..machine
-        })
+        Ok(Machine { out: out.transpose()?, env: self.env.clone(), ..machine })
     }
 }
 
 fn verdict(kernel: Kernel, outcome: &Outcome) -> String {
-    let Outcome {
-        release,
-        code,
-        took,
-    } = outcome;
-    format!(
-        "vm {} ({release}): exit {code} in {:.0} s",
-        kernel.name,
-        took.as_secs_f64()
-    )
+    let Outcome { release, code, took } = outcome;
+    format!("vm {} ({release}): exit {code} in {:.0} s", kernel.name, took.as_secs_f64())
 }
 
 #[cfg(test)]
@@ -127,10 +114,7 @@ mod tests {
 
     #[test]
     fn variables_need_a_name() {
-        assert_eq!(
-            parse_variable("A=b=c"),
-            Ok(("A".to_owned(), "b=c".to_owned()))
-        );
+        assert_eq!(parse_variable("A=b=c"), Ok(("A".to_owned(), "b=c".to_owned())));
         assert!(parse_variable("A").is_err());
         assert!(parse_variable("1A=b").is_err());
         assert!(parse_variable("=b").is_err());

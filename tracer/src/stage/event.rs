@@ -12,8 +12,8 @@ use crate::track::record::Hook;
 pub enum Event {
     /// The kernel reports on a connection.
     Socket(SocketRecord),
-    /// The kernel reports on a process.
-    Process(ProcessRecord),
+    /// The kernel reports on a process; boxed, as these are rarer.
+    Process(Box<ProcessRecord>),
     /// User space learned or worked out something; boxed because these are rare.
     User(Box<UserEvent>),
 }

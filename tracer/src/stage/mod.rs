@@ -1,3 +1,4 @@
 //! The stages of the data's way: read, decode, enrich.
 
+pub mod decode;
 pub mod event;

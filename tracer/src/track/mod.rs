@@ -1,3 +1,16 @@
 //! The pure correlator: events and time in, records out. No clock, no I/O, bounded memory.
 
+mod clock;
+mod close;
+mod connection;
+mod correlator;
+mod idle;
+mod losses;
+mod process;
 pub mod record;
+mod report;
+mod summary;
+mod table;
+
+pub use clock::Clock;
+pub use correlator::{Correlator, Limits};

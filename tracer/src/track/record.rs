@@ -153,10 +153,12 @@ pub struct Connection {
     pub closed_at: Option<WallTime>,
     /// From `opened_at` to the end of TCP, or to the end of the trace while open.
     pub lifetime: Option<Nanos>,
-    /// It was still open when the trace stopped.
+    /// TCP had not ended it when it was reported: the record says how it stood as the trace stopped.
     pub open: bool,
     /// It was open before the trace began.
     pub preexisting: bool,
+    /// It was established at some time; a failed connect, or one that nothing has answered yet, was not.
+    pub established: bool,
     /// Client: from the connect to ESTABLISHED, or to its failure.
     pub connect: Option<Nanos>,
     /// SYNs or SYN-ACKs sent again.
@@ -173,7 +175,8 @@ pub struct Connection {
     pub keepalive: Option<bool>,
     /// From the last payload either way to the first sign of the end; while open, to the end of the trace.
     pub idle_before_close: Option<Nanos>,
-    /// How it ended; `None` while nothing has ended it.
+    /// How it ended; `None` while nothing has ended it. A connection that the peer has closed and the application has
+    /// not released has one while it is open: closer peer, `unnoticed` so far, `ended_at` unknown.
     pub close: Option<Close>,
     /// Where a value is a bound.
     pub confidence: Vec<Confidence>,
@@ -185,9 +188,9 @@ pub struct Loss {
     /// When it was noticed.
     pub at: WallTime,
     /// Where: `kernel` or `user`.
-    pub place: &'static str,
+    pub place: String,
     /// Cause, a stable word: `ring_full`, `no_record`, `bad_read`, `targets_full`, `evicted`, `table_full`, ...
-    pub cause: &'static str,
+    pub cause: String,
     /// How many since the last report.
     pub count: u64,
 }

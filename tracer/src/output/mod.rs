@@ -1,0 +1,15 @@
+//! The outputs: records as lines of text or NDJSON, events as a recording.
+
+mod errno;
+mod escape;
+pub mod ndjson;
+mod number;
+pub mod recording;
+
+use crate::track::record::Record;
+
+/// Turns records into bytes.
+pub trait Output {
+    /// Appends one record, with its line ends. Where the bytes go is the caller's business.
+    fn record(&mut self, record: &Record, out: &mut Vec<u8>);
+}

@@ -1,0 +1,251 @@
+//! One live connection: what its events have told so far.
+
+use std::{net::IpAddr, net::SocketAddr, rc::Rc};
+
+use tracer_ebpf::{Address, SocketRecord, flag, role};
+use zerocopy::FromZeros;
+
+use super::record::{Nanos, Process};
+use crate::stage::event::OpenSocket;
+
+/// A connection that has not been reported yet. Every open connection of a node has one, so it is kept small.
+pub(super) struct Live {
+    /// All that its events have told, merged.
+    pub record: SocketRecord,
+    /// Its owner as it was last known.
+    pub process: Rc<Process>,
+    /// When sock_diag showed it, boot-clock nanoseconds; 0 if it was not open before the trace.
+    pub adopted_at: u64,
+    /// How it stood as the trace stopped.
+    pub present: Option<Box<Present>>,
+    /// Which of its socket's connections it is.
+    pub life: u32,
+    /// Its `open` record was put out.
+    pub announced: bool,
+}
+
+/// What sock_diag said of an open connection as the trace stopped, as far as a [`SocketRecord`] has no place for it.
+pub(super) struct Present {
+    /// When it was looked at, boot-clock nanoseconds.
+    pub at: u64,
+    /// TCP state.
+    pub state: u8,
+    /// Since the last payload either way.
+    pub idle: Option<Nanos>,
+}
+
+/// How an event's record relates to the connection known by the same socket number.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) enum Relation {
+    /// The same connection.
+    Same,
+    /// The socket has connected again.
+    Later,
+    /// A late event of an earlier connection of the socket.
+    Earlier,
+}
+
+impl Live {
+    /// A connection first heard of by this record.
+    pub fn new(record: &SocketRecord, process: Rc<Process>, life: u32) -> Self {
+        Self { record: *record, process, adopted_at: 0, present: None, life, announced: false }
+    }
+
+    /// A connection that was open before the trace.
+    pub fn adopted(socket: &OpenSocket, process: Rc<Process>) -> Self {
+        let mut record = SocketRecord {
+            flags: flag::PREEXISTING,
+            id: socket.cookie,
+            process_started_at: socket.process_started_at,
+            tgid: socket.pid,
+            opener_tgid: socket.pid,
+            netns: socket.netns,
+            local_address: mapped(socket.local.ip()),
+            remote_address: mapped(socket.remote.ip()),
+            local_port: socket.local.port(),
+            remote_port: socket.remote.port(),
+            role: socket.role,
+            ..SocketRecord::new_zeroed()
+        };
+        note_keepalive(&mut record, socket.keepalive);
+        let present = Present { at: socket.at, state: socket.state, idle: None };
+        Self {
+            record,
+            process,
+            adopted_at: socket.at.max(1),
+            present: Some(Box::new(present)),
+            life: 0,
+            announced: false,
+        }
+    }
+
+    /// Takes in that sock_diag shows a connection whose events had come first.
+    pub fn complement(&mut self, socket: &OpenSocket, process: Rc<Process>) {
+        let record = &mut self.record;
+        record.role = known(record.role, socket.role);
+        record.netns = known(record.netns, socket.netns);
+        if record.tgid == 0 {
+            (record.tgid, record.opener_tgid) = (socket.pid, socket.pid);
+            self.process = process;
+        }
+        self.adopted_at = socket.at.max(1);
+    }
+
+    /// Whether the record is of this connection.
+    pub fn relation(&self, record: &SocketRecord) -> Relation {
+        let (ours, theirs) = (self.record.opened_at, record.opened_at);
+        if ours == theirs || self.is_adopted() && theirs <= self.adopted_at {
+            // sock_diag may have shown a connection whose OPENED event was still on its way.
+            Relation::Same
+        } else if theirs > ours {
+            Relation::Later
+        } else {
+            Relation::Earlier
+        }
+    }
+
+    /// It was open before the trace, as far as is known.
+    pub fn is_adopted(&self) -> bool {
+        self.adopted_at != 0
+    }
+
+    /// Whether the kernel has said its last word on it.
+    pub fn is_complete(&self) -> bool {
+        let SocketRecord { flags, ended_at, released_at, .. } = self.record;
+        flags & flag::FINISHED != 0 || ended_at != 0 && released_at != 0
+    }
+
+    /// Takes in a later, or a racing earlier, snapshot of the same connection. Returns whether the owner may be
+    /// another one now.
+    pub fn merge(&mut self, record: &SocketRecord) -> bool {
+        let old = self.record;
+        let (newer, older) = if record.at >= old.at { (record, &old) } else { (&old, record) };
+        // The release names the owner anew; a snapshot that lacks the release does not know better.
+        let owner = if newer.released_at == 0 && older.released_at != 0 { older } else { newer };
+        let owner = if owner.tgid == 0 { older } else { owner };
+        // Values that only some hooks read come with a flag; the newest snapshot that has one tells.
+        let telling = |known| {
+            if newer.flags & known != 0 { newer } else { older }
+        };
+        let (bytes, idle) = (telling(flag::BYTES_KNOWN), telling(flag::IDLE_KNOWN));
+        let ending = if newer.state_before_end != 0 { newer } else { older };
+        let (local, remote) = (with_port(newer, older, |r| r.local_port), with_port(newer, older, |r| r.remote_port));
+        self.record = SocketRecord {
+            flags: merged_flags(newer, older),
+            opened_at: newer.opened_at.max(older.opened_at),
+            established_at: known(newer.established_at, older.established_at),
+            end_sign_at: newer.end_sign_at.max(older.end_sign_at),
+            peer_fin_at: newer.peer_fin_at.max(older.peer_fin_at),
+            released_at: newer.released_at.max(older.released_at),
+            ended_at: newer.ended_at.max(older.ended_at),
+            bytes_sent: bytes.bytes_sent,
+            bytes_received: bytes.bytes_received,
+            process_started_at: owner.process_started_at,
+            cgroup_id: known(newer.cgroup_id, older.cgroup_id),
+            tgid: owner.tgid,
+            tid: owner.tid,
+            opener_tgid: known(newer.opener_tgid, older.opener_tgid),
+            netns: known(newer.netns, older.netns),
+            sent_idle_ticks: idle.sent_idle_ticks,
+            received_idle_ticks: idle.received_idle_ticks,
+            srtt_us: telling(flag::SRTT_KNOWN).srtt_us,
+            retransmits: telling(flag::RETRANSMITS_KNOWN).retransmits,
+            syn_retransmits: newer.syn_retransmits.max(older.syn_retransmits),
+            error: known(newer.error, older.error),
+            local_address: local.local_address,
+            local_port: local.local_port,
+            remote_address: remote.remote_address,
+            remote_port: remote.remote_port,
+            role: known(newer.role, older.role),
+            state_before_end: ending.state_before_end,
+            state_at_end: ending.state_at_end,
+            comm: owner.comm,
+            ..*newer
+        };
+        let released_now = old.released_at == 0 && self.record.released_at != 0;
+        released_now || self.process.pid != self.record.tgid
+    }
+
+    /// Takes in how sock_diag shows it as the trace stops.
+    pub fn see_present(&mut self, socket: &OpenSocket) {
+        let record = &mut self.record;
+        if let (Some(sent), Some(received)) = (socket.bytes_sent, socket.bytes_received) {
+            (record.bytes_sent, record.bytes_received) = (sent, received);
+            record.flags |= flag::BYTES_KNOWN;
+        }
+        if let Some(srtt) = socket.srtt {
+            record.srtt_us = u32::try_from(srtt / 1000).unwrap_or(u32::MAX);
+            record.flags |= flag::SRTT_KNOWN;
+        }
+        if let Some(retransmits) = socket.retransmits {
+            record.retransmits = retransmits;
+            record.flags |= flag::RETRANSMITS_KNOWN;
+        }
+        note_keepalive(record, socket.keepalive);
+        // The smaller gap is the later payload; one alone would be a guess.
+        let idle = socket.sent_idle.zip(socket.received_idle).map(|(sent, received)| sent.min(received));
+        self.present = Some(Box::new(Present { at: socket.at, state: socket.state, idle }));
+    }
+
+    /// Local end.
+    pub fn local(&self) -> SocketAddr {
+        SocketAddr::new(unmapped(self.record.local_address), self.record.local_port)
+    }
+
+    /// Remote end.
+    pub fn remote(&self) -> SocketAddr {
+        SocketAddr::new(unmapped(self.record.remote_address), self.record.remote_port)
+    }
+
+    /// A client whose connect has not succeeded, as far as is known.
+    pub fn is_unestablished(&self) -> bool {
+        let SocketRecord { flags, established_at, role: side, .. } = self.record;
+        established_at == 0 && side == role::CLIENT && flags & flag::PREEXISTING == 0
+    }
+}
+
+/// Flags of two snapshots: once set they stay, but for those that say how the socket is.
+fn merged_flags(newer: &SocketRecord, older: &SocketRecord) -> u32 {
+    let keepalive = if newer.flags & flag::KEEPALIVE_KNOWN != 0 { newer } else { older }.flags & flag::KEEPALIVE;
+    let mut flags = (newer.flags | older.flags) & !flag::KEEPALIVE | keepalive;
+    if newer.opened_at.max(older.opened_at) != 0 {
+        // The tracer saw it begin after all.
+        flags &= !flag::PREEXISTING;
+    }
+    flags
+}
+
+fn note_keepalive(record: &mut SocketRecord, keepalive: Option<bool>) {
+    let Some(on) = keepalive else { return };
+    record.flags = record.flags & !flag::KEEPALIVE | flag::KEEPALIVE_KNOWN;
+    if on {
+        record.flags |= flag::KEEPALIVE;
+    }
+}
+
+/// The first if it is known, else the second; 0 is "unknown".
+fn known<T: Default + PartialEq>(first: T, second: T) -> T {
+    if first != T::default() { first } else { second }
+}
+
+/// The newer snapshot, unless it lacks the port: at the end the kernel may have forgotten it.
+fn with_port<'r>(
+    newer: &'r SocketRecord,
+    older: &'r SocketRecord,
+    port: impl Fn(&SocketRecord) -> u16,
+) -> &'r SocketRecord {
+    if port(newer) != 0 { newer } else { older }
+}
+
+/// As the kernel side stores an address.
+fn mapped(address: IpAddr) -> Address {
+    match address {
+        IpAddr::V4(v4) => v4.to_ipv6_mapped().octets(),
+        IpAddr::V6(v6) => v6.octets(),
+    }
+}
+
+/// As people write it: v4-mapped addresses as IPv4.
+pub(super) fn unmapped(address: Address) -> IpAddr {
+    IpAddr::from(address).to_canonical()
+}

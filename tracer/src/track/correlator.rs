@@ -1,0 +1,265 @@
+//! Events in, records out.
+
+use std::net::SocketAddr;
+
+use foldhash::fast::RandomState;
+use hashbrown::HashMap;
+use tracer_ebpf::{ProcessRecord, SocketRecord, flag, kind};
+
+use super::{
+    clock::Clock,
+    connection::Live,
+    losses::Losses,
+    process::Processes,
+    record::{Hook, Loss, Record},
+    report::{self, Occasion},
+    summary::Totals,
+    table::{Place, Table},
+};
+use crate::stage::event::{Event, OpenSocket, UserEvent};
+
+/// The most hooks and remarks kept for the summary; a recording could hold any number.
+const MAX_HOOKS: usize = 256;
+const MAX_REMARKS: usize = 64;
+
+/// How much the correlator may remember.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Limits {
+    /// Open connections, about 300 bytes each. Beyond, the oldest is dropped and counted as a loss.
+    pub max_connections: usize,
+    /// Processes. Beyond, those unused for longest are forgotten.
+    pub max_processes: usize,
+    /// Groups of the summary. Connections of further groups are counted in one, `other`.
+    pub max_groups: usize,
+}
+
+impl Default for Limits {
+    fn default() -> Self {
+        Self { max_connections: 262_144, max_processes: 32_768, max_groups: 1_024 }
+    }
+}
+
+/// Turns the event stream into records: each connection once, and one summary at the end.
+pub struct Correlator {
+    clock: Clock,
+    table: Table,
+    processes: Processes,
+    totals: Totals,
+    losses: Losses,
+    hooks: Vec<Hook>,
+    remarks: Vec<String>,
+    /// Dropped for want of room since that was last put out as a loss.
+    dropped: u64,
+    /// Live connections by their ends, made when the sockets' present states come in as the trace stops.
+    by_ends: Option<HashMap<Ends, u64, RandomState>>,
+    /// The latest boot-clock time that an event bore.
+    latest_at: u64,
+    stopped: bool,
+}
+
+/// Network namespace (0 if unknown), local and remote end.
+type Ends = (u32, SocketAddr, SocketAddr);
+
+impl Correlator {
+    /// A correlator that has seen nothing yet.
+    pub fn new(clock: Clock, limits: Limits) -> Self {
+        Self {
+            clock,
+            table: Table::new(limits.max_connections),
+            processes: Processes::new(limits.max_processes),
+            totals: Totals::new(limits.max_groups),
+            losses: Losses::default(),
+            hooks: Vec::new(),
+            remarks: Vec::new(),
+            dropped: 0,
+            by_ends: None,
+            latest_at: clock.began_at,
+            stopped: false,
+        }
+    }
+
+    /// Takes in one event and puts out the records that follow from it. After the stop nothing follows any more.
+    pub fn apply(&mut self, event: &Event, emit: &mut impl FnMut(&Record)) {
+        if self.stopped {
+            return;
+        }
+        match event {
+            Event::Socket(record) => self.socket(record, emit),
+            Event::Process(record) => self.process(record),
+            Event::User(event) => self.user(event, emit),
+        }
+    }
+
+    /// Stops at the latest time seen, if no stop came: a recording may have been cut short.
+    pub fn finish(&mut self, emit: &mut impl FnMut(&Record)) {
+        if !self.stopped {
+            self.stop(self.latest_at, emit);
+        }
+    }
+
+    /// Adds a remark on the input to the summary.
+    pub fn remark(&mut self, remark: String) {
+        if self.remarks.len() < MAX_REMARKS {
+            self.remarks.push(remark);
+        }
+    }
+
+    /// Number of connections that are not reported yet.
+    pub fn live(&self) -> usize {
+        self.table.len()
+    }
+
+    fn socket(&mut self, record: &SocketRecord, emit: &mut impl FnMut(&Record)) {
+        self.saw(record.at);
+        match self.table.place(record) {
+            Place::Reported => return,
+            Place::Live => {
+                let Some(live) = self.table.get(record.id) else {
+                    return;
+                };
+                if live.merge(record) {
+                    live.process = self.processes.owner(&live.record);
+                }
+            }
+            Place::New { life } => {
+                self.report(record.id, Occasion::Superseded, emit);
+                let live = Live::new(record, self.processes.owner(record), life);
+                self.insert(live, emit);
+            }
+        }
+        let Some(live) = self.table.get(record.id) else {
+            return;
+        };
+        let announce = record.kind == kind::OPENED && !live.announced;
+        let complete = live.is_complete();
+        if announce {
+            live.announced = true;
+            emit(&Record::Open(report::connection(live, Occasion::Opened, self.clock)));
+        }
+        if complete {
+            self.report(record.id, Occasion::Complete, emit);
+        }
+    }
+
+    fn process(&mut self, record: &ProcessRecord) {
+        self.saw(record.at);
+        self.processes.change(record);
+    }
+
+    fn user(&mut self, event: &UserEvent, emit: &mut impl FnMut(&Record)) {
+        match event {
+            UserEvent::Identity(identity) => self.processes.identify(identity),
+            UserEvent::Adopted(socket) => self.adopt(socket, emit),
+            UserEvent::Present(socket) => self.see_present(socket),
+            UserEvent::Lost { at, place, cause, count } => {
+                self.saw(*at);
+                self.report_dropped(*at, emit);
+                self.lose(*at, place, cause, *count, emit);
+            }
+            UserEvent::Hooks(hooks) => self.hooks = hooks.iter().take(MAX_HOOKS).cloned().collect(),
+            UserEvent::Stop { at } => self.stop(*at, emit),
+        }
+    }
+
+    /// Takes in a socket that was open before the trace, unless its events came first.
+    fn adopt(&mut self, socket: &OpenSocket, emit: &mut impl FnMut(&Record)) {
+        self.saw(socket.at);
+        if self.table.was_reported(socket.cookie) {
+            return;
+        }
+        let process = self.processes.find(socket.pid, socket.process_started_at);
+        if let Some(live) = self.table.get(socket.cookie) {
+            if live.record.flags & flag::PREEXISTING != 0 {
+                live.complement(socket, process);
+            }
+            return;
+        }
+        let mut live = Live::adopted(socket, process);
+        live.announced = true;
+        emit(&Record::Open(report::connection(&live, Occasion::Opened, self.clock)));
+        self.insert(live, emit);
+    }
+
+    /// Takes in how an open socket stands as the trace stops. Without cookies its number says nothing, so its ends do.
+    fn see_present(&mut self, socket: &OpenSocket) {
+        self.saw(socket.at);
+        let by_ends =
+            self.by_ends.get_or_insert_with(|| self.table.iter().map(|live| (ends(live), live.record.id)).collect());
+        let id = [socket.netns, 0].into_iter().find_map(|netns| by_ends.get(&(netns, socket.local, socket.remote)));
+        if let Some(live) = id.and_then(|id| self.table.get(*id))
+            && live.record.ended_at == 0
+        {
+            live.see_present(socket);
+        }
+    }
+
+    fn stop(&mut self, at: u64, emit: &mut impl FnMut(&Record)) {
+        self.stopped = true;
+        self.by_ends = None;
+        self.report_dropped(at, emit);
+        while let Some(live) = self.table.take_oldest() {
+            self.put_out(&live, Occasion::Stopped(at), emit);
+        }
+        let totals = std::mem::replace(&mut self.totals, Totals::new(0));
+        let mut summary = totals.into_summary(self.clock.wall_of(self.clock.began_at), self.clock.wall_of(at));
+        summary.hooks = std::mem::take(&mut self.hooks);
+        summary.losses = std::mem::take(&mut self.losses).into_totals();
+        summary.remarks = std::mem::take(&mut self.remarks);
+        emit(&Record::Summary(Box::new(summary)));
+    }
+
+    fn insert(&mut self, live: Live, emit: &mut impl FnMut(&Record)) {
+        let (id, ends) = (live.record.id, ends(&live));
+        if let Some(by_ends) = &mut self.by_ends {
+            by_ends.insert(ends, id);
+        }
+        if let Some(evicted) = self.table.insert(live) {
+            self.forget_ends(&evicted);
+            self.dropped = self.dropped.saturating_add(1);
+            // Said at once when it begins, and with the next losses while it goes on.
+            if self.dropped == 1 && !self.losses.has("user", "table_full") {
+                self.report_dropped(self.latest_at, emit);
+            }
+        }
+    }
+
+    fn report(&mut self, id: u64, occasion: Occasion, emit: &mut impl FnMut(&Record)) {
+        if let Some(live) = self.table.take(id) {
+            self.forget_ends(&live);
+            self.put_out(&live, occasion, emit);
+        }
+    }
+
+    fn put_out(&mut self, live: &Live, occasion: Occasion, emit: &mut impl FnMut(&Record)) {
+        let connection = report::connection(live, occasion, self.clock);
+        self.totals.add(&connection);
+        emit(&Record::Connection(connection));
+    }
+
+    fn forget_ends(&mut self, live: &Live) {
+        if let Some(by_ends) = &mut self.by_ends {
+            by_ends.remove(&ends(live));
+        }
+    }
+
+    fn report_dropped(&mut self, at: u64, emit: &mut impl FnMut(&Record)) {
+        let dropped = std::mem::take(&mut self.dropped);
+        if dropped > 0 {
+            self.lose(at, "user", "table_full", dropped, emit);
+        }
+    }
+
+    fn lose(&mut self, at: u64, place: &str, cause: &str, count: u64, emit: &mut impl FnMut(&Record)) {
+        let loss = Loss { at: self.clock.wall_of(at), place: place.into(), cause: cause.into(), count };
+        self.losses.add(&loss);
+        emit(&Record::Loss(loss));
+    }
+
+    fn saw(&mut self, at: u64) {
+        self.latest_at = self.latest_at.max(at);
+    }
+}
+
+fn ends(live: &Live) -> Ends {
+    (live.record.netns, live.local(), live.remote())
+}

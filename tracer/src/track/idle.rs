@@ -1,0 +1,63 @@
+//! How long a connection had been idle when its end began, and how far that can be trusted.
+
+use tracer_ebpf::{SocketRecord, flag};
+
+use super::{
+    clock::Clock,
+    connection::Live,
+    record::{Bound, Closer, Confidence, How, Nanos},
+};
+
+/// The field's name in the output.
+const FIELD: &str = "idle_before_close_ms";
+
+/// A payload sent this close to the end may be a mere goodbye.
+const GOODBYE_TICKS: u32 = 2;
+
+/// Only a gap this much longer the other way makes it worth a remark.
+const REMARKABLE_NS: Nanos = 100_000_000;
+
+/// From the last payload either way to the first sign of the end, or to the stop while open. Its grain is the kernel's
+/// tick, some milliseconds.
+pub(super) fn before_close(live: &Live, stopped_at: Option<u64>, clock: Clock) -> Option<Nanos> {
+    let record = &live.record;
+    if live.is_unestablished() {
+        return None;
+    }
+    if record.flags & flag::IDLE_KNOWN != 0 {
+        return Some(clock.ticks(record.sent_idle_ticks.min(record.received_idle_ticks)));
+    }
+    let present = live.present.as_deref()?;
+    let until = if record.end_sign_at != 0 { record.end_sign_at } else { stopped_at? };
+    let idle = present.idle?;
+    // The look at the socket may lie before or after that point.
+    Some(idle.saturating_add(until).saturating_sub(present.at.max(1)))
+}
+
+/// Why the idle time of a closed connection may not be what it says.
+pub(super) fn confidence(record: &SocketRecord, closer: Closer, how: How, clock: Clock) -> Option<Confidence> {
+    if record.flags & flag::IDLE_KNOWN == 0 {
+        return None;
+    }
+    let note = |bound, why| Some(Confidence { field: FIELD, bound, why });
+    if record.flags & flag::ENDED_BEFORE_ACCEPT != 0 {
+        return note(Bound::Estimate, "the end came before the accept; its time is worked out from kernel ticks");
+    }
+    if how == How::Timeout && record.flags & flag::RETRANSMITS_KNOWN != 0 && record.retransmits > 0 {
+        return note(Bound::Lower, "retransmissions move the time of the last send");
+    }
+    if may_have_said_goodbye(record, closer, clock) {
+        return note(Bound::Lower, "the closer sent something right before the end, maybe only a TLS close_notify");
+    }
+    None
+}
+
+/// The closer's last payload came right before the end, the other side's long before.
+fn may_have_said_goodbye(record: &SocketRecord, closer: Closer, clock: Clock) -> bool {
+    let (own, other) = match closer {
+        Closer::Local => (record.sent_idle_ticks, record.received_idle_ticks),
+        Closer::Peer => (record.received_idle_ticks, record.sent_idle_ticks),
+        Closer::None => return false,
+    };
+    own <= GOODBYE_TICKS && clock.ticks(other).saturating_sub(clock.ticks(own)) >= REMARKABLE_NS
+}
