@@ -156,7 +156,7 @@ fn adopt<A: Access>(sock: Sock<A>) -> Option<Record> {
 /// Fills a record for a connection that begins now, whatever it held before.
 #[inline(always)]
 pub fn begin<A: Access>(record: &mut SocketRecord, sock: Sock<A>, ends: &Ends, role: u8, at: u64) {
-    *record = EMPTY;
+    clear(record);
     record.id = number(sock);
     record.opened_at = at;
     record.role = role;
@@ -165,6 +165,18 @@ pub fn begin<A: Access>(record: &mut SocketRecord, sock: Sock<A>, ends: &Ends, r
     identity::own::<A>(record);
     identity::cgroup(record);
     record.opener_tgid = record.tgid;
+}
+
+/// Forgets all that a record holds. Word by word and volatile: the compiler would otherwise call its own memset, a loop
+/// over single bytes that costs 1,200 instructions.
+#[inline(always)]
+fn clear(record: &mut SocketRecord) {
+    const { assert!(size_of::<SocketRecord>().is_multiple_of(size_of::<u64>())) };
+    let words = core::ptr::from_mut(record).cast::<u64>();
+    for index in 0..size_of::<SocketRecord>() / size_of::<u64>() {
+        // SAFETY: inside the record, which is made of plain numbers and aligned to 8 bytes.
+        unsafe { words.add(index).write_volatile(0) };
+    }
 }
 
 #[inline(always)]
