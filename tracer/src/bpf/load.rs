@@ -41,6 +41,7 @@ pub struct Settings {
 }
 
 /// The object in the kernel. Everything is detached when it is dropped, and by the kernel when the process dies.
+#[non_exhaustive]
 pub struct Loaded {
     /// aya's handle on maps and programs.
     pub ebpf: Ebpf,
@@ -48,8 +49,6 @@ pub struct Loaded {
     pub lru: bool,
     /// Which hook got which backend.
     pub hooks: Vec<Hook>,
-    /// The hooks' programs that are loaded and, after [`Loaded::attach`], attached.
-    programs: Vec<Program>,
 }
 
 /// Loads every hook that this kernel allows. Nothing is attached yet, so maps can be filled first.
