@@ -1,0 +1,4 @@
+//! Tests of the pure parts from outside: events in, records and lines out.
+
+mod correlator;
+mod support;
