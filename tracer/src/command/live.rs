@@ -63,7 +63,7 @@ impl Session {
         let signals = [interrupt?, terminate?, hangup?];
 
         let settings = settings(&selection, live)?;
-        let Loaded { mut ebpf, lru, hooks } = load_and_attach(&settings, &selection)?;
+        let Loaded { mut ebpf, lru, hooks, .. } = load_and_attach(&settings, &selection)?;
         let clock = clock();
         let recording = record_to
             .map(|file| recording::Writer::new(file, &header(&settings, clock)).context("cannot write the recording"))
@@ -149,7 +149,9 @@ impl Session {
     fn adopt(&mut self) -> Result<()> {
         let adoption = adoption::adopt(&mut self.ebpf, &self.selection)?;
         let mut seen = HashSet::new();
-        self.reader.read_all(|record| drop(seen.insert(ends(record))))?;
+        self.reader.read_all(|record| {
+            seen.insert(ends(record));
+        })?;
         for socket in adoption.sockets {
             if !seen.contains(&(socket.netns, socket.local, socket.remote)) {
                 self.reader.send(UserEvent::Adopted(socket))?;
@@ -255,11 +257,7 @@ fn header(settings: &Settings, clock: Clock) -> recording::Header {
 /// A connection's ends as sock_diag names them.
 fn ends(record: &SocketRecord) -> (u32, SocketAddr, SocketAddr) {
     let end = |address, port| SocketAddr::new(IpAddr::V6(Ipv6Addr::from_octets(address)).to_canonical(), port);
-    (
-        record.netns,
-        end(record.local_address, record.local_port),
-        end(record.remote_address, record.remote_port),
-    )
+    (record.netns, end(record.local_address, record.local_port), end(record.remote_address, record.remote_port))
 }
 
 fn ticker(period: Duration) -> Interval {

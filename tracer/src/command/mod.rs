@@ -6,8 +6,6 @@ pub mod replay;
 pub mod run;
 pub mod trace;
 
-use std::io::IsTerminal as _;
-
 use anyhow::Result;
 
 use crate::{
@@ -37,9 +35,4 @@ fn colour_wanted(options: &cli::Output) -> bool {
 /// Says something to the person at the terminal; data never goes this way.
 fn talk(message: &str) {
     eprintln!("conntracer: {message}");
-}
-
-/// Whether a person reads what [`talk`] says.
-fn someone_listens() -> bool {
-    std::io::stderr().is_terminal()
 }

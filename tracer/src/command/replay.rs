@@ -20,8 +20,7 @@ pub fn replay(options: &cli::Replay) -> Result<()> {
     let reader = open(&options.file)?;
     let (output, sink) = open_output(&options.output)?;
     let header = reader.header();
-    let clock =
-        Clock { boot_to_wall_ns: header.boot_to_wall_ns, tick_ns: header.tick_ns, began_at: header.began_at };
+    let clock = Clock { boot_to_wall_ns: header.boot_to_wall_ns, tick_ns: header.tick_ns, began_at: header.began_at };
     let mut pipeline = Pipeline::new(None, Correlator::new(clock, Limits::default()), output, sink);
     let mut remark = None;
     for event in reader {

@@ -29,12 +29,8 @@ const FIRST_FIGURE: usize = 2;
 /// Everything the summary has to say.
 pub(super) fn text(summary: &Summary, paint: Paint) -> String {
     let traced = summary.stopped_at.0.saturating_sub(summary.began_at.0);
-    let heading = format!(
-        "{} in {}, {} still open",
-        counted(summary.connections, "connection"),
-        duration(traced),
-        summary.open
-    );
+    let heading =
+        format!("{} in {}, {} still open", counted(summary.connections, "connection"), duration(traced), summary.open);
     let mut text = format!("\n{}\n", paint.bold(&heading));
     if !summary.groups.is_empty() {
         text.push_str(&table(summary).trim_fmt());
@@ -47,10 +43,7 @@ pub(super) fn text(summary: &Summary, paint: Paint) -> String {
         text.push_str(&format!("{}\n", paint.red(&lost(loss))));
     }
     for remark in &summary.remarks {
-        text.push_str(&format!(
-            "{}\n",
-            paint.yellow(&format!("note: {}", plain(remark)))
-        ));
+        text.push_str(&format!("{}\n", paint.yellow(&format!("note: {}", plain(remark)))));
     }
     text
 }
@@ -79,11 +72,7 @@ fn row(group: &Group) -> [String; 13] {
     };
     let time = |time: Option<u64>| time.map_or_else(|| "-".into(), duration);
     let some = |count: u64| {
-        if count == 0 {
-            "-".into()
-        } else {
-            count.to_string()
-        }
+        if count == 0 { "-".into() } else { count.to_string() }
     };
     let (sent, received) = group.bytes;
     [
@@ -108,37 +97,17 @@ fn closers((local, peer, nobody): (u64, u64, u64)) -> String {
     let named = [(local, "local"), (peer, "peer"), (nobody, "nobody")];
     let named = named.into_iter().filter(|(count, _)| *count > 0);
     let words: Vec<_> = named.map(|(count, who)| format!("{who} {count}")).collect();
-    if words.is_empty() {
-        "-".into()
-    } else {
-        words.join(", ")
-    }
+    if words.is_empty() { "-".into() } else { words.join(", ") }
 }
 
 fn missing(hook: &Hook) -> String {
-    let because = hook
-        .reason
-        .as_deref()
-        .map(|reason| format!(" ({})", plain(reason)));
-    let without = hook
-        .without
-        .as_deref()
-        .map(|without| format!("; without it: {}", plain(without)));
-    format!(
-        "not hooked: {}{}{}",
-        plain(&hook.name),
-        because.unwrap_or_default(),
-        without.unwrap_or_default()
-    )
+    let because = hook.reason.as_deref().map(|reason| format!(" ({})", plain(reason)));
+    let without = hook.without.as_deref().map(|without| format!("; without it: {}", plain(without)));
+    format!("not hooked: {}{}{}", plain(&hook.name), because.unwrap_or_default(), without.unwrap_or_default())
 }
 
 fn lost(loss: &Loss) -> String {
-    format!(
-        "LOST in all: {} in the {}, cause {}",
-        loss.count,
-        plain(&loss.place),
-        plain(&loss.cause)
-    )
+    format!("LOST in all: {} in the {}, cause {}", loss.count, plain(&loss.place), plain(&loss.cause))
 }
 
 fn counted(count: u64, what: &str) -> String {

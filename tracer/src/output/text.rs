@@ -23,9 +23,7 @@ pub struct Text {
 impl Text {
     /// With colours only if told so: whether this is a terminal is for others to know.
     pub fn new(colour: bool) -> Self {
-        Self {
-            paint: Paint { colour },
-        }
+        Self { paint: Paint { colour } }
     }
 }
 
@@ -49,11 +47,7 @@ impl Text {
             (false, Some(connect)) => format!("open, connect {}", duration(connect)),
             (false, None) => "open".into(),
         };
-        format!(
-            "{}{}",
-            self.head(connection, connection.opened_at),
-            self.paint.dim(&what)
-        )
+        format!("{}{}", self.head(connection, connection.opened_at), self.paint.dim(&what))
     }
 
     fn connection(&self, connection: &Connection) -> String {
@@ -65,10 +59,7 @@ impl Text {
         };
         let close = connection.close.as_ref();
         let ended_at = close.and_then(|close| close.ended_at);
-        let head = self.head(
-            connection,
-            ended_at.or(connection.closed_at).or(connection.opened_at),
-        );
+        let head = self.head(connection, ended_at.or(connection.closed_at).or(connection.opened_at));
         if !connection.established {
             return format!("{head}{words}");
         }
@@ -104,27 +95,16 @@ impl Text {
     }
 
     fn loss(&self, loss: &Loss) -> String {
-        let Loss {
-            at,
-            place,
-            cause,
-            count,
-        } = loss;
+        let Loss { at, place, cause, count } = loss;
         let (place, cause) = (plain(place), plain(cause));
-        let words = self
-            .paint
-            .red(&format!("LOST {count} in the {place}: {cause}"));
+        let words = self.paint.red(&format!("LOST {count} in the {place}: {cause}"));
         format!("{}  {words}", self.paint.dim(&time_of_day(Some(*at))))
     }
 }
 
 /// `curl[1234]`
 fn process(process: &Process) -> String {
-    let name = if process.comm.is_empty() {
-        "?".into()
-    } else {
-        plain(&process.comm)
-    };
+    let name = if process.comm.is_empty() { "?".into() } else { plain(&process.comm) };
     format!("{name}[{}]", process.pid)
 }
 
@@ -176,10 +156,6 @@ impl Paint {
     }
 
     fn with(self, code: &str, text: &str) -> String {
-        if self.colour {
-            format!("{code}{text}\x1b[0m")
-        } else {
-            text.to_owned()
-        }
+        if self.colour { format!("{code}{text}\x1b[0m") } else { text.to_owned() }
     }
 }

@@ -50,42 +50,14 @@ mod tests {
 
     #[test]
     fn durations_have_three_digits_and_a_fitting_unit() {
-        let given = [
-            0,
-            310_000,
-            12_345_678,
-            999_600_000,
-            5_020_000_000,
-            59_990_000_000,
-            750_000_000_000,
-            u64::MAX,
-        ];
-        let shown = [
-            "0.00 ms",
-            "0.31 ms",
-            "12.3 ms",
-            "1.00 s",
-            "5.02 s",
-            "1.00 min",
-            "12.5 min",
-            "5124096 h",
-        ];
+        let given = [0, 310_000, 12_345_678, 999_600_000, 5_020_000_000, 59_990_000_000, 750_000_000_000, u64::MAX];
+        let shown = ["0.00 ms", "0.31 ms", "12.3 ms", "1.00 s", "5.02 s", "1.00 min", "12.5 min", "5124096 h"];
         assert_eq!(given.map(duration), shown);
     }
 
     #[test]
     fn sizes_have_three_digits_and_a_fitting_unit() {
         let given = [0, 999, 1_200, 34_000_000, 999_999, u64::MAX];
-        assert_eq!(
-            given.map(size),
-            [
-                "0 B",
-                "999 B",
-                "1.20 kB",
-                "34.0 MB",
-                "1.00 MB",
-                "18446744 TB"
-            ]
-        );
+        assert_eq!(given.map(size), ["0 B", "999 B", "1.20 kB", "34.0 MB", "1.00 MB", "18446744 TB"]);
     }
 }

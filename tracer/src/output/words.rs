@@ -23,11 +23,7 @@ pub fn ending(connection: &Connection) -> (String, Gravity) {
     let released = close.released_at.is_some();
     if let Some(unnoticed) = close.unnoticed {
         let unnoticed = duration(unnoticed);
-        let verb = if released {
-            "unnoticed for"
-        } else {
-            "still not released after"
-        };
+        let verb = if released { "unnoticed for" } else { "still not released after" };
         words.push_str(&format!(", {verb} {unnoticed}"));
     } else if connection.open && !released {
         words.push_str(", still not released");
@@ -40,38 +36,19 @@ pub fn ending(connection: &Connection) -> (String, Gravity) {
         How::Rst | How::Timeout | How::Refused | How::Unreachable => Gravity::Bad,
     };
     // A second is more than any pool that looks at its connections needs.
-    let kept_dead = close
-        .unnoticed
-        .is_some_and(|unnoticed| unnoticed >= 1_000_000_000);
-    (
-        words,
-        if gravity == Gravity::Calm && kept_dead {
-            Gravity::Odd
-        } else {
-            gravity
-        },
-    )
+    let kept_dead = close.unnoticed.is_some_and(|unnoticed| unnoticed >= 1_000_000_000);
+    (words, if gravity == Gravity::Calm && kept_dead { Gravity::Odd } else { gravity })
 }
 
 fn unfinished_or_failed(connection: &Connection) -> (String, Gravity) {
     match &connection.close {
-        Some(close) => (
-            failure(connection, close),
-            if close.how == How::Aborted {
-                Gravity::Odd
-            } else {
-                Gravity::Bad
-            },
-        ),
+        Some(close) => {
+            (failure(connection, close), if close.how == How::Aborted { Gravity::Odd } else { Gravity::Bad })
+        }
         None if !connection.established => ("still connecting".into(), Gravity::Odd),
         None if connection.open => {
-            let idle = connection
-                .idle_before_close
-                .map(|idle| format!(", idle for {}", duration(idle)));
-            (
-                format!("still open{}", idle.unwrap_or_default()),
-                Gravity::Calm,
-            )
+            let idle = connection.idle_before_close.map(|idle| format!(", idle for {}", duration(idle)));
+            (format!("still open{}", idle.unwrap_or_default()), Gravity::Calm)
         }
         None => ("end not seen".into(), Gravity::Odd),
     }
@@ -86,9 +63,7 @@ fn failure(connection: &Connection, close: &Close) -> String {
         How::Aborted => "connect aborted",
         How::Rst | How::Fin => "reset while connecting",
     };
-    let after = connection
-        .connect
-        .map(|connect| format!(" after {}", duration(connect)));
+    let after = connection.connect.map(|connect| format!(" after {}", duration(connect)));
     format!("{what}{}{}", after.unwrap_or_default(), error(close))
 }
 
@@ -97,10 +72,7 @@ fn idle(connection: &Connection) -> String {
     let Some(idle) = connection.idle_before_close else {
         return String::new();
     };
-    let note = connection
-        .confidence
-        .iter()
-        .find(|note| note.field == "idle_before_close_ms");
+    let note = connection.confidence.iter().find(|note| note.field == "idle_before_close_ms");
     let bound = match note.map(|note| note.bound) {
         None => "",
         Some(Bound::Lower) => "at least ",
@@ -131,7 +103,5 @@ fn error(close: &Close) -> String {
     if close.errno == Some(libc::ECONNRESET.cast_unsigned()) && close.how == How::Rst {
         return String::new();
     }
-    close
-        .errno
-        .map_or_else(String::new, |number| format!(" ({})", errno::text(number)))
+    close.errno.map_or_else(String::new, |number| format!(" ({})", errno::text(number)))
 }

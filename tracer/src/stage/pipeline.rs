@@ -10,7 +10,7 @@ use super::{
 };
 use crate::{
     output::{Output, recording},
-    track::correlator::Correlator,
+    track::Correlator,
 };
 
 /// Bytes of output that are written at once.

@@ -34,8 +34,11 @@ impl Reader {
     /// If the object lacks them.
     pub fn new(ebpf: &mut Ebpf, pipeline: Pipeline) -> Result<Self> {
         let ring = ebpf.take_map("EVENTS").context("the BPF object has no map EVENTS")?;
+        let ring = RingBuf::try_from(ring)?;
+        // SAFETY: the ring buffer owns its one descriptor and closes it when it is dropped, inside the AsyncFd.
+        let ring = unsafe { AsyncFd::register(ring) }.context("cannot wait for the ring buffer")?;
         Ok(Self {
-            ring: AsyncFd::new(RingBuf::try_from(ring)?).context("cannot wait for the ring buffer")?,
+            ring,
             losses: Losses::new(ebpf)?,
             undecodable: BTreeMap::new(),
             enricher: Enricher::default(),

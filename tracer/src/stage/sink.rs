@@ -86,6 +86,9 @@ impl Sink {
 /// If that is not possible; the message says which file and what to do.
 pub fn create_private(path: &Path) -> anyhow::Result<File> {
     OpenOptions::new().write(true).create(true).truncate(true).mode(0o600).open(path).map_err(|error| {
-        anyhow::anyhow!("cannot write '{}': {error}; choose a file in a directory that you may write to", path.display())
+        anyhow::anyhow!(
+            "cannot write '{}': {error}; choose a file in a directory that you may write to",
+            path.display()
+        )
     })
 }

@@ -104,7 +104,9 @@ pub fn processes(cgroup: &Cgroup) -> Vec<u32> {
         let listed = fs::read_to_string(directory.join("cgroup.procs")).unwrap_or_default();
         pids.extend(listed.lines().filter_map(|line| line.parse::<u32>().ok()));
         let entries = fs::read_dir(&directory).into_iter().flatten().flatten();
-        to_visit.extend(entries.filter(|entry| entry.file_type().is_ok_and(|kind| kind.is_dir())).map(|entry| entry.path()));
+        to_visit.extend(
+            entries.filter(|entry| entry.file_type().is_ok_and(|kind| kind.is_dir())).map(|entry| entry.path()),
+        );
     }
     pids
 }

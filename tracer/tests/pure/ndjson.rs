@@ -11,8 +11,8 @@ use serde_json::{Value, json};
 use tracer::{
     output::{Output, ndjson::Ndjson},
     track::record::{
-        Bound, Close, Closer, Confidence, Connection, ConnectionId, Group, Hook, How, Loss,
-        Process, Record, Role, Summary, WallTime,
+        Bound, Close, Closer, Confidence, Connection, ConnectionId, Group, Hook, How, Loss, Process, Record, Role,
+        Summary, WallTime,
     },
 };
 
@@ -46,11 +46,7 @@ fn lower(word: impl std::fmt::Debug) -> Value {
 
 fn identity(kind: &str, connection: &Connection) -> Value {
     let Connection { id, process, .. } = connection;
-    let life = if id.life > 0 {
-        format!(".{}", id.life)
-    } else {
-        String::new()
-    };
+    let life = if id.life > 0 { format!(".{}", id.life) } else { String::new() };
     json!({
         "type": kind, "id": format!("{:x}{life}", id.socket), "pid": process.pid, "tid": connection.tid,
         "comm": process.comm, "exe": process.exe, "container": process.container, "netns": connection.netns,
@@ -94,9 +90,7 @@ fn expected(record: &Record) -> Value {
         Record::Open(connection) => identity("open", connection),
         Record::Connection(connection) => {
             let notes = connection.confidence.iter();
-            let notes = notes.map(
-                |note| json!({ "field": note.field, "bound": lower(note.bound), "why": note.why }),
-            );
+            let notes = notes.map(|note| json!({ "field": note.field, "bound": lower(note.bound), "why": note.why }));
             let rest = json!({
                 "closed_at": time(connection.closed_at), "lifetime_ms": ms(connection.lifetime),
                 "open": connection.open, "tls": null, "exchanges": null, "bytes_sent": connection.bytes_sent,
@@ -246,7 +240,8 @@ fn schema() -> jsonschema::Validator {
 #[test]
 fn the_schema_is_strict() {
     let schema = schema();
-    let line = json!({ "type": "loss", "at": "2026-11-21T03:14:33.000000000Z", "place": "kernel", "cause": "x", "count": 1 });
+    let line =
+        json!({ "type": "loss", "at": "2026-11-21T03:14:33.000000000Z", "place": "kernel", "cause": "x", "count": 1 });
     assert!(schema.is_valid(&line));
     assert!(!schema.is_valid(&merged(line.clone(), json!({ "more": 1 }))));
     assert!(!schema.is_valid(&merged(line, json!({ "count": null }))));
@@ -272,10 +267,7 @@ fn every_line_is_what_a_library_would_write_and_fits_the_schema() {
             prop_assert!(
                 schema.is_valid(&line),
                 "{:?}",
-                schema
-                    .iter_errors(&line)
-                    .map(|e| e.to_string())
-                    .collect::<Vec<_>>()
+                schema.iter_errors(&line).map(|e| e.to_string()).collect::<Vec<_>>()
             );
         }
         Ok(())

@@ -16,17 +16,9 @@ pub const MS: u64 = 1_000_000;
 pub const S: u64 = 1_000 * MS;
 
 /// A tick of 4 ms; the boot was on 2026-11-21 at 03:00 UTC.
-pub const CLOCK: Clock = Clock {
-    boot_to_wall_ns: 1_795_230_000_000_000_000,
-    tick_ns: 4 * MS,
-    began_at: S,
-};
+pub const CLOCK: Clock = Clock { boot_to_wall_ns: 1_795_230_000_000_000_000, tick_ns: 4 * MS, began_at: S };
 
-pub const LIMITS: Limits = Limits {
-    max_connections: 1_000,
-    max_processes: 100,
-    max_groups: 10,
-};
+pub const LIMITS: Limits = Limits { max_connections: 1_000, max_processes: 100, max_groups: 10 };
 
 fn mapped(ip: [u8; 4]) -> [u8; 16] {
     Ipv4Addr::from(ip).to_ipv6_mapped().octets()
@@ -71,11 +63,8 @@ pub fn accepted(id: u64, opened_at: u64) -> SocketRecord {
 
 /// With the values that the kernel side reads at the first sign of the end, and the change of state that it was.
 pub fn ending(record: SocketRecord, at: u64, from: u8, to: u8) -> SocketRecord {
-    let known = flag::BYTES_KNOWN
-        | flag::IDLE_KNOWN
-        | flag::SRTT_KNOWN
-        | flag::RETRANSMITS_KNOWN
-        | flag::KEEPALIVE_KNOWN;
+    let known =
+        flag::BYTES_KNOWN | flag::IDLE_KNOWN | flag::SRTT_KNOWN | flag::RETRANSMITS_KNOWN | flag::KEEPALIVE_KNOWN;
     SocketRecord {
         at,
         flags: record.flags | known,
@@ -94,47 +83,21 @@ pub fn ending(record: SocketRecord, at: u64, from: u8, to: u8) -> SocketRecord {
 /// RELEASED and ENDED of a local close.
 pub fn closed_locally(open: SocketRecord, at: u64) -> [SocketRecord; 2] {
     let ending = ending(open, at, tcp_state::ESTABLISHED, tcp_state::FIN_WAIT1);
-    let released = SocketRecord {
-        kind: kind::RELEASED,
-        released_at: at - 1_000,
-        ..ending
-    };
-    [
-        released,
-        SocketRecord {
-            kind: kind::ENDED,
-            at: at + MS,
-            ended_at: at + MS,
-            ..released
-        },
-    ]
+    let released = SocketRecord { kind: kind::RELEASED, released_at: at - 1_000, ..ending };
+    [released, SocketRecord { kind: kind::ENDED, at: at + MS, ended_at: at + MS, ..released }]
 }
 
 /// PEER_CLOSED, RELEASED and ENDED of a peer's close that went unnoticed.
 pub fn closed_by_peer(open: SocketRecord, at: u64, unnoticed: u64) -> [SocketRecord; 3] {
     let ending = ending(open, at, tcp_state::ESTABLISHED, tcp_state::CLOSE_WAIT);
-    let peer_closed = SocketRecord {
-        kind: kind::PEER_CLOSED,
-        peer_fin_at: at,
-        flags: ending.flags | flag::PEER_FIN,
-        ..ending
-    };
+    let peer_closed =
+        SocketRecord { kind: kind::PEER_CLOSED, peer_fin_at: at, flags: ending.flags | flag::PEER_FIN, ..ending };
     let released_at = at + unnoticed;
-    let released = SocketRecord {
-        kind: kind::RELEASED,
-        at: released_at,
-        released_at,
-        ..peer_closed
-    };
+    let released = SocketRecord { kind: kind::RELEASED, at: released_at, released_at, ..peer_closed };
     [
         peer_closed,
         released,
-        SocketRecord {
-            kind: kind::ENDED,
-            at: released_at + MS,
-            ended_at: released_at + MS,
-            ..released
-        },
+        SocketRecord { kind: kind::ENDED, at: released_at + MS, ended_at: released_at + MS, ..released },
     ]
 }
 

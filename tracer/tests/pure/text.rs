@@ -22,9 +22,7 @@ fn hook(name: &str, backend: Option<&str>) -> Hook {
     Hook {
         name: name.into(),
         backend: backend.map(Into::into),
-        reason: backend
-            .is_none()
-            .then(|| "no such function in this kernel".into()),
+        reason: backend.is_none().then(|| "no such function in this kernel".into()),
         without: backend.is_none().then(|| "retransmits".into()),
     }
 }
@@ -33,15 +31,9 @@ fn hook(name: &str, backend: Option<&str>) -> Hook {
 fn a_night() -> Vec<Event> {
     let after = |id: u64| id * 10 * S;
     let mut events = vec![
-        user(UserEvent::Hooks(vec![
-            hook("tcp_connect", Some("fentry")),
-            hook("tcp_retransmit_skb", None),
-        ])),
+        user(UserEvent::Hooks(vec![hook("tcp_connect", Some("fentry")), hook("tcp_retransmit_skb", None)])),
         identity(1234, "curl"),
-        user(UserEvent::Adopted(OpenSocket {
-            local: ([10, 0, 0, 2], 39_999).into(),
-            ..open_socket(90, 2 * S)
-        })),
+        user(UserEvent::Adopted(OpenSocket { local: ([10, 0, 0, 2], 39_999).into(), ..open_socket(90, 2 * S) })),
         user(UserEvent::Adopted(OpenSocket {
             state: tcp_state::CLOSE_WAIT,
             local: ([10, 0, 0, 2], 39_998).into(),
@@ -51,30 +43,14 @@ fn a_night() -> Vec<Event> {
     let mut add = |records: &[SocketRecord]| events.extend(sockets(records.iter().copied()));
     let open = |id| opened(id, after(id));
     let drop = |id, error: i32, flags| {
-        let ended = ending(
-            open(id),
-            after(id) + 6 * S,
-            tcp_state::ESTABLISHED,
-            tcp_state::CLOSE,
-        );
+        let ended = ending(open(id), after(id) + 6 * S, tcp_state::ESTABLISHED, tcp_state::CLOSE);
         let (at, flags, error) = (ended.at, ended.flags | flags, error.cast_unsigned());
-        SocketRecord {
-            kind: kind::ENDED,
-            ended_at: at,
-            released_at: at + 400 * MS,
-            flags,
-            error,
-            ..ended
-        }
+        SocketRecord { kind: kind::ENDED, ended_at: at, released_at: at + 400 * MS, flags, error, ..ended }
     };
     add(&[open(1)]);
     add(&closed_locally(open(1), after(1) + 6 * S));
     add(&[accepted(2, after(2))]);
-    add(&closed_by_peer(
-        accepted(2, after(2)),
-        after(2) + 6 * S,
-        30 * S,
-    ));
+    add(&closed_by_peer(accepted(2, after(2)), after(2) + 6 * S, 30 * S));
     add(&[failed(3, after(3), 310_000, libc::ECONNREFUSED)]);
     add(&[failed(4, after(4), 127 * S, libc::ETIMEDOUT)]);
     add(&[failed(5, after(5), 3 * S, libc::EHOSTUNREACH)]);
@@ -83,13 +59,11 @@ fn a_night() -> Vec<Event> {
     add(&[open(8), drop(8, 0, flag::RST_SENT)]);
     add(&[open(9), drop(9, libc::ETIMEDOUT, 0)]);
     add(&[open(10)]);
-    add(
-        &closed_locally(open(10), after(10) + 6 * S).map(|record| SocketRecord {
-            flags: record.flags | flag::PROCESS_EXITED,
-            sent_idle_ticks: 0,
-            ..record
-        }),
-    );
+    add(&closed_locally(open(10), after(10) + 6 * S).map(|record| SocketRecord {
+        flags: record.flags | flag::PROCESS_EXITED,
+        sent_idle_ticks: 0,
+        ..record
+    }));
     let ipv6 = |open: SocketRecord| SocketRecord {
         remote_address: [0x20, 1, 0xd, 0xb8, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 1],
         comm: *b"\x1b]0;evil\n\xff\0\0\0\0\0\0",
@@ -99,17 +73,8 @@ fn a_night() -> Vec<Event> {
     };
     add(&[ipv6(open(11))]);
     add(&closed_by_peer(open(12), after(12) + 6 * S, 100)[..1]);
-    add(&[SocketRecord {
-        kind: kind::CONNECTING,
-        established_at: 0,
-        ..open(13)
-    }]);
-    events.push(user(UserEvent::Lost {
-        at: after(14),
-        place: "kernel".into(),
-        cause: "ring_full".into(),
-        count: 3,
-    }));
+    add(&[SocketRecord { kind: kind::CONNECTING, established_at: 0, ..open(13) }]);
+    events.push(user(UserEvent::Lost { at: after(14), place: "kernel".into(), cause: "ring_full".into(), count: 3 }));
     events.push(user(UserEvent::Present(OpenSocket {
         local: ([10, 0, 0, 2], 39_999).into(),
         ..open_socket(90, after(14))
@@ -126,18 +91,10 @@ fn a_line_for_each_way_to_end_and_a_table() {
 #[test]
 fn colours_are_codes_around_the_same_text() {
     let records = records([failed(1, 2 * S, MS, libc::ECONNREFUSED)].map(Event::Socket));
-    assert_snapshot!(
-        text(true, &records)
-            .escape_debug()
-            .to_string()
-            .replace("\\n", "\n")
-    );
+    assert_snapshot!(text(true, &records).escape_debug().to_string().replace("\\n", "\n"));
 }
 
 #[test]
 fn an_empty_trace_has_a_summary() {
-    assert_eq!(
-        text(false, &records([stop(61 * S)])),
-        "\n0 connections in 1.00 min, 0 still open\n"
-    );
+    assert_eq!(text(false, &records([stop(61 * S)])), "\n0 connections in 1.00 min, 0 still open\n");
 }
