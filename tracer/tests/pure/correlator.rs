@@ -228,7 +228,7 @@ fn groups_beyond_their_bound_are_one() {
 fn any_connection(id: u64) -> impl Strategy<Value = Vec<SocketRecord>> {
     let manner = prop_oneof![Just(0), Just(1), Just(2), Just(3)];
     (manner, 1..1_000_000_000u64, 1..1_000_000_000u64).prop_map(move |(manner, opened_at, lived)| {
-        let open = if id % 2 == 0 { opened(id, opened_at) } else { accepted(id, opened_at) };
+        let open = if id.is_multiple_of(2) { opened(id, opened_at) } else { accepted(id, opened_at) };
         let at = opened_at + 20 * MS + lived;
         match manner {
             0 => [&[open][..], &closed_locally(open, at)].concat(),

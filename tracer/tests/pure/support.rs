@@ -179,20 +179,20 @@ pub fn sockets(records: impl IntoIterator<Item = SocketRecord>) -> Vec<Event> {
     records.into_iter().map(Event::Socket).collect()
 }
 
-pub fn connections(records: &[Record]) -> Vec<&Connection> {
-    let connection = |record| match record {
-        &Record::Connection(ref connection) => Some(connection),
+pub fn connections<'r>(records: &'r [Record]) -> Vec<&'r Connection> {
+    let pick = |record: &'r Record| match record {
+        Record::Connection(connection) => Some(connection),
         _ => None,
     };
-    records.iter().filter_map(connection).collect()
+    records.iter().filter_map(pick).collect()
 }
 
-pub fn opens(records: &[Record]) -> Vec<&Connection> {
-    let open = |record| match record {
-        &Record::Open(ref connection) => Some(connection),
+pub fn opens<'r>(records: &'r [Record]) -> Vec<&'r Connection> {
+    let pick = |record: &'r Record| match record {
+        Record::Open(connection) => Some(connection),
         _ => None,
     };
-    records.iter().filter_map(open).collect()
+    records.iter().filter_map(pick).collect()
 }
 
 pub fn summary(records: &[Record]) -> &Summary {
