@@ -18,10 +18,12 @@ fn main() {
     match bpf_object() {
         Ok(object) => println!("cargo:rustc-env=CONNTRACER_BPF_OBJECT_PATH={}", object.display()),
         Err(reason) => {
-            // `cargo::error` reads better than a panic's backtrace, and fails the build just the same.
+            // `cargo::error` reads better than a panic's backtrace.
             for line in reason.lines() {
                 println!("cargo::error={line}");
             }
+            // Without an exit code cargo would keep to itself what the compiler said.
+            std::process::exit(1);
         }
     }
 }
@@ -63,7 +65,7 @@ fn build(target_dir: &Path) -> Result<PathBuf, String> {
         .map_err(|error| format!("cannot start cargo for the BPF object: {error}"))?;
     if !status.success() {
         return Err(format!(
-            "the BPF object does not build with {} (messages above).\nIf it is the toolchain, run `cargo xtask setup`.",
+            "the BPF object does not build with {} (messages with this one).\nIf it is the toolchain, run `cargo xtask setup`.",
             toolchain.name()
         ));
     }

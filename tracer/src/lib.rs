@@ -1,7 +1,9 @@
 //! User space of conntracer, as a library so that tests and benchmarks can reach its parts.
 
+pub mod app;
 pub mod bpf;
 pub mod cli;
+pub mod command;
 pub mod kernel;
 pub mod output;
 pub mod stage;

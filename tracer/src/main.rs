@@ -1,3 +1,5 @@
 //! The `conntracer` command.
 
-fn main() {}
+fn main() -> std::process::ExitCode {
+    tracer::app::main()
+}

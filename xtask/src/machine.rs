@@ -17,7 +17,7 @@ use crate::{
     command::{self, Running, quote, say},
     initrd,
     kernels::Kernel,
-    paths,
+    paths, setup,
 };
 
 /// Debian 12 has virtiofsd in qemu's own folder, later ones elsewhere.
@@ -93,9 +93,21 @@ pub fn pass_through(stream: Stream, bytes: &[u8]) -> Result<()> {
     .context("cannot pass on the output of the VM")
 }
 
+/// Fails where no VM can be started, before time goes into building what would run there.
+pub fn check_privilege() -> Result<()> {
+    if !setup::is_root()? {
+        bail!(
+            "a VM shares this machine's root through virtiofsd, which has to run as root: \
+             try again with `sudo --preserve-env=HOME,PATH`, or as root"
+        );
+    }
+    Ok(())
+}
+
 impl Machine {
     /// Runs the command in a fresh VM. A guest that shows no sign of life is started once more.
     pub fn run(&self, sink: Sink<'_>) -> Result<Outcome> {
+        check_privilege()?;
         let files = BootFiles::ensure(self.kernel)?;
         match self.attempt(&files, sink)? {
             Attempt::Ended(outcome) => Ok(outcome),
@@ -285,7 +297,7 @@ impl Share<'_> {
         while !self.socket(run).exists() {
             if Instant::now() > deadline {
                 let log = run.read(&format!("{}.log", self.tag)).unwrap_or_default();
-                bail!("virtiofsd did not start for {}: {log}\n(it has to run as root)", self.source.display());
+                bail!("virtiofsd did not start for {}: {log}", self.source.display());
             }
             thread::sleep(command::POLL);
         }

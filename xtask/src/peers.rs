@@ -15,7 +15,7 @@ use crate::{
 const SUITE: &str = "trixie";
 
 /// The tools, and every library they load: their libc is newer than this machine's.
-const PACKAGES: [&str; 6] = ["libbpf-tools", "libc6", "libelf1t64", "zlib1g", "libzstd1", "libbpf1"];
+const PACKAGES: [&str; 5] = ["libbpf-tools", "libc6", "libelf1t64", "zlib1g", "libzstd1"];
 
 /// The tools that watch TCP connections.
 pub const TOOLS: [&str; 3] = ["tcplife", "tcpconnlat", "tcptracer"];
@@ -46,8 +46,9 @@ impl Peers {
     }
 }
 
+/// Debian adds the suffix, since bcc's tools have the same names.
 fn tool_path(tool: &str) -> String {
-    format!("usr/sbin/{tool}")
+    format!("usr/sbin/{tool}-libbpf")
 }
 
 fn fetch(dir: &Path) -> Result<Manifest> {

@@ -112,7 +112,8 @@ fn as_typed(steps: &[Command]) -> String {
     steps.iter().map(line).collect::<Vec<_>>().join("\n")
 }
 
-fn is_root() -> Result<bool> {
+/// Whether this process may do anything.
+pub fn is_root() -> Result<bool> {
     // The owner of our own /proc entry is the effective user.
     Ok(fs::metadata("/proc/self")?.uid() == 0)
 }

@@ -18,7 +18,7 @@ use crate::{
     command::{self, say},
     kernels::{self, Choice, Kernel},
     lint,
-    machine::{Machine, Stream},
+    machine::{self, Machine, Stream},
     paths, setup,
     tally::{Reader, Tally},
     vm::Hardware,
@@ -64,6 +64,9 @@ pub fn run(args: &Args) -> Result<ExitCode> {
         Ok(())
     };
     setup::ensure_everything()?;
+    if !args.native_only {
+        machine::check_privilege()?;
+    }
     if !args.vm_only {
         part("native", native())?;
         part("lint", lint::check_all())?;

@@ -48,8 +48,8 @@ pub struct Loaded {
     pub lru: bool,
     /// Which hook got which backend.
     pub hooks: Vec<Hook>,
-    /// The hooks' programs that are loaded and, after [`Loaded::attach`], attached.
-    programs: Vec<Program>,
+    /// The loaded programs of each hook, to be attached; none where it is missing.
+    chosen: Vec<&'static [Program]>,
 }
 
 /// Loads every hook that this kernel allows. Nothing is attached yet, so maps can be filled first.
@@ -97,32 +97,17 @@ impl Loaded {
         })
     }
 
-    /// Attaches what was loaded. From here on events come.
+    /// Attaches what was loaded, in the order of the table. From here on events come.
     ///
     /// # Errors
     /// If a hook on which everything rests cannot be attached; others are reported as missing.
     pub fn attach(&mut self) -> Result<()> {
-        for program in std::mem::take(&mut self.programs) {
-            if let Err(error) = attach(&mut self.ebpf, program) {
-                self.lose(program, &error);
+        for ((spec, hook), programs) in HOOKS.iter().zip(&mut self.hooks).zip(&self.chosen) {
+            if let Err(error) = programs.iter().try_for_each(|program| attach(&mut self.ebpf, *program)) {
+                *hook = missing(spec, format!("{error:#}"));
             }
         }
         self.check_vital()
-    }
-
-    /// Marks the hook of a program that did not attach as missing.
-    fn lose(&mut self, program: Program, error: &anyhow::Error) {
-        let Some(spec) = HOOKS
-            .iter()
-            .find(|spec| spec.choices.iter().copied().flatten().any(|candidate| candidate.name == program.name))
-        else {
-            return;
-        };
-        if let Some(hook) = self.hooks.iter_mut().find(|hook| hook.name == spec.name) {
-            hook.backend = None;
-            hook.reason = Some(format!("{error:#}"));
-            hook.without = Some(spec.without.to_owned());
-        }
     }
 
     /// Without the state machine, or without both connect and accept, there is nothing to show.
@@ -155,16 +140,8 @@ fn load_with(settings: &Settings, storage: Storage<'_>) -> Result<Loaded> {
     let lru = matches!(storage, Storage::Lru { .. });
     let mut ebpf = open(settings, lru)?;
     let btf = Btf::from_sys_fs().context("cannot read the kernel's BTF (/sys/kernel/btf/vmlinux)")?;
-    let mut programs = Vec::new();
-    let hooks = HOOKS
-        .iter()
-        .map(|spec| {
-            let (hook, loaded) = load_hook(&mut ebpf, &btf, spec, settings.backend, storage);
-            programs.extend_from_slice(loaded);
-            hook
-        })
-        .collect();
-    Ok(Loaded { ebpf, lru, hooks, programs })
+    let (hooks, chosen) = HOOKS.iter().map(|spec| load_hook(&mut ebpf, &btf, spec, settings.backend, storage)).unzip();
+    Ok(Loaded { ebpf, lru, hooks, chosen })
 }
 
 /// Makes the maps and fills in the constants.
@@ -193,25 +170,31 @@ fn load_hook(
     for programs in choices {
         match load_all(ebpf, btf, programs) {
             Ok(()) => {
-                let stepped_down = backend_of(programs) != spec.first_backend();
-                let reason = match storage {
-                    Storage::Lru { reason } if spec.keeps_records && !stepped_down => Some(reason.to_owned()),
-                    Storage::Lru { reason } if refusals.is_empty() => Some(reason.to_owned()),
-                    _ => stepped_down.then(|| refusals.join("; ")),
-                };
+                let reason = why_not_first(spec, programs, &refusals, storage);
                 let backend = Some(backend_of(programs).to_owned());
                 return (Hook { name: spec.name.to_owned(), backend, reason, without: None }, programs);
             }
             Err(error) => refusals.push(error),
         }
     }
-    let hook = Hook {
-        name: spec.name.to_owned(),
-        backend: None,
-        reason: Some(refusals.join("; ")),
-        without: Some(spec.without.to_owned()),
-    };
-    (hook, &[])
+    (missing(spec, refusals.join("; ")), &[])
+}
+
+/// Why a hook did not get all it could: the refusals, or what keeps its records out of socket storage.
+fn why_not_first(spec: &Spec, chosen: &[Program], refusals: &[String], storage: Storage<'_>) -> Option<String> {
+    let stepped_down = backend_of(chosen) != spec.first_backend();
+    if stepped_down && !refusals.is_empty() {
+        return Some(refusals.join("; "));
+    }
+    match storage {
+        Storage::Lru { reason } if stepped_down || spec.keeps_records => Some(reason.to_owned()),
+        _ => None,
+    }
+}
+
+/// A hook that is not to be had.
+fn missing(spec: &Spec, reason: String) -> Hook {
+    Hook { name: spec.name.to_owned(), backend: None, reason: Some(reason), without: Some(spec.without.to_owned()) }
 }
 
 fn load_all(ebpf: &mut Ebpf, btf: &Btf, programs: &[Program]) -> Result<(), String> {

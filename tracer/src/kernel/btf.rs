@@ -110,7 +110,8 @@ pub struct Parameter {
 pub struct Btf {
     encoded: Encoded,
     structs: HashMap<Box<[u8]>, u32>,
-    functions: HashMap<Box<[u8]>, u32>,
+    /// Ids of functions and enumerations: too many names to index for the few that are asked for.
+    functions: Vec<u32>,
     enums: Vec<u32>,
 }
 
@@ -145,12 +146,8 @@ impl Btf {
     /// # Errors
     /// If they are not BTF, cut short, or of a newer kind.
     pub fn parse(bytes: &[u8]) -> Result<Self, ParseError> {
-        let mut btf = Self {
-            encoded: Encoded::parse(bytes)?,
-            structs: HashMap::new(),
-            functions: HashMap::new(),
-            enums: Vec::new(),
-        };
+        let mut btf =
+            Self { encoded: Encoded::parse(bytes)?, structs: HashMap::new(), functions: Vec::new(), enums: Vec::new() };
         for id in 1..=btf.encoded.last_id() {
             btf.index(id);
         }
@@ -169,7 +166,10 @@ impl Btf {
 
     /// Id of the first function of a name.
     pub fn function_id(&self, name: &str) -> Option<u32> {
-        self.functions.get(name.as_bytes()).copied()
+        let is_named = |id: &&u32| {
+            self.encoded.record(**id).is_some_and(|record| self.encoded.string(record.name) == name.as_bytes())
+        };
+        self.functions.iter().find(is_named).copied()
     }
 
     /// Id of the first enumeration that has an enumerator.
@@ -217,15 +217,16 @@ impl Btf {
         let Some(record) = self.encoded.record(id) else {
             return;
         };
-        let names = match record.kind {
-            Kind::Struct | Kind::Union => &mut self.structs,
-            Kind::Function => &mut self.functions,
-            Kind::Enum | Kind::Enum64 => return self.enums.push(id),
-            _ => return,
-        };
-        let name = self.encoded.string(record.name);
-        if !name.is_empty() && !names.contains_key(name) {
-            names.insert(name.into(), id);
+        match record.kind {
+            Kind::Function => self.functions.push(id),
+            Kind::Enum | Kind::Enum64 => self.enums.push(id),
+            Kind::Struct | Kind::Union => {
+                let name = self.encoded.string(record.name);
+                if !name.is_empty() && !self.structs.contains_key(name) {
+                    self.structs.insert(name.into(), id);
+                }
+            }
+            _ => {}
         }
     }
 

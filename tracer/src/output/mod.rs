@@ -5,6 +5,10 @@ mod escape;
 pub mod ndjson;
 mod number;
 pub mod recording;
+mod summary;
+pub mod text;
+mod units;
+mod words;
 
 use crate::track::record::Record;
 

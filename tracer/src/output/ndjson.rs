@@ -129,7 +129,7 @@ impl Ndjson {
         out.extend_from_slice(br#"","errno":"#);
         optional(close.errno, out, |number, out| {
             out.push(b'"');
-            errno::name(number, out);
+            out.extend_from_slice(errno::text(number).as_bytes());
             out.push(b'"');
         });
         out.extend_from_slice(br#","process_exited":"#);

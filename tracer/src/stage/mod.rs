@@ -1,4 +1,8 @@
 //! The stages of the data's way: read, decode, enrich.
 
 pub mod decode;
+pub mod enrich;
 pub mod event;
+pub mod pipeline;
+pub mod read;
+pub mod sink;

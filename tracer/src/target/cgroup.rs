@@ -93,6 +93,24 @@ pub fn by_container(prefix: &str) -> Result<Cgroup, CgroupError> {
     by_container_in(&mounted_root()?, prefix)
 }
 
+/// The processes in a cgroup and in those below it, in no order; what cannot be read is left out.
+pub fn processes(cgroup: &Cgroup) -> Vec<u32> {
+    let (mut pids, mut to_visit, mut visited) = (Vec::new(), vec![cgroup.path.clone()], 0);
+    while let Some(directory) = to_visit.pop() {
+        visited += 1;
+        if visited > MAX_CGROUPS {
+            break;
+        }
+        let listed = fs::read_to_string(directory.join("cgroup.procs")).unwrap_or_default();
+        pids.extend(listed.lines().filter_map(|line| line.parse::<u32>().ok()));
+        let entries = fs::read_dir(&directory).into_iter().flatten().flatten();
+        to_visit.extend(
+            entries.filter(|entry| entry.file_type().is_ok_and(|kind| kind.is_dir())).map(|entry| entry.path()),
+        );
+    }
+    pids
+}
+
 fn mounted_root() -> Result<PathBuf, CgroupError> {
     let is_v2 = |path: &&&str| rustix::fs::statfs(**path).is_ok_and(|stat| stat.f_type as u64 == CGROUP2_MAGIC);
     let root = MOUNTS.iter().find(is_v2).ok_or(CgroupError::NotMounted)?;

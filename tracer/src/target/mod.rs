@@ -1,9 +1,11 @@
 //! What a trace is aimed at, and what was there before it began: processes, cgroups, containers, open sockets.
 
+pub mod adoption;
 pub mod cgroup;
 pub mod container;
 pub mod open_sockets;
 pub mod process;
+pub mod selection;
 mod sock_diag;
 mod socket_owners;
 mod tcp_info;

@@ -63,7 +63,7 @@ pub fn snapshot(pids: Option<&[u32]>) -> Snapshot {
     let owners = Owners::find(&processes, &inodes);
     if owners.denied > 0 {
         limitations.push(format!(
-            "sockets of {} processes of other users have no known owner: needs CAP_SYS_PTRACE, or run with sudo",
+            "sockets of {} process(es) of other users have no known owner: needs CAP_SYS_PTRACE, or run with sudo",
             owners.denied
         ));
     }
@@ -96,7 +96,7 @@ fn namespaces(pids: &[u32], limitations: &mut Vec<String>) -> Vec<Namespace> {
     }
     if unknown > 0 {
         limitations.push(format!(
-            "network namespaces of {unknown} processes cannot be told: needs CAP_SYS_PTRACE, or run with sudo"
+            "network namespaces of {unknown} process(es) cannot be told: needs CAP_SYS_PTRACE, or run with sudo"
         ));
     }
     let namespace = |(inode, pid)| Namespace { inode, pid, is_own: inode == own };

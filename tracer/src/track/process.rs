@@ -15,14 +15,8 @@ const START_TOLERANCE_NS: u64 = 10_000_000;
 /// The newest process of each PID; those longest unused go first when it is full. Connections keep theirs alive by
 /// themselves.
 pub(super) struct Processes {
-    by_pid: LinkedHashMap<u32, Known, RandomState>,
+    by_pid: LinkedHashMap<u32, Rc<Process>, RandomState>,
     max: usize,
-}
-
-struct Known {
-    process: Rc<Process>,
-    /// Described by `/proc` or an execve, not only by the thread that happened to connect.
-    identified: bool,
 }
 
 impl Processes {
@@ -33,7 +27,7 @@ impl Processes {
     /// Takes in what `/proc` says.
     pub fn identify(&mut self, identity: &Identity) {
         let Identity { pid, started_at, comm, exe, container } = identity.clone();
-        self.put(Process { pid, started_at, comm, exe, container }, true);
+        self.put(Process { pid, started_at, comm, exe, container });
     }
 
     /// Takes in an execve or an exit.
@@ -50,41 +44,43 @@ impl Processes {
 
     /// The owner that a socket's record names.
     pub fn owner(&mut self, record: &SocketRecord) -> Rc<Process> {
-        self.get_or_name(record.tgid, record.process_started_at, || text(&record.comm))
+        self.get_or_name(record.tgid, record.process_started_at, &record.comm)
     }
 
     /// The process of a PID; one without a name if it is not known.
     pub fn find(&mut self, pid: u32, started_at: u64) -> Rc<Process> {
-        self.get_or_name(pid, started_at, String::new)
+        self.get_or_name(pid, started_at, &[])
     }
 
-    fn get_or_name(&mut self, pid: u32, started_at: u64, comm: impl FnOnce() -> String) -> Rc<Process> {
-        if let Some(known) = self.by_pid.to_back(&pid) {
-            if same_start(known.process.started_at, started_at) && (known.identified || !known.process.comm.is_empty())
-            {
-                return Rc::clone(&known.process);
+    /// The process if it is known; else one by the name that its thread had.
+    fn get_or_name(&mut self, pid: u32, started_at: u64, comm: &[u8]) -> Rc<Process> {
+        let named = |comm| Process { pid, started_at, comm: text(comm), exe: None, container: None };
+        if let Some(process) = self.by_pid.to_back(&pid) {
+            let has_news = process.comm.is_empty() && comm.first().is_some_and(|byte| *byte != 0);
+            if same_start(process.started_at, started_at) && !has_news {
+                return Rc::clone(process);
             }
-            if known.process.started_at > started_at && started_at != 0 {
+            if process.started_at > started_at && started_at != 0 {
                 // A late word on an earlier process of this PID: not worth the newer one's place.
-                return Rc::new(Process { pid, started_at, comm: comm(), exe: None, container: None });
+                return Rc::new(named(comm));
             }
         }
-        self.put(Process { pid, started_at, comm: comm(), exe: None, container: None }, false)
+        self.put(named(comm))
     }
 
     /// The same process under a new name; its container stays.
     fn exec(&mut self, record: &ProcessRecord) {
-        let before = self.by_pid.get(&record.tgid).map(|known| &known.process);
+        let before = self.by_pid.get(&record.tgid);
         let before = before.filter(|process| same_start(process.started_at, record.process_started_at));
         let container = before.and_then(|process| process.container.clone());
         let exe = Some(text(&record.filename)).filter(|path| !path.is_empty());
         let (pid, started_at, comm) = (record.tgid, record.process_started_at, text(&record.comm));
-        self.put(Process { pid, started_at, comm, exe, container }, true);
+        self.put(Process { pid, started_at, comm, exe, container });
     }
 
-    fn put(&mut self, process: Process, identified: bool) -> Rc<Process> {
+    fn put(&mut self, process: Process) -> Rc<Process> {
         let process = Rc::new(process);
-        self.by_pid.insert(process.pid, Known { process: Rc::clone(&process), identified });
+        self.by_pid.insert(process.pid, Rc::clone(&process));
         while self.by_pid.len() > self.max {
             self.by_pid.pop_front();
         }

@@ -1,0 +1,115 @@
+//! `conntracer doctor`: what this kernel and these privileges allow.
+
+use std::fmt::Write as _;
+
+use anyhow::Result;
+
+use super::live::own_path;
+use crate::{
+    bpf::{self, Backend, Settings, filter::EVERYTHING},
+    cli,
+    kernel::{btf::Btf, features, offsets},
+    track::record::Hook,
+};
+
+/// What was found.
+struct Report {
+    text: String,
+    can_trace: bool,
+}
+
+/// Prints the report. Returns whether tracing works here.
+///
+/// # Errors
+/// If the report cannot be written.
+pub fn doctor(options: &cli::Doctor) -> Result<bool> {
+    let mut report = Report { text: String::new(), can_trace: true };
+    report.machine();
+    report.privileges();
+    report.hooks(options.backend, options.verifier);
+    let verdict = if report.can_trace { "conntracer can trace here" } else { "conntracer cannot trace here" };
+    report.line("verdict", verdict);
+    std::io::Write::write_all(&mut std::io::stdout(), report.text.as_bytes())?;
+    Ok(report.can_trace)
+}
+
+impl Report {
+    fn line(&mut self, name: &str, value: &str) {
+        // Writing to a String does not fail.
+        let _ = writeln!(self.text, "{name:<22} {value}");
+    }
+
+    fn obstacle(&mut self, name: &str, obstacle: &str) {
+        self.can_trace = false;
+        self.line(name, &format!("NO: {obstacle}"));
+    }
+
+    fn machine(&mut self) {
+        self.line("kernel", &format!("{} {}", features::release(), features::machine()));
+        self.line("tick", &format!("{} ms", features::tick_length() / 1_000_000));
+        match features::lockdown().obstacle() {
+            Some(obstacle) => self.obstacle("lockdown", obstacle),
+            None => self.line("lockdown", "does not stand in the way"),
+        }
+    }
+
+    fn privileges(&mut self) {
+        let privileges = features::Privileges::of_this_process();
+        match privileges.obstacle(&own_path()) {
+            Some(obstacle) => self.obstacle("privileges", &obstacle),
+            None => self.line("privileges", "enough to trace"),
+        }
+        for (capability, without) in privileges.missing_for_detail() {
+            self.line("", &format!("without {capability}: no {without}"));
+        }
+    }
+
+    fn hooks(&mut self, backend: Backend, verifier: bool) {
+        let btf = match Btf::of_running_kernel() {
+            Ok(btf) => btf,
+            Err(error) => return self.obstacle("BTF", &format!("{:#}", anyhow::Error::from(error))),
+        };
+        let resolved = offsets::resolve(&btf);
+        self.line("BTF", &format!("{} kernel fields not found", resolved.missing.len()));
+        for (field, reason) in &resolved.missing {
+            self.line("", &format!("{field}: {reason}"));
+        }
+        if !self.can_trace {
+            return;
+        }
+        // Where raising the limit fails, loading says so.
+        let _ = features::lift_memlock_limit();
+        let settings = Settings {
+            config: EVERYTHING,
+            offsets: resolved.offsets,
+            backend,
+            ring_bytes: 1 << 20,
+            max_connections: 1024,
+        };
+        let attached = bpf::load(&settings).and_then(|mut loaded| loaded.attach().map(|()| loaded));
+        match attached {
+            Err(error) => self.obstacle("hooks", &format!("{error:#}")),
+            Ok(loaded) => {
+                self.line("records kept in", if loaded.lru { "an LRU hash" } else { "socket storage" });
+                for hook in &loaded.hooks {
+                    self.hook(hook);
+                }
+                if verifier {
+                    for (program, count) in loaded.verified_instructions() {
+                        let count = count.map_or_else(|| "-".to_owned(), |count| count.to_string());
+                        self.line(&format!("verified {program}"), &count);
+                    }
+                }
+            }
+        }
+    }
+
+    fn hook(&mut self, hook: &Hook) {
+        let backend = hook.backend.as_deref().unwrap_or("MISSING");
+        let reason = hook.reason.as_deref().map(|reason| format!(" ({reason})")).unwrap_or_default();
+        self.line(&hook.name, &format!("{backend}{reason}"));
+        if let Some(without) = &hook.without {
+            self.line("", &format!("missing from the output: {without}"));
+        }
+    }
+}

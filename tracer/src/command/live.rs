@@ -1,0 +1,282 @@
+//! A live trace: loads and attaches the hooks, adopts what was open before, reads events until something says stop, and
+//! ends with the present state of what is still open, the losses and the summary.
+
+use std::{
+    collections::HashSet,
+    future::{Future, pending},
+    net::{IpAddr, Ipv6Addr, SocketAddr},
+    time::Duration,
+};
+
+use anyhow::{Context as _, Result, bail};
+use aya::{Ebpf, maps::HashMap};
+use tokio::{
+    signal::unix::{Signal, SignalKind, signal},
+    time::{Instant, Interval, MissedTickBehavior, interval, sleep_until},
+};
+use tracer_ebpf::{SocketRecord, target};
+
+use super::{open_output, talk};
+use crate::{
+    bpf::{self, Loaded, Settings},
+    cli,
+    kernel::{btf::Btf, features, offsets},
+    output::recording,
+    stage::{event::UserEvent, pipeline::Pipeline, read::Reader, sink::create_private},
+    target::{adoption, open_sockets, selection::Selection},
+    track::{Clock, Correlator, Limits},
+};
+
+/// How often the ring buffer is emptied while little happens. Waking for each event would cost the traced machine far
+/// more than the event; a person does not see a tenth of a second.
+const READ_EVERY: Duration = Duration::from_millis(100);
+/// How often losses are reported, and whether any target is left is looked at.
+const LOOK_EVERY: Duration = Duration::from_secs(1);
+/// Events taken before signals are looked at again.
+const BATCH: usize = 16_384;
+/// The kernel side urges the reader when the ring buffer is full to 1/n.
+const WAKE_SHARE: u32 = 8;
+/// Bytes in a MiB.
+const MIB: u32 = 1 << 20;
+
+/// A trace under way.
+pub struct Session {
+    ebpf: Ebpf,
+    lru: bool,
+    reader: Reader,
+    selection: Selection,
+    signals: [Signal; 3],
+    deadline: Option<Instant>,
+}
+
+impl Session {
+    /// Begins a trace: on return every hook is in place and the sockets open before are adopted.
+    ///
+    /// # Errors
+    /// If rights or kernel features are missing, or an output cannot be opened; nothing has been traced then.
+    pub fn begin(selection: Selection, live: &cli::Live, output: &cli::Output) -> Result<Self> {
+        check_machine()?;
+        let (output, sink) = open_output(output)?;
+        let record_to = live.record.as_deref().map(create_private).transpose()?;
+        let kinds = [SignalKind::interrupt(), SignalKind::terminate(), SignalKind::hangup()];
+        let [interrupt, terminate, hangup] = kinds.map(signal);
+        let signals = [interrupt?, terminate?, hangup?];
+
+        let settings = settings(&selection, live)?;
+        let Loaded { mut ebpf, lru, hooks, .. } = load_and_attach(&settings, &selection)?;
+        let clock = clock();
+        let recording = record_to
+            .map(|file| recording::Writer::new(file, &header(&settings, clock)).context("cannot write the recording"))
+            .transpose()?;
+        let limits = Limits { max_connections: live.max_connections as usize, ..Limits::default() };
+        let pipeline = Pipeline::new(recording, Correlator::new(clock, limits), output, sink);
+        let mut reader = Reader::new(&mut ebpf, pipeline)?;
+        reader.send(UserEvent::Hooks(hooks))?;
+        let deadline = live.duration.map(|duration| Instant::now() + duration);
+        let mut session = Self { ebpf, lru, reader, selection, signals, deadline };
+        session.adopt()?;
+        Ok(session)
+    }
+
+    /// Traces until a signal, the deadline, the end of all targets, or `done`, whose result is returned.
+    ///
+    /// # Errors
+    /// If the output or the recording cannot be written.
+    pub async fn until<T>(&mut self, done: impl Future<Output = T>) -> Result<Option<T>> {
+        tokio::pin!(done);
+        let mut read = ticker(READ_EVERY);
+        let mut look = ticker(LOOK_EVERY);
+        loop {
+            tokio::select! {
+                result = &mut done => return Ok(Some(result)),
+                () = any_signal(&mut self.signals) => return Ok(None),
+                () = passed(self.deadline) => return Ok(None),
+                urged = self.reader.urged() => urged?,
+                _ = read.tick() => {}
+                _ = look.tick() => {
+                    self.reader.report_losses()?;
+                    if self.selection.ends_with_its_processes() && self.no_target_left()? {
+                        talk("all traced processes have ended");
+                        return Ok(None);
+                    }
+                }
+            }
+            self.reader.read(BATCH, |_| {})?;
+            self.reader.flush()?;
+        }
+    }
+
+    /// Waits a moment for the ends of connections whose process has ended: their last packets are on the way.
+    ///
+    /// # Errors
+    /// As [`Session::until`].
+    pub async fn linger(&mut self, longest: Duration) -> Result<()> {
+        let give_up = Instant::now() + longest;
+        let mut look = ticker(longest / 20);
+        while Instant::now() < give_up {
+            look.tick().await;
+            self.reader.read_all(|_| {})?;
+            if self.reader.live() == 0 {
+                break;
+            }
+        }
+        Ok(())
+    }
+
+    /// Detaches everything, and reports what is still open, the losses and the summary.
+    ///
+    /// # Errors
+    /// As [`Session::until`].
+    pub fn end(self) -> Result<()> {
+        let Self { ebpf, lru, mut reader, selection, .. } = self;
+        reader.read_all(|_| {})?;
+        let evicted = if lru { reader.evicted(&ebpf)? } else { 0 };
+        drop(ebpf);
+        // Nothing is attached any more; what came until then is still in the ring buffer.
+        reader.read_all(|_| {})?;
+        reader.report_losses()?;
+        reader.lost("kernel", "evicted", evicted)?;
+        if reader.live() > 0 {
+            let pids = selection.present();
+            for socket in open_sockets::snapshot(pids.as_deref()).sockets {
+                reader.send(UserEvent::Present(socket))?;
+            }
+        }
+        reader.stop()
+    }
+
+    /// Takes over the sockets that were open before. Those that the hooks have seen already are known by their ends.
+    fn adopt(&mut self) -> Result<()> {
+        let adoption = adoption::adopt(&mut self.ebpf, &self.selection)?;
+        let mut seen = HashSet::new();
+        self.reader.read_all(|record| {
+            seen.insert(ends(record));
+        })?;
+        for socket in adoption.sockets {
+            if !seen.contains(&(socket.netns, socket.local, socket.remote)) {
+                self.reader.send(UserEvent::Adopted(socket))?;
+            }
+        }
+        self.reader.lost("kernel", "adopted_full", adoption.left_out)?;
+        for limitation in adoption.limitations {
+            talk(&limitation);
+        }
+        self.reader.flush()?;
+        if let Some(waiting) = self.selection.waiting_for(self.selection.present().as_deref()) {
+            talk(&waiting);
+        }
+        talk(&format!("tracing {}; Ctrl-C stops", self.selection));
+        Ok(())
+    }
+
+    fn no_target_left(&self) -> Result<bool> {
+        let map = self.ebpf.map("TARGETS").context("the BPF object has no map TARGETS")?;
+        Ok(HashMap::<_, u32, u32>::try_from(map)?.keys().next().is_none())
+    }
+}
+
+/// Loads and attaches. Targets are marked before, so that nothing of theirs is missed, and again after, for children
+/// that were born between the first look and the fork hook.
+fn load_and_attach(settings: &Settings, selection: &Selection) -> Result<Loaded> {
+    let mut loaded = bpf::load(settings)?;
+    mark_targets(&mut loaded.ebpf, selection)?;
+    loaded.attach()?;
+    mark_targets(&mut loaded.ebpf, selection)?;
+    Ok(loaded)
+}
+
+/// Tells the kernel side which processes are targets.
+fn mark_targets(ebpf: &mut Ebpf, selection: &Selection) -> Result<()> {
+    let map = ebpf.map_mut("TARGETS").context("the BPF object has no map TARGETS")?;
+    let mut map = HashMap::<_, u32, u32>::try_from(map)?;
+    for pid in selection.present().unwrap_or_default() {
+        map.insert(pid, target::TRACED | target::FOLLOWED, 0).context("too many processes to trace at once")?;
+    }
+    if selection.begins_with_our_children() {
+        map.insert(std::process::id(), target::FOLLOWED, 0)?;
+    }
+    Ok(())
+}
+
+/// Refuses early, with the way out, what would fail later with a number.
+fn check_machine() -> Result<()> {
+    if let Some(obstacle) = features::Privileges::of_this_process().obstacle(&own_path()) {
+        bail!(obstacle);
+    }
+    if let Some(obstacle) = features::lockdown().obstacle() {
+        bail!(obstacle);
+    }
+    // Only kernels before 5.11 count BPF memory against this limit; where raising it fails, loading will say so.
+    let _ = features::lift_memlock_limit();
+    Ok(())
+}
+
+/// Path of this program, for messages that name it.
+pub fn own_path() -> String {
+    std::env::current_exe().map_or_else(|_| "conntracer".to_owned(), |path| path.display().to_string())
+}
+
+fn settings(selection: &Selection, live: &cli::Live) -> Result<Settings> {
+    let resolved = offsets::resolve(&Btf::of_running_kernel()?);
+    for (field, reason) in &resolved.missing {
+        talk(&format!("this kernel has no {field} ({reason}); values that need it will be null"));
+    }
+    let ring_bytes = live.ring_size * MIB;
+    let config = tracer_ebpf::Config { wake_bytes: ring_bytes / WAKE_SHARE, ..selection.config() };
+    Ok(Settings {
+        config,
+        offsets: resolved.offsets,
+        backend: live.backend,
+        ring_bytes,
+        max_connections: live.max_connections,
+    })
+}
+
+fn clock() -> Clock {
+    Clock {
+        boot_to_wall_ns: features::boot_to_wall(),
+        tick_ns: features::tick_length(),
+        began_at: features::boot_clock_now(),
+    }
+}
+
+fn header(settings: &Settings, clock: Clock) -> recording::Header {
+    recording::Header {
+        tool_version: env!("CARGO_PKG_VERSION").to_owned(),
+        created_at: jiff::Timestamp::now().to_string(),
+        began_at: clock.began_at,
+        kernel: features::release(),
+        host: features::host(),
+        boot_to_wall_ns: clock.boot_to_wall_ns,
+        tick_ns: clock.tick_ns,
+        offsets: recording::named_offsets(&settings.offsets),
+        byte_order: recording::BYTE_ORDER.to_owned(),
+    }
+}
+
+/// A connection's ends as sock_diag names them.
+fn ends(record: &SocketRecord) -> (u32, SocketAddr, SocketAddr) {
+    let end = |address, port| SocketAddr::new(IpAddr::V6(Ipv6Addr::from_octets(address)).to_canonical(), port);
+    (record.netns, end(record.local_address, record.local_port), end(record.remote_address, record.remote_port))
+}
+
+fn ticker(period: Duration) -> Interval {
+    let mut ticker = interval(period);
+    ticker.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    ticker
+}
+
+async fn any_signal([interrupt, terminate, hangup]: &mut [Signal; 3]) {
+    tokio::select! {
+        _ = interrupt.recv() => {}
+        _ = terminate.recv() => {}
+        _ = hangup.recv() => {}
+    }
+}
+
+async fn passed(deadline: Option<Instant>) {
+    match deadline {
+        Some(deadline) => sleep_until(deadline).await,
+        None => pending().await,
+    }
+}

@@ -1,0 +1,41 @@
+//! `conntracer replay FILE`: the outputs of a trace, from its recording.
+
+use std::{fs::File, io::BufReader, path::Path};
+
+use anyhow::{Context as _, Result};
+
+use super::{open_output, talk};
+use crate::{
+    cli,
+    output::recording::Reader,
+    stage::pipeline::Pipeline,
+    track::{Clock, Correlator, Limits},
+};
+
+/// Replays a recording. One that was cut short is replayed up to the cut, and the summary says so.
+///
+/// # Errors
+/// If the file is no recording, or one of another version, or the output cannot be written.
+pub fn replay(options: &cli::Replay) -> Result<()> {
+    let reader = open(&options.file)?;
+    let (output, sink) = open_output(&options.output)?;
+    let header = reader.header();
+    let clock = Clock { boot_to_wall_ns: header.boot_to_wall_ns, tick_ns: header.tick_ns, began_at: header.began_at };
+    let mut pipeline = Pipeline::new(None, Correlator::new(clock, Limits::default()), output, sink);
+    let mut remark = None;
+    for event in reader {
+        match event {
+            Ok(event) => pipeline.event(&event)?,
+            Err(cut) => {
+                talk(&cut.to_string());
+                remark = Some(cut.to_string());
+            }
+        }
+    }
+    pipeline.finish(remark)
+}
+
+fn open(path: &Path) -> Result<Reader<BufReader<File>>> {
+    let file = File::open(path).with_context(|| format!("cannot open '{}'", path.display()))?;
+    Reader::open(BufReader::new(file)).with_context(|| format!("cannot replay '{}'", path.display()))
+}

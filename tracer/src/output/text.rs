@@ -1,0 +1,161 @@
+//! Text for people: one line a connection, and a table at the end.
+
+use super::{
+    Output,
+    escape::plain,
+    number::clock,
+    summary,
+    units::{duration, size},
+    words::{Gravity, ending},
+};
+use crate::track::record::{Connection, Loss, Process, Record, Role, WallTime};
+
+/// Widths of the columns before the free text, in characters; what is longer pushes the rest aside.
+const PROCESS_WIDTH: usize = 22;
+const REMOTE_WIDTH: usize = 21;
+const VALUE_WIDTH: usize = 7;
+
+/// The text writer.
+pub struct Text {
+    paint: Paint,
+}
+
+impl Text {
+    /// With colours only if told so: whether this is a terminal is for others to know.
+    pub fn new(colour: bool) -> Self {
+        Self { paint: Paint { colour } }
+    }
+}
+
+impl Output for Text {
+    fn record(&mut self, record: &Record, out: &mut Vec<u8>) {
+        let line = match record {
+            Record::Open(connection) => self.open(connection),
+            Record::Connection(connection) => self.connection(connection),
+            Record::Loss(loss) => self.loss(loss),
+            Record::Summary(summary) => summary::text(summary, self.paint),
+        };
+        out.extend_from_slice(line.trim_end().as_bytes());
+        out.push(b'\n');
+    }
+}
+
+impl Text {
+    fn open(&self, connection: &Connection) -> String {
+        let what = match (connection.preexisting, connection.connect) {
+            (true, _) => "open since before the trace".into(),
+            (false, Some(connect)) => format!("open, connect {}", duration(connect)),
+            (false, None) => "open".into(),
+        };
+        format!("{}{}", self.head(connection, connection.opened_at), self.paint.dim(&what))
+    }
+
+    fn connection(&self, connection: &Connection) -> String {
+        let (words, gravity) = ending(connection);
+        let words = match gravity {
+            Gravity::Calm => words,
+            Gravity::Odd => self.paint.yellow(&words),
+            Gravity::Bad => self.paint.red(&words),
+        };
+        let close = connection.close.as_ref();
+        let ended_at = close.and_then(|close| close.ended_at);
+        let head = self.head(connection, ended_at.or(connection.closed_at).or(connection.opened_at));
+        if !connection.established {
+            return format!("{head}{words}");
+        }
+        let connect = match connection.role {
+            Some(Role::Client) => column("connect", connection.connect.map(duration)),
+            Some(Role::Server) => column("accepted", None),
+            None => column("", None),
+        };
+        let values = [
+            column("lived", connection.lifetime.map(duration)),
+            column("sent", connection.bytes_sent.map(size)),
+            column("recv", connection.bytes_received.map(size)),
+        ];
+        format!("{head}{connect}{}{words}", values.concat())
+    }
+
+    /// Time, process, direction and the other end.
+    fn head(&self, connection: &Connection, at: Option<WallTime>) -> String {
+        let direction = match connection.role {
+            Some(Role::Client) => "->",
+            Some(Role::Server) => "<-",
+            None => "--",
+        };
+        let process = process(&connection.process);
+        let remote = connection.remote.to_string();
+        let local = match connection.role {
+            Some(Role::Client) => String::new(),
+            _ => format!(" at :{}", connection.local.port()),
+        };
+        let ends = format!("{remote}{local}");
+        let time = self.paint.dim(&time_of_day(at));
+        format!("{time}  {process:<PROCESS_WIDTH$}  {direction} {ends:<REMOTE_WIDTH$}  ")
+    }
+
+    fn loss(&self, loss: &Loss) -> String {
+        let Loss { at, place, cause, count } = loss;
+        let (place, cause) = (plain(place), plain(cause));
+        let words = self.paint.red(&format!("LOST {count} in the {place}: {cause}"));
+        format!("{}  {words}", self.paint.dim(&time_of_day(Some(*at))))
+    }
+}
+
+/// `curl[1234]`
+fn process(process: &Process) -> String {
+    let name = if process.comm.is_empty() { "?".into() } else { plain(&process.comm) };
+    format!("{name}[{}]", process.pid)
+}
+
+/// A label and its value, or as much room.
+fn column(label: &str, value: Option<String>) -> String {
+    match value {
+        Some(value) => format!("{label} {value:>VALUE_WIDTH$}  "),
+        None if label == "accepted" => {
+            format!("{label:<width$}  ", width = "connect ".len() + VALUE_WIDTH)
+        }
+        None => format!("{label} {:>VALUE_WIDTH$}  ", "?"),
+    }
+}
+
+/// `03:14:33.123`, UTC.
+fn time_of_day(at: Option<WallTime>) -> String {
+    let Some(WallTime(nanos)) = at else {
+        return " ".repeat("03:14:33.123".len());
+    };
+    let clock = clock(nanos / 1_000_000_000 % 86_400);
+    format!("{}.{:03}", clock.escape_ascii(), nanos / 1_000_000 % 1_000)
+}
+
+/// Colours, or none.
+#[derive(Clone, Copy)]
+pub(super) struct Paint {
+    colour: bool,
+}
+
+impl Paint {
+    /// For what matters less.
+    pub fn dim(self, text: &str) -> String {
+        self.with("\x1b[2m", text)
+    }
+
+    /// For headings.
+    pub fn bold(self, text: &str) -> String {
+        self.with("\x1b[1m", text)
+    }
+
+    /// For what is odd.
+    pub fn yellow(self, text: &str) -> String {
+        self.with("\x1b[33m", text)
+    }
+
+    /// For failures and losses.
+    pub fn red(self, text: &str) -> String {
+        self.with("\x1b[31m", text)
+    }
+
+    fn with(self, code: &str, text: &str) -> String {
+        if self.colour { format!("{code}{text}\x1b[0m") } else { text.to_owned() }
+    }
+}

@@ -1,0 +1,65 @@
+//! What `/proc` knows: each process is looked up once, before its first connection.
+
+use std::collections::HashSet;
+
+use tracer_ebpf::{ProcessRecord, SocketRecord, kind};
+
+use super::event::{Event, Identity, UserEvent};
+use crate::target::process;
+
+/// Most processes remembered as looked up, in each of two generations.
+const GENERATION: usize = 16_384;
+
+/// A process: number and start time.
+type Key = (u32, u64);
+
+/// Finds out who is behind a number.
+#[derive(Default)]
+pub struct Enricher {
+    /// The process of the last event: most events come in runs.
+    last: Option<Key>,
+    known: HashSet<Key>,
+    /// Becomes `known`'s predecessor when that is full; bounds the memory without a list of uses.
+    older: HashSet<Key>,
+}
+
+impl Enricher {
+    /// The event that names a connection's process, if it has not been looked up yet.
+    pub fn identify(&mut self, record: &SocketRecord) -> Option<Event> {
+        let key = (record.tgid, record.process_started_at);
+        if self.last == Some(key) || !self.learn(key) {
+            return None;
+        }
+        let identity = process::identity(record.tgid).filter(|identity| same_process(identity, key))?;
+        Some(Event::User(Box::new(UserEvent::Identity(identity))))
+    }
+
+    /// A process that runs another program is another process to its reader.
+    pub fn forget(&mut self, record: &ProcessRecord) {
+        if record.kind == kind::EXEC {
+            let key = (record.tgid, record.process_started_at);
+            self.known.remove(&key);
+            self.older.remove(&key);
+            self.last = None;
+        }
+    }
+
+    /// Whether `key` is new; it is known from here on.
+    fn learn(&mut self, key: Key) -> bool {
+        self.last = Some(key);
+        if self.known.contains(&key) {
+            return false;
+        }
+        let new = !self.older.remove(&key);
+        if self.known.len() >= GENERATION {
+            self.older = std::mem::take(&mut self.known);
+        }
+        self.known.insert(key);
+        new
+    }
+}
+
+/// The number may have been given to another process since. An adopted socket's record has no start time.
+fn same_process(identity: &Identity, (_, started_at): Key) -> bool {
+    started_at == 0 || identity.started_at.abs_diff(started_at) <= process::start_precision()
+}

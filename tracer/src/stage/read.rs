@@ -1,0 +1,158 @@
+//! Takes events out of the ring buffer, decodes them, names their processes, and sends them down the pipeline.
+
+use std::collections::BTreeMap;
+
+use anyhow::{Context as _, Result};
+use aya::{
+    Ebpf,
+    maps::{MapData, RingBuf},
+};
+use tokio::io::unix::AsyncFd;
+use tracer_ebpf::SocketRecord;
+
+use super::{
+    decode::decode,
+    enrich::Enricher,
+    event::{Event, UserEvent},
+    pipeline::Pipeline,
+};
+use crate::{bpf::losses::Losses, kernel::features};
+
+/// The reading end of a trace.
+pub struct Reader {
+    ring: AsyncFd<RingBuf<MapData>>,
+    losses: Losses,
+    undecodable: BTreeMap<&'static str, u64>,
+    enricher: Enricher,
+    pipeline: Pipeline,
+}
+
+impl Reader {
+    /// Takes over the object's ring buffer and loss counters.
+    ///
+    /// # Errors
+    /// If the object lacks them.
+    pub fn new(ebpf: &mut Ebpf, pipeline: Pipeline) -> Result<Self> {
+        let ring = ebpf.take_map("EVENTS").context("the BPF object has no map EVENTS")?;
+        let ring = RingBuf::try_from(ring)?;
+        // SAFETY: the ring buffer owns its one descriptor and closes it when it is dropped, inside the AsyncFd.
+        let ring = unsafe { AsyncFd::register(ring) }.context("cannot wait for the ring buffer")?;
+        Ok(Self {
+            ring,
+            losses: Losses::new(ebpf)?,
+            undecodable: BTreeMap::new(),
+            enricher: Enricher::default(),
+            pipeline,
+        })
+    }
+
+    /// Waits until the kernel side asks to be read. It does so only when much is waiting; a timer does the rest.
+    ///
+    /// # Errors
+    /// If the ring buffer cannot be polled.
+    pub async fn urged(&self) -> Result<()> {
+        self.ring.readable().await.context("cannot wait for the ring buffer")?.clear_ready();
+        Ok(())
+    }
+
+    /// Takes at most `most` events; `each` sees the connections among them.
+    ///
+    /// # Errors
+    /// If the output or the recording cannot be written.
+    pub fn read(&mut self, most: usize, mut each: impl FnMut(&SocketRecord)) -> Result<()> {
+        let Self { ring, undecodable, enricher, pipeline, .. } = self;
+        for _ in 0..most {
+            let Some(item) = ring.get_mut().next() else { break };
+            match decode(&item) {
+                Ok(event) => {
+                    match &event {
+                        Event::Socket(record) => {
+                            each(record);
+                            if let Some(identity) = enricher.identify(record) {
+                                pipeline.event(&identity)?;
+                            }
+                        }
+                        Event::Process(record) => enricher.forget(record),
+                        Event::User(_) => {}
+                    }
+                    pipeline.event(&event)?;
+                }
+                Err(error) => *undecodable.entry(error.cause()).or_default() += 1,
+            }
+        }
+        Ok(())
+    }
+
+    /// Takes all events that are there, and writes what follows from them.
+    ///
+    /// # Errors
+    /// As [`Reader::read`].
+    pub fn read_all(&mut self, each: impl FnMut(&SocketRecord)) -> Result<()> {
+        self.read(usize::MAX, each)?;
+        self.flush()
+    }
+
+    /// Sends an event of our own down the pipeline.
+    ///
+    /// # Errors
+    /// As [`Reader::read`].
+    pub fn send(&mut self, event: UserEvent) -> Result<()> {
+        self.pipeline.event(&Event::User(Box::new(event)))
+    }
+
+    /// Reports what was lost since the last call.
+    ///
+    /// # Errors
+    /// As [`Reader::read`], or if the counters cannot be read.
+    pub fn report_losses(&mut self) -> Result<()> {
+        for (cause, count) in self.losses.new_losses()? {
+            self.lost("kernel", cause, count)?;
+        }
+        for (cause, count) in std::mem::take(&mut self.undecodable) {
+            self.lost("user", cause, count)?;
+        }
+        Ok(())
+    }
+
+    /// Reports a loss.
+    ///
+    /// # Errors
+    /// As [`Reader::read`].
+    pub fn lost(&mut self, place: &str, cause: &str, count: u64) -> Result<()> {
+        if count == 0 {
+            return Ok(());
+        }
+        let at = features::boot_clock_now();
+        self.send(UserEvent::Lost { at, place: place.to_owned(), cause: cause.to_owned(), count })
+    }
+
+    /// Records that the kernel side's LRU hash threw out, see [`Losses::evicted`].
+    ///
+    /// # Errors
+    /// If the maps cannot be read.
+    pub fn evicted(&self, ebpf: &Ebpf) -> Result<u64> {
+        self.losses.evicted(ebpf)
+    }
+
+    /// Writes what waits.
+    ///
+    /// # Errors
+    /// As [`Reader::read`].
+    pub fn flush(&mut self) -> Result<()> {
+        self.pipeline.flush()
+    }
+
+    /// Connections that are not reported yet.
+    pub fn live(&self) -> usize {
+        self.pipeline.live()
+    }
+
+    /// Stops: everything that is left is reported, and the summary.
+    ///
+    /// # Errors
+    /// As [`Reader::read`].
+    pub fn stop(mut self) -> Result<()> {
+        self.send(UserEvent::Stop { at: features::boot_clock_now() })?;
+        self.pipeline.finish(None)
+    }
+}

@@ -1,0 +1,6 @@
+//! Tests of the pure parts from outside: events in, records and lines out.
+
+mod correlator;
+mod ndjson;
+mod support;
+mod text;

@@ -1,0 +1,276 @@
+//! NDJSON lines against a JSON library's idea of the same records, and against the published schema.
+
+use std::{
+    net::{IpAddr, SocketAddr},
+    rc::Rc,
+};
+
+use jiff::Timestamp;
+use proptest::{option, prelude::*};
+use serde_json::{Value, json};
+use tracer::{
+    output::{Output, ndjson::Ndjson},
+    track::record::{
+        Bound, Close, Closer, Confidence, Connection, ConnectionId, Group, Hook, How, Loss, Process, Record, Role,
+        Summary, WallTime,
+    },
+};
+
+const TYPE_FIRST: &str = r#"{"type":""#;
+
+/// A duration in milliseconds as decimal digits would be read, independent of the writer.
+fn ms(nanos: Option<u64>) -> Value {
+    let Some(nanos) = nanos else {
+        return Value::Null;
+    };
+    let digits = format!("{}.{:06}", nanos / 1_000_000, nanos % 1_000_000);
+    let digits = digits.trim_end_matches('0').trim_end_matches('.');
+    serde_json::from_str(digits).expect("a number")
+}
+
+fn time(time: Option<WallTime>) -> Value {
+    let rfc3339 = |WallTime(nanos)| {
+        let time = Timestamp::from_nanosecond(i128::from(nanos)).expect("in range");
+        format!("{time:.9}")
+    };
+    time.map(rfc3339).into()
+}
+
+fn role(role: Option<Role>) -> Value {
+    role.map(|role| format!("{role:?}").to_lowercase()).into()
+}
+
+fn lower(word: impl std::fmt::Debug) -> Value {
+    format!("{word:?}").to_lowercase().into()
+}
+
+fn identity(kind: &str, connection: &Connection) -> Value {
+    let Connection { id, process, .. } = connection;
+    let life = if id.life > 0 { format!(".{}", id.life) } else { String::new() };
+    json!({
+        "type": kind, "id": format!("{:x}{life}", id.socket), "pid": process.pid, "tid": connection.tid,
+        "comm": process.comm, "exe": process.exe, "container": process.container, "netns": connection.netns,
+        "role": role(connection.role), "family": if connection.remote.is_ipv4() { "ipv4" } else { "ipv6" },
+        "local": connection.local.to_string(), "remote": connection.remote.to_string(), "remote_name": null,
+        "remote_name_source": null, "opened_at": time(connection.opened_at), "preexisting": connection.preexisting,
+        "dns_ms": null, "connect_ms": ms(connection.connect), "syn_retransmits": connection.syn_retransmits,
+    })
+}
+
+fn close(close: &Close) -> Value {
+    let name = |number| match number {
+        111 => "ECONNREFUSED".to_owned(),
+        other => format!("E{other}"),
+    };
+    json!({
+        "closer": lower(close.closer), "how": lower(close.how), "errno": close.errno.map(name),
+        "process_exited": close.process_exited, "unnoticed_ms": ms(close.unnoticed),
+        "released_at": time(close.released_at), "ended_at": time(close.ended_at),
+    })
+}
+
+fn loss(loss: &Loss) -> Value {
+    json!({ "at": time(Some(loss.at)), "place": loss.place, "cause": loss.cause, "count": loss.count })
+}
+
+fn group(group: &Group) -> Value {
+    let (local, peer, none) = group.closers;
+    json!({
+        "comm": group.comm, "role": role(group.role), "destination": group.destination,
+        "connections": group.connections, "open": group.open, "failed": group.failed, "closed_by_local": local,
+        "closed_by_peer": peer, "closed_by_none": none, "bytes_sent": group.bytes.0, "bytes_received": group.bytes.1,
+        "setup_ms": ms(Some(group.setup)), "connect_median_ms": ms(group.connect_median),
+        "idle_min_ms": ms(group.idle.map(|idle| idle.0)), "idle_median_ms": ms(group.idle.map(|idle| idle.1)),
+        "idle_max_ms": ms(group.idle.map(|idle| idle.2)),
+    })
+}
+
+fn expected(record: &Record) -> Value {
+    match record {
+        Record::Open(connection) => identity("open", connection),
+        Record::Connection(connection) => {
+            let notes = connection.confidence.iter();
+            let notes = notes.map(|note| json!({ "field": note.field, "bound": lower(note.bound), "why": note.why }));
+            let rest = json!({
+                "closed_at": time(connection.closed_at), "lifetime_ms": ms(connection.lifetime),
+                "open": connection.open, "tls": null, "exchanges": null, "bytes_sent": connection.bytes_sent,
+                "bytes_received": connection.bytes_received, "retransmits": connection.retransmits,
+                "srtt_ms": ms(connection.srtt), "keepalive": connection.keepalive,
+                "idle_before_close_ms": ms(connection.idle_before_close), "max_idle_ms": null,
+                "close": connection.close.as_ref().map(close), "stale_exchange": null,
+                "confidence": notes.collect::<Vec<_>>(),
+            });
+            merged(identity("connection", connection), rest)
+        }
+        Record::Loss(lost) => merged(json!({ "type": "loss" }), loss(lost)),
+        Record::Summary(summary) => json!({
+            "type": "summary", "began_at": time(Some(summary.began_at)), "stopped_at": time(Some(summary.stopped_at)),
+            "connections": summary.connections, "open": summary.open,
+            "groups": summary.groups.iter().map(group).collect::<Vec<_>>(), "other": summary.other.as_ref().map(group),
+            "hooks": summary.hooks, "losses": summary.losses.iter().map(loss).collect::<Vec<_>>(),
+            "remarks": summary.remarks,
+        }),
+    }
+}
+
+fn merged(mut first: Value, second: Value) -> Value {
+    if let (Value::Object(first), Value::Object(second)) = (&mut first, second) {
+        first.extend(second);
+    }
+    first
+}
+
+fn any_role() -> impl Strategy<Value = Option<Role>> {
+    option::of(prop_oneof![Just(Role::Client), Just(Role::Server)])
+}
+
+/// Without the zones and flow labels of IPv6, which the kernel's records do not have.
+fn any_address() -> impl Strategy<Value = SocketAddr> {
+    any::<(IpAddr, u16)>().prop_map(SocketAddr::from)
+}
+
+fn any_time() -> impl Strategy<Value = Option<WallTime>> {
+    option::of(any::<u64>().prop_map(WallTime))
+}
+
+prop_compose! {
+    fn any_process()(
+        pid in any::<u32>(), comm in any::<String>(), exe in any::<Option<String>>(), container in any::<Option<String>>(),
+    ) -> Process {
+        Process { pid, started_at: 0, comm, exe, container }
+    }
+}
+
+prop_compose! {
+    fn any_close()(
+        closer in prop::sample::select(vec![Closer::Local, Closer::Peer, Closer::None]),
+        how in prop::sample::select(vec![How::Fin, How::Rst, How::Timeout, How::Refused, How::Unreachable, How::Aborted]),
+        errno in option::of(prop::sample::select(vec![111, 4095, u32::MAX])),
+        process_exited in any::<bool>(),
+        unnoticed in any::<Option<u64>>(),
+        (released_at, ended_at) in (any_time(), any_time()),
+    ) -> Close {
+        Close { closer, how, errno, process_exited, unnoticed, released_at, ended_at }
+    }
+}
+
+prop_compose! {
+    fn any_connection()(
+        (socket, life, process) in (any::<u64>(), 0..3u32, any_process()),
+        (tid, netns, role) in (any::<Option<u32>>(), any::<Option<u32>>(), any_role()),
+        (local, remote) in (any_address(), any_address()),
+        (opened_at, closed_at, lifetime) in (any_time(), any_time(), any::<Option<u64>>()),
+        (open, preexisting, established) in any::<(bool, bool, bool)>(),
+        (connect, syn_retransmits) in any::<(Option<u64>, Option<u32>)>(),
+        (bytes_sent, bytes_received) in any::<(Option<u64>, Option<u64>)>(),
+        (retransmits, srtt, keepalive) in any::<(Option<u32>, Option<u64>, Option<bool>)>(),
+        idle_before_close in any::<Option<u64>>(),
+        close in option::of(any_close()),
+        bounds in prop::collection::vec(prop::sample::select(vec![Bound::Lower, Bound::Upper, Bound::Estimate]), 0..3),
+    ) -> Connection {
+        let note = |bound| Confidence { field: "idle_before_close_ms", bound, why: "so \"it\" is" };
+        Connection {
+            id: ConnectionId { socket, life },
+            process: Rc::new(process),
+            opened_by: None,
+            tid, netns, role, local, remote, opened_at, closed_at, lifetime, open, preexisting, established, connect,
+            syn_retransmits, bytes_sent, bytes_received, retransmits, srtt, keepalive, idle_before_close, close,
+            confidence: bounds.into_iter().map(note).collect(),
+        }
+    }
+}
+
+prop_compose! {
+    fn any_loss()(at in any::<u64>(), place in any::<String>(), cause in any::<String>(), count in any::<u64>()) -> Loss {
+        Loss { at: WallTime(at), place, cause, count }
+    }
+}
+
+prop_compose! {
+    fn any_group()(
+        (comm, role, destination) in (any::<String>(), any_role(), any::<String>()),
+        (connections, open, failed) in any::<(u64, u64, u64)>(),
+        (setup, connect_median) in any::<(u64, Option<u64>)>(),
+        bytes in any::<(u64, u64)>(),
+        idle in any::<Option<(u64, u64, u64)>>(),
+        closers in any::<(u64, u64, u64)>(),
+    ) -> Group {
+        Group { comm, role, destination, connections, open, failed, setup, connect_median, bytes, idle, closers }
+    }
+}
+
+prop_compose! {
+    fn any_hook()(
+        name in any::<String>(), backend in any::<Option<String>>(), reason in any::<Option<String>>(),
+        without in any::<Option<String>>(),
+    ) -> Hook {
+        Hook { name, backend, reason, without }
+    }
+}
+
+prop_compose! {
+    fn any_summary()(
+        (began_at, stopped_at, connections, open) in any::<(u64, u64, u64, u64)>(),
+        groups in prop::collection::vec(any_group(), 0..3),
+        other in option::of(any_group()),
+        hooks in prop::collection::vec(any_hook(), 0..3),
+        losses in prop::collection::vec(any_loss(), 0..3),
+        remarks in prop::collection::vec(any::<String>(), 0..3),
+    ) -> Summary {
+        let (began_at, stopped_at) = (WallTime(began_at), WallTime(stopped_at));
+        Summary { began_at, stopped_at, connections, open, groups, other, hooks, losses, remarks }
+    }
+}
+
+fn any_record() -> impl Strategy<Value = Record> {
+    prop_oneof![
+        3 => any_connection().prop_map(Record::Open),
+        6 => any_connection().prop_map(Record::Connection),
+        1 => any_loss().prop_map(Record::Loss),
+        1 => any_summary().prop_map(|summary| Record::Summary(Box::new(summary))),
+    ]
+}
+
+fn schema() -> jsonschema::Validator {
+    let schema = include_str!("../../../docs/ndjson.schema.json");
+    let schema = serde_json::from_str(schema).expect("the schema is JSON");
+    jsonschema::draft202012::new(&schema).expect("the schema is one")
+}
+
+#[test]
+fn the_schema_is_strict() {
+    let schema = schema();
+    let line =
+        json!({ "type": "loss", "at": "2026-11-21T03:14:33.000000000Z", "place": "kernel", "cause": "x", "count": 1 });
+    assert!(schema.is_valid(&line));
+    assert!(!schema.is_valid(&merged(line.clone(), json!({ "more": 1 }))));
+    assert!(!schema.is_valid(&merged(line, json!({ "count": null }))));
+}
+
+#[test]
+fn every_line_is_what_a_library_would_write_and_fits_the_schema() {
+    let schema = schema();
+    let strategy = prop::collection::vec(any_record(), 1..8);
+    let mut runner = prop::test_runner::TestRunner::default();
+    let verdict = runner.run(&strategy, |records| {
+        let (mut writer, mut out) = (Ndjson::default(), Vec::new());
+        for record in &records {
+            writer.record(record, &mut out);
+        }
+        let text = String::from_utf8(out).expect("UTF-8");
+        let lines: Vec<_> = text.lines().collect();
+        prop_assert_eq!(lines.len(), records.len());
+        for (line, record) in lines.into_iter().zip(&records) {
+            prop_assert!(line.starts_with(TYPE_FIRST));
+            let line: Value = serde_json::from_str(line).expect("JSON");
+            prop_assert_eq!(&line, &expected(record));
+            prop_assert!(
+                schema.is_valid(&line),
+                "{:?}",
+                schema.iter_errors(&line).map(|e| e.to_string()).collect::<Vec<_>>()
+            );
+        }
+        Ok(())
+    });
+    verdict.unwrap_or_else(|failure| panic!("{failure}"));
+}
