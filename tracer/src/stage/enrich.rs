@@ -1,7 +1,7 @@
 //! What `/proc` knows: each process is looked up once, before its first connection.
 
-use std::collections::HashSet;
-
+use foldhash::fast::RandomState;
+use hashbrown::HashSet;
 use tracer_ebpf::{ProcessRecord, SocketRecord, kind};
 
 use super::event::{Event, Identity, UserEvent};
@@ -18,9 +18,9 @@ type Key = (u32, u64);
 pub struct Enricher {
     /// The process of the last event: most events come in runs.
     last: Option<Key>,
-    known: HashSet<Key>,
+    known: HashSet<Key, RandomState>,
     /// Becomes `known`'s predecessor when that is full; bounds the memory without a list of uses.
-    older: HashSet<Key>,
+    older: HashSet<Key, RandomState>,
 }
 
 impl Enricher {
