@@ -199,7 +199,9 @@ struct Rest {
 
 impl Default for Fragments {
     fn default() -> Self {
-        Self { by_address: LinkedHashMap::with_hasher(RandomState::default()) }
+        Self {
+            by_address: LinkedHashMap::with_hasher(RandomState::default()),
+        }
     }
 }
 
@@ -211,8 +213,15 @@ impl Fragments {
         if self.by_address.len() >= MAX_FRAGMENTS && !self.by_address.contains_key(&address) {
             self.by_address.pop_front();
         }
-        let Connection { tid, netns, role, .. } = *connection;
-        let rest = Rest { tid, netns, role, is_ipv4: connection.remote.is_ipv4() };
+        let Connection {
+            tid, netns, role, ..
+        } = *connection;
+        let rest = Rest {
+            tid,
+            netns,
+            role,
+            is_ipv4: connection.remote.is_ipv4(),
+        };
         let fragment = self.by_address.entry(address).or_insert_with(|| Fragment {
             process: Rc::clone(process),
             rest,

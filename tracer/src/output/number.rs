@@ -19,7 +19,15 @@ static PADDED: [Triple; 1000] = {
     let mut number = 0;
     while number < 1000 {
         let [a, b, c] = [number / 100, number / 10 % 10, number % 10];
-        let length = if c != 0 { 3 } else if b != 0 { 2 } else if a != 0 { 1 } else { 0 };
+        let length = if c != 0 {
+            3
+        } else if b != 0 {
+            2
+        } else if a != 0 {
+            1
+        } else {
+            0
+        };
         triples[number] = [b'0' + a as u8, b'0' + b as u8, b'0' + c as u8, length];
         number += 1;
     }
@@ -97,11 +105,16 @@ pub fn milliseconds(duration: Nanos, out: &mut Vec<u8>) {
 pub fn address(address: SocketAddr, out: &mut Vec<u8>) {
     match address.ip() {
         IpAddr::V4(ip) => {
+            let mut text = [0; 16];
+            let mut end = 0;
             for (octet, after) in ip.octets().into_iter().zip(*b"...:") {
                 let [a, b, c, length] = plain(octet.into());
-                put([a, b, c], length.into(), out);
-                out.push(after);
+                text[end..end + 3].copy_from_slice(&[a, b, c]);
+                end += usize::from(length);
+                text[end] = after;
+                end += 1;
             }
+            put(text, end, out);
             decimal(address.port(), out);
         }
         IpAddr::V6(_) => {
@@ -122,7 +135,10 @@ pub struct Times {
 
 impl Default for Times {
     fn default() -> Self {
-        Self { second: 0, prefix: prefix_of(0) }
+        Self {
+            second: 0,
+            prefix: prefix_of(0),
+        }
     }
 }
 
@@ -153,14 +169,21 @@ impl Times {
 /// `03:14:33` for a second of the day.
 pub fn clock(second: u64) -> [u8; 8] {
     let [hour, minute, second] = [second / 3600, second / 60 % 60, second % 60].map(padded);
-    [hour[1], hour[2], b':', minute[1], minute[2], b':', second[1], second[2]]
+    [
+        hour[1], hour[2], b':', minute[1], minute[2], b':', second[1], second[2],
+    ]
 }
 
 fn prefix_of(second: u64) -> [u8; 20] {
     let mut prefix = *b"1970-01-01T00:00:00.";
     // u64 nanoseconds end in the year 2554, well within the calendar.
-    let time = i64::try_from(second).ok().and_then(|second| Timestamp::from_second(second).ok());
-    let date = time.unwrap_or(Timestamp::UNIX_EPOCH).strftime("%Y-%m-%d").to_string();
+    let time = i64::try_from(second)
+        .ok()
+        .and_then(|second| Timestamp::from_second(second).ok());
+    let date = time
+        .unwrap_or(Timestamp::UNIX_EPOCH)
+        .strftime("%Y-%m-%d")
+        .to_string();
     for (place, digit) in prefix.iter_mut().zip(date.bytes()) {
         *place = digit;
     }
