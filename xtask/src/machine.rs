@@ -27,6 +27,9 @@ const VIRTIOFSD: [&str; 2] = ["/usr/lib/qemu/virtiofsd", "/usr/libexec/virtiofsd
 /// Without la57 there are four levels of page tables, which are quicker to emulate.
 const EMULATED_CPU: &str = "max,cx16=off,la57=off";
 
+/// The guest kernel's command line: console, no chatter, power off on a panic, sysrq to power off.
+const KERNEL_COMMAND_LINE: &str = "console=ttyS0 quiet panic=-1 sysctl.kernel.sysrq=1";
+
 /// A guest takes some 3 s to come up, 10 s on a busy machine; without a sign of life after this it never will.
 const BOOT_TIMEOUT: Duration = Duration::from_secs(90);
 
@@ -200,7 +203,7 @@ impl Machine {
             .arg(&files.image)
             .arg("-initrd")
             .arg(&files.initrd)
-            .args(["-append", "console=ttyS0 quiet panic=-1 sysctl.kernel.sysrq=1"])
+            .args(["-append", &format!("{KERNEL_COMMAND_LINE} {}", self.kernel.parameters)])
             .stdin(Stdio::null())
             .stdout(Stdio::null());
         qemu

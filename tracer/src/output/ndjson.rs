@@ -96,22 +96,7 @@ impl Ndjson {
     /// The fields that `open` and `connection` begin with, from inside the quotes of `id`.
     fn identity(&mut self, connection: &Connection, out: &mut Vec<u8>) {
         id(connection.id, out);
-        out.extend_from_slice(br#"","pid":"#);
-        decimal(connection.process.pid, out);
-        out.extend_from_slice(br#","tid":"#);
-        optional(connection.tid, out, decimal);
-        out.extend_from_slice(self.fragments.of(&connection.process));
-        out.extend_from_slice(br#","netns":"#);
-        optional(connection.netns, out, decimal);
-        out.extend_from_slice(match connection.role {
-            Some(Role::Client) => br#","role":"client","family":"#.as_slice(),
-            Some(Role::Server) => br#","role":"server","family":"#,
-            None => br#","role":null,"family":"#,
-        });
-        out.extend_from_slice(match connection.remote.is_ipv4() {
-            true => br#""ipv4","local":""#,
-            false => br#""ipv6","local":""#,
-        });
+        out.extend_from_slice(self.fragments.of(connection));
         address(connection.local, out);
         out.extend_from_slice(br#"","remote":""#);
         address(connection.remote, out);
@@ -188,9 +173,26 @@ impl Ndjson {
     }
 }
 
-/// The part of a line that a process alone decides, by the process's address; holding it keeps the address its own.
+/// The part of a line that is the same for most connections of a process, by the process's address; holding it keeps the
+/// address its own.
 struct Fragments {
-    by_address: LinkedHashMap<*const Process, (Rc<Process>, Vec<u8>), RandomState>,
+    by_address: LinkedHashMap<*const Process, Fragment, RandomState>,
+}
+
+struct Fragment {
+    process: Rc<Process>,
+    /// What else the text holds.
+    rest: Rest,
+    text: Vec<u8>,
+}
+
+/// What a fragment holds besides the process.
+#[derive(Clone, Copy, PartialEq, Eq)]
+struct Rest {
+    tid: Option<u32>,
+    netns: Option<u32>,
+    role: Option<Role>,
+    is_ipv4: bool,
 }
 
 impl Default for Fragments {
@@ -200,25 +202,51 @@ impl Default for Fragments {
 }
 
 impl Fragments {
-    /// `,"comm":…,"exe":…,"container":…`
-    fn of(&mut self, process: &Rc<Process>) -> &[u8] {
+    /// From the end of `id` to the quote that begins `local`.
+    fn of(&mut self, connection: &Connection) -> &[u8] {
+        let process = &connection.process;
         let address = Rc::as_ptr(process);
         if self.by_address.len() >= MAX_FRAGMENTS && !self.by_address.contains_key(&address) {
             self.by_address.pop_front();
         }
-        let (_, fragment) = self.by_address.entry(address).or_insert_with(|| (Rc::clone(process), fragment(process)));
-        fragment
+        let Connection { tid, netns, role, .. } = *connection;
+        let rest = Rest { tid, netns, role, is_ipv4: connection.remote.is_ipv4() };
+        let fragment = self.by_address.entry(address).or_insert_with(|| Fragment {
+            process: Rc::clone(process),
+            rest,
+            text: fragment(process, rest),
+        });
+        if fragment.rest != rest {
+            fragment.rest = rest;
+            fragment.text = self::fragment(&fragment.process, rest);
+        }
+        &fragment.text
     }
 }
 
-fn fragment(process: &Process) -> Vec<u8> {
+fn fragment(process: &Process, rest: Rest) -> Vec<u8> {
     let mut out = Vec::new();
+    out.extend_from_slice(br#"","pid":"#);
+    decimal(process.pid, &mut out);
+    out.extend_from_slice(br#","tid":"#);
+    optional(rest.tid, &mut out, decimal);
     out.extend_from_slice(br#","comm":"#);
     json_string(&process.comm, &mut out);
     out.extend_from_slice(br#","exe":"#);
     optional(process.exe.as_deref(), &mut out, json_string);
     out.extend_from_slice(br#","container":"#);
     optional(process.container.as_deref(), &mut out, json_string);
+    out.extend_from_slice(br#","netns":"#);
+    optional(rest.netns, &mut out, decimal);
+    out.extend_from_slice(match rest.role {
+        Some(Role::Client) => br#","role":"client","family":"#.as_slice(),
+        Some(Role::Server) => br#","role":"server","family":"#,
+        None => br#","role":null,"family":"#,
+    });
+    out.extend_from_slice(match rest.is_ipv4 {
+        true => br#""ipv4","local":""#,
+        false => br#""ipv6","local":""#,
+    });
     out
 }
 

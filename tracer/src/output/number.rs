@@ -10,24 +10,74 @@ use crate::track::record::{Nanos, WallTime};
 const NANOS_PER_SECOND: u64 = 1_000_000_000;
 const SECONDS_PER_DAY: u64 = 86_400;
 
-/// The two digits of every number below 100.
-const PAIRS: [[u8; 2]; 100] = {
-    let mut pairs = [[0; 2]; 100];
+/// Three digits, and a length in bytes.
+type Triple = [u8; 4];
+
+/// Every number below 1000 with leading zeros, and its length without trailing zeros.
+static PADDED: [Triple; 1000] = {
+    let mut triples = [[0; 4]; 1000];
     let mut number = 0;
-    while number < 100 {
-        pairs[number] = [b'0' + (number / 10) as u8, b'0' + (number % 10) as u8];
+    while number < 1000 {
+        let [a, b, c] = [number / 100, number / 10 % 10, number % 10];
+        let length = if c != 0 {
+            3
+        } else if b != 0 {
+            2
+        } else if a != 0 {
+            1
+        } else {
+            0
+        };
+        triples[number] = [b'0' + a as u8, b'0' + b as u8, b'0' + c as u8, length];
         number += 1;
     }
-    pairs
+    triples
 };
 
-fn pair(number: u64) -> [u8; 2] {
-    PAIRS[(number % 100) as usize]
+/// Every number below 1000 without leading zeros, and its length.
+static PLAIN: [Triple; 1000] = {
+    let mut triples = [[0; 4]; 1000];
+    let mut number = 0;
+    while number < 1000 {
+        let [a, b, c, _] = PADDED[number];
+        triples[number] = match number {
+            0..10 => [c, 0, 0, 1],
+            10..100 => [b, c, 0, 2],
+            _ => [a, b, c, 3],
+        };
+        number += 1;
+    }
+    triples
+};
+
+fn padded(number: u64) -> Triple {
+    PADDED[(number % 1000) as usize]
+}
+
+fn plain(number: u64) -> Triple {
+    PLAIN[(number % 1000) as usize]
+}
+
+/// Appends the first so many of these bytes. Copying all and cutting is cheaper than a copy of variable length.
+fn put<const N: usize>(bytes: [u8; N], length: usize, out: &mut Vec<u8>) {
+    out.extend_from_slice(&bytes);
+    out.truncate(out.len() - N.saturating_sub(length));
 }
 
 /// Decimal digits.
-pub fn decimal(number: impl itoa::Integer, out: &mut Vec<u8>) {
-    out.extend_from_slice(itoa::Buffer::new().format(number).as_bytes());
+pub fn decimal(number: impl Into<u64>, out: &mut Vec<u8>) {
+    let number = number.into();
+    if number < 1000 {
+        let [a, b, c, length] = plain(number);
+        put([a, b, c], length.into(), out);
+    } else if number < 1_000_000 {
+        let [a, b, c, length] = plain(number / 1000);
+        put([a, b, c], length.into(), out);
+        let [d, e, f, _] = padded(number);
+        out.extend_from_slice(&[d, e, f]);
+    } else {
+        out.extend_from_slice(itoa::Buffer::new().format(number).as_bytes());
+    }
 }
 
 /// Lower-case hexadecimal digits, no leading zeros.
@@ -45,25 +95,26 @@ pub fn milliseconds(duration: Nanos, out: &mut Vec<u8>) {
     if fraction == 0 {
         return;
     }
-    let [a, b] = pair(fraction / 10_000);
-    let [c, d] = pair(fraction / 100);
-    let [e, f] = pair(fraction);
-    let digits = [b'.', a, b, c, d, e, f];
-    let zeros = digits.iter().rev().take_while(|digit| **digit == b'0').count();
-    out.extend_from_slice(&digits[..digits.len() - zeros]);
+    let [a, b, c, short] = padded(fraction / 1000);
+    let [d, e, f, long] = padded(fraction);
+    let digits = if long == 0 { short } else { 3 + long };
+    put([b'.', a, b, c, d, e, f], 1 + usize::from(digits), out);
 }
 
 /// `ip:port` or `[ip]:port`.
 pub fn address(address: SocketAddr, out: &mut Vec<u8>) {
     match address.ip() {
         IpAddr::V4(ip) => {
-            let [a, b, c, d] = ip.octets();
-            for octet in [a, b, c] {
-                decimal(octet, out);
-                out.push(b'.');
+            let mut text = [0; 16];
+            let mut end = 0;
+            for (octet, after) in ip.octets().into_iter().zip(*b"...:") {
+                let [a, b, c, length] = plain(octet.into());
+                text[end..end + 3].copy_from_slice(&[a, b, c]);
+                end += usize::from(length);
+                text[end] = after;
+                end += 1;
             }
-            decimal(d, out);
-            out.push(b':');
+            put(text, end, out);
             decimal(address.port(), out);
         }
         IpAddr::V6(_) => {
@@ -74,55 +125,60 @@ pub fn address(address: SocketAddr, out: &mut Vec<u8>) {
     }
 }
 
-/// Writes RFC 3339 times in UTC, remembering the day it last wrote: the calendar is the dear part.
+/// Writes RFC 3339 times in UTC, remembering the second it last wrote: the calendar is the dear part.
 #[derive(Debug)]
 pub struct Times {
-    day: u64,
-    /// `2026-11-21T`
-    date: String,
+    second: u64,
+    /// `2026-11-21T03:14:33.`
+    prefix: [u8; 20],
 }
 
 impl Default for Times {
     fn default() -> Self {
-        Self { day: 0, date: date_of(0) }
+        Self { second: 0, prefix: prefix_of(0) }
     }
 }
 
 impl Times {
     /// `2026-11-21T03:14:33.123456789Z`
     pub fn rfc3339(&mut self, time: WallTime, out: &mut Vec<u8>) {
-        let seconds = time.0 / NANOS_PER_SECOND;
-        let (day, second) = (seconds / SECONDS_PER_DAY, seconds % SECONDS_PER_DAY);
-        if day != self.day {
-            *self = Self { day, date: date_of(day) };
+        let (second, nanos) = (time.0 / NANOS_PER_SECOND, time.0 % NANOS_PER_SECOND);
+        if second != self.second {
+            self.change_to(second);
         }
-        out.extend_from_slice(self.date.as_bytes());
-        out.extend_from_slice(&clock(second));
-        out.extend_from_slice(&fraction(time.0 % NANOS_PER_SECOND));
+        out.extend_from_slice(&self.prefix);
+        let [a, b, c, _] = padded(nanos / 1_000_000);
+        let [d, e, f, _] = padded(nanos / 1_000);
+        let [g, h, i, _] = padded(nanos);
+        out.extend_from_slice(&[a, b, c, d, e, f, g, h, i, b'Z']);
+    }
+
+    fn change_to(&mut self, second: u64) {
+        if second / SECONDS_PER_DAY == self.second / SECONDS_PER_DAY {
+            self.prefix[11..19].copy_from_slice(&clock(second % SECONDS_PER_DAY));
+        } else {
+            self.prefix = prefix_of(second);
+        }
+        self.second = second;
     }
 }
 
 /// `03:14:33` for a second of the day.
 pub fn clock(second: u64) -> [u8; 8] {
-    let ([a, b], [c, d], [e, f]) = (pair(second / 3600), pair(second / 60 % 60), pair(second % 60));
-    [a, b, b':', c, d, b':', e, f]
+    let [hour, minute, second] = [second / 3600, second / 60 % 60, second % 60].map(padded);
+    [hour[1], hour[2], b':', minute[1], minute[2], b':', second[1], second[2]]
 }
 
-/// `.123456789Z`
-fn fraction(nanos: u64) -> [u8; 11] {
-    let [a, b] = pair(nanos / 10_000_000);
-    let [c, d] = pair(nanos / 100_000);
-    let [e, f] = pair(nanos / 1_000);
-    let [g, h] = pair(nanos / 10);
-    let [_, i] = pair(nanos % 10);
-    [b'.', a, b, c, d, e, f, g, h, i, b'Z']
-}
-
-fn date_of(day: u64) -> String {
+fn prefix_of(second: u64) -> [u8; 20] {
+    let mut prefix = *b"1970-01-01T00:00:00.";
     // u64 nanoseconds end in the year 2554, well within the calendar.
-    let seconds = i64::try_from(day * SECONDS_PER_DAY).unwrap_or(0);
-    let time = Timestamp::from_second(seconds).unwrap_or(Timestamp::UNIX_EPOCH);
-    time.strftime("%Y-%m-%dT").to_string()
+    let time = i64::try_from(second).ok().and_then(|second| Timestamp::from_second(second).ok());
+    let date = time.unwrap_or(Timestamp::UNIX_EPOCH).strftime("%Y-%m-%d").to_string();
+    for (place, digit) in prefix.iter_mut().zip(date.bytes()) {
+        *place = digit;
+    }
+    prefix[11..19].copy_from_slice(&clock(second % SECONDS_PER_DAY));
+    prefix
 }
 
 #[cfg(test)]

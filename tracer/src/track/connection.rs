@@ -119,6 +119,10 @@ impl Live {
     /// another one now.
     pub fn merge(&mut self, record: &SocketRecord) -> bool {
         let old = self.record;
+        if supersedes(record, &old) {
+            self.record = *record;
+            return self.is_owner_news(&old);
+        }
         let (newer, older) = if record.at >= old.at { (record, &old) } else { (&old, record) };
         // The release names the owner anew; a snapshot that lacks the release does not know better.
         let owner = if newer.released_at == 0 && older.released_at != 0 { older } else { newer };
@@ -162,6 +166,11 @@ impl Live {
             comm: owner.comm,
             ..*newer
         };
+        self.is_owner_news(&old)
+    }
+
+    /// Whether the owner may be another one than before: it is told anew at the release.
+    fn is_owner_news(&self, old: &SocketRecord) -> bool {
         let released_now = old.released_at == 0 && self.record.released_at != 0;
         released_now || self.process.pid != self.record.tgid
     }
@@ -202,6 +211,30 @@ impl Live {
         let SocketRecord { flags, established_at, role: side, .. } = self.record;
         established_at == 0 && side == role::CLIENT && flags & flag::PREEXISTING == 0
     }
+}
+
+/// Whether a snapshot holds all that another does, as nearly always: then there is nothing to merge.
+fn supersedes(new: &SocketRecord, old: &SocketRecord) -> bool {
+    let keeps = |new: u64, old: u64| new != 0 || old == 0;
+    new.at >= old.at
+        && old.flags & !new.flags == 0
+        && new.flags & flag::PREEXISTING == 0
+        && new.opened_at == old.opened_at
+        && new.end_sign_at >= old.end_sign_at
+        && new.peer_fin_at >= old.peer_fin_at
+        && new.released_at >= old.released_at
+        && new.ended_at >= old.ended_at
+        && new.syn_retransmits >= old.syn_retransmits
+        && keeps(new.established_at, old.established_at)
+        && keeps(new.cgroup_id, old.cgroup_id)
+        && keeps(new.opener_tgid.into(), old.opener_tgid.into())
+        && keeps(new.tgid.into(), old.tgid.into())
+        && keeps(new.netns.into(), old.netns.into())
+        && keeps(new.error.into(), old.error.into())
+        && keeps(new.role.into(), old.role.into())
+        && keeps(new.state_before_end.into(), old.state_before_end.into())
+        && new.local_port != 0
+        && new.remote_port != 0
 }
 
 /// Flags of two snapshots: once set they stay, but for those that say how the socket is.

@@ -8,13 +8,13 @@ use tracer_ebpf::{ProcessRecord, SocketRecord, flag, kind};
 
 use super::{
     clock::Clock,
-    connection::Live,
+    connection::{Live, Relation},
     losses::Losses,
     process::Processes,
     record::{Hook, Loss, Record},
     report::{self, Occasion},
     summary::Totals,
-    table::{Place, Table},
+    table::Table,
 };
 use crate::stage::event::{Event, OpenSocket, UserEvent};
 
@@ -111,33 +111,26 @@ impl Correlator {
 
     fn socket(&mut self, record: &SocketRecord, emit: &mut impl FnMut(&Record)) {
         self.saw(record.at);
-        match self.table.place(record) {
-            Place::Reported => return,
-            Place::Live => {
-                let Some(live) = self.table.get(record.id) else {
-                    return;
-                };
-                if live.merge(record) {
-                    live.process = self.processes.owner(&live.record);
-                }
+        if let Some(live) = self.table.get(record.id)
+            && live.relation(record) == Relation::Same
+        {
+            if live.merge(record) {
+                live.process = self.processes.owner(&live.record);
             }
-            Place::New { life } => {
-                self.report(record.id, Occasion::Superseded, emit);
-                let live = Live::new(record, self.processes.owner(record), life);
+            announce(live, record.kind, self.clock, emit);
+            if live.is_complete() {
+                self.report(record.id, Occasion::Complete, emit);
+            }
+        } else if let Some(life) = self.table.next_life(record) {
+            self.report(record.id, Occasion::Superseded, emit);
+            let mut live = Live::new(record, self.processes.owner(record), life);
+            announce(&mut live, record.kind, self.clock, emit);
+            if live.is_complete() {
+                self.table.remember(&live);
+                self.put_out(&live, Occasion::Complete, emit);
+            } else {
                 self.insert(live, emit);
             }
-        }
-        let Some(live) = self.table.get(record.id) else {
-            return;
-        };
-        let announce = record.kind == kind::OPENED && !live.announced;
-        let complete = live.is_complete();
-        if announce {
-            live.announced = true;
-            emit(&Record::Open(report::connection(live, Occasion::Opened, self.clock)));
-        }
-        if complete {
-            self.report(record.id, Occasion::Complete, emit);
         }
     }
 
@@ -209,9 +202,8 @@ impl Correlator {
     }
 
     fn insert(&mut self, live: Live, emit: &mut impl FnMut(&Record)) {
-        let (id, ends) = (live.record.id, ends(&live));
         if let Some(by_ends) = &mut self.by_ends {
-            by_ends.insert(ends, id);
+            by_ends.insert(ends(&live), live.record.id);
         }
         if let Some(evicted) = self.table.insert(live) {
             self.forget_ends(&evicted);
@@ -231,9 +223,11 @@ impl Correlator {
     }
 
     fn put_out(&mut self, live: &Live, occasion: Occasion, emit: &mut impl FnMut(&Record)) {
-        let connection = report::connection(live, occasion, self.clock);
-        self.totals.add(&connection);
-        emit(&Record::Connection(connection));
+        let record = Record::Connection(report::connection(live, occasion, self.clock));
+        if let Record::Connection(connection) = &record {
+            self.totals.add(connection);
+        }
+        emit(&record);
     }
 
     fn forget_ends(&mut self, live: &Live) {
@@ -257,6 +251,14 @@ impl Correlator {
 
     fn saw(&mut self, at: u64) {
         self.latest_at = self.latest_at.max(at);
+    }
+}
+
+/// Puts out the `open` record, once.
+fn announce(live: &mut Live, kind: u32, clock: Clock, emit: &mut impl FnMut(&Record)) {
+    if kind == kind::OPENED && !live.announced {
+        live.announced = true;
+        emit(&Record::Open(report::connection(live, Occasion::Opened, clock)));
     }
 }
 

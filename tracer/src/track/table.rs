@@ -23,19 +23,6 @@ struct Reported {
     life: u32,
 }
 
-/// Where an event's record belongs.
-pub(super) enum Place {
-    /// To the live connection of its socket.
-    Live,
-    /// To a new connection, which is its socket's `life`th. One that is still live under the same number ended unseen.
-    New {
-        /// 0 for the socket's first.
-        life: u32,
-    },
-    /// To one that was reported already.
-    Reported,
-}
-
 impl Table {
     pub fn new(max: usize) -> Self {
         Self {
@@ -45,19 +32,15 @@ impl Table {
         }
     }
 
-    /// Finds where a record belongs.
-    pub fn place(&self, record: &SocketRecord) -> Place {
+    /// Which of its socket's connections, from 0, a record begins, if it is not of the live one. `None` if it comes late,
+    /// from one that was reported already.
+    pub fn next_life(&self, record: &SocketRecord) -> Option<u32> {
         if let Some(live) = self.live.get(&record.id) {
-            return match live.relation(record) {
-                Relation::Same => Place::Live,
-                Relation::Later => Place::New { life: live.life.saturating_add(1) },
-                Relation::Earlier => Place::Reported,
-            };
+            return (live.relation(record) == Relation::Later).then(|| live.life.saturating_add(1));
         }
         match self.reported.get(&record.id) {
-            None => Place::New { life: 0 },
-            Some(last) if record.opened_at > last.opened_at => Place::New { life: last.life.saturating_add(1) },
-            Some(_) => Place::Reported,
+            None => Some(0),
+            Some(last) => (record.opened_at > last.opened_at).then(|| last.life.saturating_add(1)),
         }
     }
 
@@ -102,7 +85,8 @@ impl Table {
         self.live.len()
     }
 
-    fn remember(&mut self, live: &Live) {
+    /// Remembers a connection as reported.
+    pub fn remember(&mut self, live: &Live) {
         let reported = Reported { opened_at: live.record.opened_at, life: live.life };
         self.reported.insert(live.record.id, reported);
         if self.reported.len() > REMEMBERED {
