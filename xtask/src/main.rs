@@ -47,7 +47,7 @@ enum Task {
     /// Run every test: native, lint, and in a VM on each kernel
     Test(test::Args),
     /// Count what tracing costs, beside other tools
-    Bench,
+    Bench(bench::Args),
     /// Compare what is traced with what happened
     Accuracy,
     /// Run a command as root in a VM on a Debian kernel
@@ -72,7 +72,7 @@ fn run(task: &Task) -> Result<ExitCode> {
         Task::Demo(args) => demo::run(args),
         Task::Lint => lint::run(),
         Task::Test(args) => test::run(args),
-        Task::Bench => bench::run(),
+        Task::Bench(args) => bench::run(args),
         Task::Accuracy => accuracy::run(),
         Task::Vm(args) => vm::run(args),
     }

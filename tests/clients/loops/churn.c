@@ -1,0 +1,15 @@
+/* A connection an iteration: socket, connect, 32 bytes out, 32 bytes back, close. */
+#include "loop.h"
+
+static struct sockaddr_in server;
+
+static void body(void) {
+    int fd = connect_to(&server);
+    exchange(fd);
+    close(fd);
+}
+
+int main(int argc, char **argv) {
+    server = start_server();
+    measure(argc, argv, body);
+}
