@@ -48,7 +48,8 @@ pub mod kind {
     pub const OPENED: u32 = 2;
     /// The peer's FIN arrived and the local side has not closed.
     pub const PEER_CLOSED: u32 = 3;
-    /// The application let go of the socket (`tcp_close`).
+    /// The application let go of the socket (`tcp_close`) after TCP was done with it; a release that comes first is told
+    /// with the end.
     pub const RELEASED: u32 = 4;
     /// TCP is done with the connection (state CLOSE).
     pub const ENDED: u32 = 5;

@@ -1,6 +1,8 @@
 //! The BPF object: module list and licence, no logic.
 #![no_std]
 #![no_main]
+// Inline assembly for BPF is not stable; see `socket::full_barrier`.
+#![cfg_attr(target_arch = "bpf", feature(asm_experimental_arch))]
 
 mod identity;
 mod kernel;

@@ -251,3 +251,17 @@ pub fn read_totals<A: Access>(record: &mut SocketRecord, sock: Sock<A>) {
         record.flags |= flag::RETRANSMITS_KNOWN;
     }
 }
+
+/// Makes this processor's earlier writes visible to others before its later reads. BPF has no fence instruction and core no
+/// atomic additions for it; a locked addition to any memory is a fence on x86-64. Without `fetch`, which 5.10 lacks.
+#[inline(always)]
+pub fn full_barrier() {
+    let mut word = 0_u64;
+    // SAFETY: adds to a live, aligned word of our own; memory counts as clobbered, so the compiler moves nothing across.
+    #[cfg(target_arch = "bpf")]
+    unsafe {
+        core::arch::asm!("lock *(u64 *)({word} + 0) += {one}", word = in(reg) &raw mut word, one = in(reg) 1_u64);
+    }
+    #[cfg(not(target_arch = "bpf"))]
+    let _ = &mut word;
+}

@@ -15,7 +15,7 @@ use crate::{
         sock::Sock,
     },
     output::{now, send_socket},
-    socket::{find_or_adopt, remove},
+    socket::{find_or_adopt, full_barrier, remove},
 };
 
 /// `void tcp_close(struct sock *sk, long timeout)`
@@ -39,13 +39,24 @@ fn try_close<A: Access>(sock: Sock<A>) -> Outcome {
         return None;
     }
     let at = now();
-    record.released_at = at;
     note_releaser::<A>(record);
-    send_socket(record, kind::RELEASED, at);
-    if record.ended_at != 0 {
+    record.released_at = at;
+    // Most often TCP ends after this, and the event of that end carries the release too.
+    if has_ended(record) {
+        send_socket(record, kind::RELEASED, at);
         remove(sock);
     }
     Some(())
+}
+
+/// Whether TCP was done with the connection before the release. `tcp_close` holds no lock yet, so a reset may end the
+/// connection on another processor at this moment: with a barrier on both sides at least one sees what the other wrote,
+/// and user space drops the second of two last words.
+#[inline(always)]
+fn has_ended(record: &mut SocketRecord) -> bool {
+    full_barrier();
+    // SAFETY: a field of a live record; volatile, because another processor may write it.
+    unsafe { core::ptr::read_volatile(&raw const record.ended_at) != 0 }
 }
 
 /// Who lets go is the owner: a worker that was handed the socket, not the process that accepted it.

@@ -14,7 +14,7 @@ use crate::{
         sock::Sock,
     },
     output::{now, send_socket},
-    socket::{end_begins, find, find_or_adopt, read_totals, remove},
+    socket::{end_begins, find, find_or_adopt, full_barrier, read_totals, remove},
 };
 
 /// `inet_sock_set_state(const struct sock *sk, const int oldstate, const int newstate)`
@@ -82,6 +82,8 @@ fn ended<A: Access>(sock: Sock<A>, before: u8) -> Outcome {
     if before == tcp_state::SYN_SENT {
         failed_connect(record);
     }
+    // Pairs with the barrier of the release.
+    full_barrier();
     send_socket(record, kind::ENDED, at);
     if record.released_at != 0 {
         remove(sock);

@@ -128,7 +128,7 @@ impl Session {
     /// # Errors
     /// As [`Session::until`].
     pub fn end(self) -> Result<()> {
-        let Self { ebpf, lru, mut reader, selection, .. } = self;
+        let Self { ebpf, lru, mut reader, .. } = self;
         reader.read_all(|_| {})?;
         let evicted = if lru { reader.evicted(&ebpf)? } else { 0 };
         drop(ebpf);
@@ -137,8 +137,8 @@ impl Session {
         reader.report_losses()?;
         reader.lost("kernel", "evicted", evicted)?;
         if reader.live() > 0 {
-            let pids = selection.present();
-            for socket in open_sockets::snapshot(pids.as_deref()).sockets {
+            // All of the node: what its process has let go of belongs to nobody and may still be open.
+            for socket in open_sockets::snapshot(None).sockets {
                 reader.send(UserEvent::Present(socket))?;
             }
         }
