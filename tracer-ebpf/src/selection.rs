@@ -103,8 +103,9 @@ fn remote_selected(remote: &Address) -> bool {
 
 #[inline(always)]
 fn network_contains(index: usize, words: &[u32; 4]) -> bool {
-    for word in 0..4 {
-        if words[word] & config!(remotes[index].mask[word]) != config!(remotes[index].network[word]) {
+    for (index_in_address, word) in words.iter().enumerate() {
+        let mask = config!(remotes[index].mask[index_in_address]);
+        if word & mask != config!(remotes[index].network[index_in_address]) {
             return false;
         }
     }

@@ -306,8 +306,7 @@ fn all_sources(folder: &Path) -> String {
             text += &all_sources(&path);
         } else {
             let source = fs::read_to_string(&path).unwrap();
-            let mut lines = source.lines();
-            while let Some(line) = lines.next() {
+            for line in source.lines() {
                 match line.strip_suffix('\\') {
                     Some(begun) => text += begun.trim_start(),
                     None => {

@@ -14,6 +14,7 @@ mod machine;
 mod packages;
 mod paths;
 mod peers;
+mod purity;
 mod setup;
 mod tally;
 mod test;
