@@ -182,7 +182,7 @@ impl Counts {
 
     fn table(&self) -> Result<String> {
         let mut table = String::from(
-            "| tracer | churn | of it in the tracer's own threads | spread | rr | spread |\n|---|---|---|---|---|---|\n",
+            "| tracer | churn | own threads | spread | rr | spread |\n|---|---|---|---|---|---|\n",
         );
         for tracer in &self.tracers {
             let cell = |of| {
@@ -273,7 +273,7 @@ fn verifier_table(tracer: &Path) -> Result<String> {
         say(format!("asking the verifier of kernel {}", kernel.name));
         let words = vec![tracer.display().to_string(), "doctor".to_owned(), "--verifier".to_owned()];
         for line in in_vm(kernel, words, Vec::new(), false)?.lines() {
-            if let Some((program, count)) = line.split_once(' ') {
+            if let ["verified", program, count] = line.split_whitespace().collect::<Vec<_>>()[..] {
                 programs.entry(program.to_owned()).or_default().insert(kernel.name, count.to_owned());
             }
         }
