@@ -185,6 +185,9 @@ pub struct Live {
     /// Which kind of hooks: typed ones with kprobes where they are refused, or only kprobes.
     #[arg(long, value_enum, default_value_t)]
     pub backend: Backend,
+    /// Leave a hook out, as if the kernel did not have it (for tests).
+    #[arg(long, value_name = "HOOK", hide = true)]
+    pub without_hook: Vec<String>,
     /// Size of the event buffer in MiB, a power of two.
     #[arg(long, value_name = "MIB", default_value_t = 8, value_parser = ring_size)]
     pub ring_size: u32,

@@ -34,6 +34,8 @@ pub struct Settings {
     pub offsets: Offsets,
     /// Which programs.
     pub backend: Backend,
+    /// Names of hooks to leave out.
+    pub without: Vec<String>,
     /// Size of the ring buffer in bytes, a power of two and a multiple of the page size.
     pub ring_bytes: u32,
     /// Most connections in the LRU hash, and most sockets that can be adopted.
@@ -92,7 +94,10 @@ impl Loaded {
     /// Why socket storage cannot be used, if it cannot: all hooks that keep records must have typed pointers for it.
     fn obstacle(&self) -> Option<String> {
         HOOKS.iter().zip(&self.hooks).filter(|(spec, _)| spec.keeps_records).find_map(|(spec, hook)| {
-            (hook.backend.as_deref() != Some(spec.first_backend()))
+            // A hook that no form can serve keeps no records, wherever they are.
+            hook.backend
+                .as_deref()
+                .is_some_and(|backend| backend != spec.first_backend())
                 .then(|| format!("no socket storage: {}", hook.reason.as_deref().unwrap_or("not loaded")))
         })
     }
@@ -140,7 +145,15 @@ fn load_with(settings: &Settings, storage: Storage<'_>) -> Result<Loaded> {
     let lru = matches!(storage, Storage::Lru { .. });
     let mut ebpf = open(settings, lru)?;
     let btf = Btf::from_sys_fs().context("cannot read the kernel's BTF (/sys/kernel/btf/vmlinux)")?;
-    let (hooks, chosen) = HOOKS.iter().map(|spec| load_hook(&mut ebpf, &btf, spec, settings.backend, storage)).unzip();
+    let (hooks, chosen) = HOOKS
+        .iter()
+        .map(|spec| {
+            if settings.without.iter().any(|name| name == spec.name) {
+                return (missing(spec, "left out by --without-hook".to_owned()), &[][..]);
+            }
+            load_hook(&mut ebpf, &btf, spec, settings.backend, storage)
+        })
+        .unzip();
     Ok(Loaded { ebpf, lru, hooks, chosen })
 }
 

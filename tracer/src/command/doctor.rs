@@ -83,6 +83,7 @@ impl Report {
             config: EVERYTHING,
             offsets: resolved.offsets,
             backend,
+            without: Vec::new(),
             ring_bytes: 1 << 20,
             max_connections: 1024,
         };
