@@ -127,7 +127,7 @@ fn a_close_with_unread_data_is_the_closers_reset_and_no_failure(trace: &Tracer) 
     let mut pair = Pair::new(Family::V4);
     pair.exchange(10, 10);
     unread(pair.server(), pair.client(), 500);
-    pair.release_client();
+    pair.close_client_unread();
     pair.release_server();
 
     let client = trace.connection(pair.client_ends());

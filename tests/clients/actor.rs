@@ -121,11 +121,16 @@ impl Actor {
 
     /// The child takes over, with all sockets; this process closes its own, so that the child closes last.
     fn go_on_in_child(&mut self) -> Result<String> {
+        let (ours, theirs) = socketpair(AddressFamily::Unix, SockType::Datagram, None, SockFlag::SOCK_CLOEXEC)?;
         // SAFETY: this process has a single thread.
         match unsafe { fork() }? {
-            ForkResult::Child => Ok(getpid().to_string()),
+            ForkResult::Child => {
+                nix::unistd::read(&theirs, &mut [0])?;
+                Ok(getpid().to_string())
+            }
             ForkResult::Parent { child } => {
                 *self = Self::default();
+                nix::unistd::write(&ours, b"x")?;
                 wait_and_exit(child)
             }
         }
@@ -140,6 +145,7 @@ impl Actor {
                 drop(ours);
                 *self = Self::default();
                 self.stream = Some(receive_stream(&theirs)?);
+                nix::unistd::read(&theirs, &mut [0])?;
                 // From here on it answers in its parent's place.
                 Ok(getpid().to_string())
             }
@@ -157,6 +163,8 @@ impl Actor {
         let rights = [ControlMessage::ScmRights(&descriptors)];
         sendmsg::<()>(socket.as_raw_fd(), &[IoSlice::new(b"x")], &rights, MsgFlags::empty(), None)?;
         drop(stream);
+        // The worker goes on only now, so that it is the last to close.
+        nix::unistd::write(&socket, b"x")?;
         wait_and_exit(worker)
     }
 }

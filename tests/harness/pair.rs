@@ -92,7 +92,7 @@ pub struct Pair {
     pub client: Option<TcpStream>,
     pub server: Option<TcpStream>,
     /// As of a server that goes on: who listens tells which end accepted.
-    listener: Option<TcpListener>,
+    _listener: Option<TcpListener>,
     ends: Ends,
     /// Wall-clock time just before and after each end was let go of.
     released: [Option<(u64, u64)>; 2],
@@ -106,7 +106,7 @@ impl Pair {
     /// A fresh connection on a fresh port.
     pub fn new(family: Family) -> Self {
         let listener = listen(family);
-        Self { listener: Some(listener.try_clone().expect("a second descriptor")), ..Self::through(&listener) }
+        Self { _listener: Some(listener.try_clone().expect("a second descriptor")), ..Self::through(&listener) }
     }
 
     /// A fresh connection to this listener.
@@ -128,7 +128,7 @@ impl Pair {
         Self {
             client: Some(client),
             server: Some(server),
-            listener: None,
+            _listener: None,
             ends,
             released: [None; 2],
             connect_ns: None,
@@ -223,6 +223,18 @@ impl Pair {
     pub fn close_server(&mut self) {
         self.release_server();
         await_eof(self.client());
+    }
+
+    /// The client closes while data is unread; returns once the server has felt the RST that this makes.
+    pub fn close_client_unread(&mut self) {
+        self.release_client();
+        await_reset(self.server());
+    }
+
+    /// The server closes while data is unread; returns once the client has felt the RST that this makes.
+    pub fn close_server_unread(&mut self) {
+        self.release_server();
+        await_reset(self.client());
     }
 
     /// The client closes with an RST; returns once the server has felt it.

@@ -176,8 +176,8 @@ fn pair(plan: &Plan) -> Vec<Truth> {
         (End::HalfClose(..), Side::Server) => pair.half_close_server(),
         (End::Reset(_), Side::Client) => pair.reset_client(),
         (End::Reset(_), Side::Server) => pair.reset_server(),
-        (_, Side::Client) => pair.release_client(),
-        (_, Side::Server) => pair.release_server(),
+        (_, Side::Client) => pair.close_client_unread(),
+        (_, Side::Server) => pair.close_server_unread(),
     });
     pair.rest(plan.unnoticed_ms);
     if let End::HalfClose(_, bytes) = plan.end {
