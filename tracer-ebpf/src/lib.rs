@@ -406,6 +406,8 @@ offsets! {
         sk_flags: "sock" . "__sk_common.skc_flags", 8;
         /// Error for the application.
         sk_err: "sock" . "sk_err", 4;
+        /// Local port in packets, network order; it stays when the socket has given its port back.
+        tcp_sport: "tcp_sock" . "inet_conn.icsk_inet.inet_sport", 2;
         /// Tick of the last payload received.
         tcp_lrcvtime: "tcp_sock" . "inet_conn.icsk_ack.lrcvtime", 4;
         /// Tick of the last payload sent.

@@ -181,9 +181,8 @@ impl Counts {
     }
 
     fn table(&self) -> Result<String> {
-        let mut table = String::from(
-            "| tracer | churn | own threads | spread | rr | spread |\n|---|---|---|---|---|---|\n",
-        );
+        let mut table =
+            String::from("| tracer | churn | own threads | spread | rr | spread |\n|---|---|---|---|---|---|\n");
         for tracer in &self.tracers {
             let cell = |of| {
                 if tracer == NONE {

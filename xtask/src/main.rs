@@ -50,7 +50,7 @@ enum Task {
     /// Count what tracing costs, beside other tools
     Bench(bench::Args),
     /// Compare what is traced with what happened
-    Accuracy,
+    Accuracy(accuracy::Args),
     /// Run a command as root in a VM on a Debian kernel
     Vm(vm::Args),
 }
@@ -74,7 +74,7 @@ fn run(task: &Task) -> Result<ExitCode> {
         Task::Lint => lint::run(),
         Task::Test(args) => test::run(args),
         Task::Bench(args) => bench::run(args),
-        Task::Accuracy => accuracy::run(),
+        Task::Accuracy(args) => accuracy::run(args),
         Task::Vm(args) => vm::run(args),
     }
 }

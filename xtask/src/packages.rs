@@ -38,6 +38,8 @@ pub const PACKAGES: &[(&str, Use)] = &[
     ("zstd", Use::Vm),
     ("gcc", Use::Tests),
     ("libc6-dev", Use::Tests),
+    ("bpftool", Use::Tests),
+    ("curl", Use::Tests),
     ("python3", Use::Tests),
     ("iproute2", Use::Tests),
     ("nftables", Use::Tests),

@@ -43,7 +43,7 @@ impl<A: Access> Sock<A> {
     #[inline(always)]
     pub fn ends(self) -> Option<Ends> {
         let family: u16 = A::read(self.pointer, offset!(sk_family))?;
-        let local_port = A::read(self.pointer, offset!(sk_num))?;
+        let local_port = self.local_port()?;
         let remote_port = u16::from_be(A::read(self.pointer, offset!(sk_dport))?);
         let (local, remote) = match family {
             AF_INET => (
@@ -54,6 +54,16 @@ impl<A: Access> Sock<A> {
             _ => return None,
         };
         Some(Ends { local, remote, local_port, remote_port })
+    }
+
+    /// A reset gives the local port back at once unless the application chose it, also where nobody has accepted yet.
+    #[inline(always)]
+    fn local_port(self) -> Option<u16> {
+        let port: u16 = A::read(self.pointer, offset!(sk_num))?;
+        if port != 0 {
+            return Some(port);
+        }
+        Some(self.tcp().and_then(TcpSock::source_port).unwrap_or(0))
     }
 
     /// An IPv6 address, in two loads: the verifier allows no wider one.
@@ -123,6 +133,12 @@ pub struct TcpSock<A> {
 }
 
 impl<A: Access> TcpSock<A> {
+    /// Local port as its packets carry it.
+    #[inline(always)]
+    fn source_port(self) -> Option<u16> {
+        A::read(self.pointer, offset!(tcp_sport)).map(u16::from_be)
+    }
+
     /// Ticks since the last payload was sent, or since the connection was established if none was.
     #[inline(always)]
     pub fn sent_idle(self) -> Option<u32> {

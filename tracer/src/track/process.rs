@@ -27,6 +27,11 @@ impl Processes {
     /// Takes in what `/proc` says.
     pub fn identify(&mut self, identity: &Identity) {
         let Identity { pid, started_at, comm, exe, container } = identity.clone();
+        // Of a zombie `/proc` tells hardly more than its name; the execve before may have told more.
+        let before = self.by_pid.get(&pid);
+        let before = before.filter(|process| same_start(process.started_at, started_at) && process.comm == comm);
+        let exe = exe.or_else(|| before.and_then(|process| process.exe.clone()));
+        let container = container.or_else(|| before.and_then(|process| process.container.clone()));
         self.put(Process { pid, started_at, comm, exe, container });
     }
 
@@ -156,6 +161,14 @@ mod tests {
         let process = processes.find(1, 1_000_000_000);
         assert_eq!((process.comm.as_str(), process.exe.as_deref()), ("curl", Some("/usr/bin/curl")));
         assert_eq!(process.container.as_deref(), Some("box"));
+    }
+
+    #[test]
+    fn a_look_at_a_zombie_does_not_forget_what_the_execve_told() {
+        let mut processes = Processes::new(10);
+        processes.change(&exec(1, 1_000_000_000, b"curl", b"/usr/bin/curl"));
+        processes.identify(&Identity { container: None, ..identity(1, 1_000_000_000, "curl") });
+        assert_eq!(processes.find(1, 1_000_000_000).exe.as_deref(), Some("/usr/bin/curl"));
     }
 
     #[test]

@@ -1,0 +1,148 @@
+//! Whatever is wrong is said clearly, and nothing is lost.
+
+use std::{fs, os::unix::fs::PermissionsExt, path::Path, process::Command, time::Duration};
+
+use harness::{Exit, Family, Line, Pair, Trace, Tracer, conntracer, eventually, output_of, tracer_path};
+use nix::mount::{MntFlags, MsFlags, mount, umount2};
+
+#[test]
+fn no_such_process() {
+    // Above any pid_max.
+    conntracer(&[], &["trace", "-p", "4194305"]).assert_fails(1, &["4194305", "no process"]);
+}
+
+#[test]
+fn wrong_usage_ends_with_code_2() {
+    for args in [&["trace", "-p", "x"][..], &["trace", "--role", "both"], &["trace", "--remote", "nowhere"], &["walk"]]
+    {
+        assert_eq!(conntracer(&[], args).status.code(), Some(2), "{args:?}");
+    }
+}
+
+#[test]
+fn a_missing_capability_is_named_with_the_way_to_get_it() {
+    let dir = tempfile::tempdir().expect("a folder");
+    fs::set_permissions(dir.path(), fs::Permissions::from_mode(0o755)).expect("a folder for all");
+    let binary = dir.path().join("conntracer");
+    fs::copy(tracer_path(), &binary).expect("a copy that everybody may run");
+    let nobody = "setpriv --reuid 65534 --regid 65534 --clear-groups --inh-caps=-all --";
+    let output = output_of(&format!("{nobody} {} trace -d 1", binary.display()));
+    let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
+    let exit = Exit { status: output.status, stdout: text(&output.stdout), stderr: text(&output.stderr) };
+    exit.assert_fails(1, &["CAP_BPF", "CAP_PERFMON", "sudo"]);
+}
+
+#[test]
+fn an_output_that_cannot_be_written_is_told_before_tracing_starts() {
+    for option in ["--output", "--record"] {
+        let exit = conntracer(&[], &["trace", option, "/no/such/folder/file"]);
+        exit.assert_fails(1, &["/no/such/folder/file"]);
+        assert!(!exit.stderr.contains("conntracer: tracing"), "{exit:#?}");
+    }
+}
+
+/// A file system that is soon full.
+struct SmallDisk(tempfile::TempDir);
+
+impl SmallDisk {
+    fn new() -> Self {
+        let dir = tempfile::tempdir().expect("a folder");
+        let size = Some("size=64k");
+        mount(Some("tmpfs"), dir.path(), Some("tmpfs"), MsFlags::empty(), size).expect("a small file system");
+        Self(dir)
+    }
+
+    fn path(&self) -> &Path {
+        self.0.path()
+    }
+}
+
+impl Drop for SmallDisk {
+    fn drop(&mut self) {
+        let _ = umount2(self.path(), MntFlags::MNT_DETACH);
+    }
+}
+
+/// Makes more connections than fit on the disk, the first of them long before, and waits for the tracer to give up.
+fn fill(trace: &Tracer, file: &str) {
+    for at_once in [10, 200] {
+        for _ in 0..at_once {
+            let mut pair = Pair::new(Family::V4);
+            pair.close_client();
+        }
+        eventually("the first to be written", || fs::metadata(file).ok().filter(|file| file.len() > 1_000));
+    }
+    assert!(trace.ends_within(Duration::from_secs(10)), "400 connections fit on the small disk: {}", trace.stderr());
+}
+
+#[test]
+fn a_full_disk_ends_the_trace_with_an_error_and_keeps_what_was_written() {
+    let disk = SmallDisk::new();
+    let file = disk.path().join("out.ndjson");
+    let path = file.to_str().expect("UTF-8");
+    let trace = Tracer::trace(&["--output", path]);
+    fill(&trace, path);
+    let end = trace.await_end();
+    assert_eq!(end.status.code(), Some(1), "{}", end.stderr);
+    assert!(end.stderr.contains("No space left") && end.stderr.contains("out.ndjson"), "{}", end.stderr);
+
+    let text = fs::read_to_string(&file).expect("what was written");
+    assert!(text.ends_with('\n'), "no line is cut: {}", &text[text.len().saturating_sub(100)..]);
+    let lines = harness::parse_lines(&text);
+    assert!(lines.iter().filter(|line| matches!(line, Line::Connection(_))).count() >= 10, "{text}");
+}
+
+#[test]
+fn a_full_disk_leaves_a_recording_that_replays_up_to_there() {
+    let disk = SmallDisk::new();
+    let file = disk.path().join("trace.rec");
+    let file = file.to_str().expect("UTF-8");
+    let trace = Tracer::trace(&["--record", file]);
+    fill(&trace, file);
+    let end = trace.await_end();
+    assert_eq!(end.status.code(), Some(1), "{}", end.stderr);
+    assert!(end.stderr.contains("No space left") && end.stderr.contains("recording"), "{}", end.stderr);
+
+    let replay = conntracer(&[], &["replay", "--format", "ndjson", file]);
+    let replayed = Trace::of_text(replay.status, &replay.stdout, replay.stderr);
+    assert!(replayed.connections.len() >= 10, "{replayed:#?}");
+}
+
+#[test]
+fn what_is_no_recording_is_refused() {
+    let dir = tempfile::tempdir().expect("a folder");
+    let path = |name: &str| dir.path().join(name).to_str().expect("UTF-8").to_owned();
+    fs::write(path("empty"), "").expect("a file");
+    fs::write(path("text"), "not a recording, but long enough to hold a header of one".repeat(20)).expect("a file");
+    for name in ["empty", "text", "missing"] {
+        conntracer(&[], &["replay", &path(name)]).assert_fails(1, &[name]);
+    }
+}
+
+#[test]
+fn a_reader_that_goes_away_ends_a_trace_without_an_error() {
+    let mut command = Command::new("bash");
+    // The status is the tracer's if that is not 0.
+    let line = format!("set -o pipefail; {} trace --format ndjson -d 60 | head -n 1", tracer_path().display());
+    command.args(["-c", &line]);
+    let trace = Tracer::start(command);
+    let mut told = 0;
+    while !trace.has_ended() {
+        let mut pair = Pair::new(Family::V4);
+        pair.close_client();
+        told += 1;
+        assert!(told < 5_000, "the trace goes on although nobody reads: {}", trace.stderr());
+    }
+    let end = trace.await_end();
+    assert!(end.status.success(), "{}", end.stderr);
+    assert!(!end.stderr.contains("panicked") && !end.stderr.to_lowercase().contains("broken pipe"), "{}", end.stderr);
+}
+
+#[test]
+fn the_doctor_names_the_hooks_that_would_be_used() {
+    let exit = conntracer(&[], &["doctor"]);
+    assert!(exit.status.success(), "{exit:#?}");
+    for hook in ["tcp_connect", "tcp_close", "inet_sock_set_state"] {
+        assert!(exit.stdout.contains(hook), "{exit:#?}");
+    }
+}

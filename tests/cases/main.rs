@@ -1,0 +1,29 @@
+//! conntracer against real kernels and real sockets. Runs as root in a throw-away VM, one test at a time.
+
+mod accuracy;
+mod bad_input;
+mod burst;
+mod connects;
+mod detach;
+mod filters;
+mod lives;
+mod network;
+mod owners;
+mod preexisting;
+mod recording;
+mod run;
+mod targets;
+mod the_shared_traces;
+
+/// Declares functions that take a running trace as tests, once with each kind of hooks.
+macro_rules! on_both_backends {
+    ($($test:ident)*) => {
+        mod auto {
+            $(#[test] fn $test() { super::$test(&harness::Tracer::shared(harness::Backend::Auto)); })*
+        }
+        mod kprobe {
+            $(#[test] fn $test() { super::$test(&harness::Tracer::shared(harness::Backend::Kprobe)); })*
+        }
+    };
+}
+use on_both_backends;

@@ -1,0 +1,107 @@
+//! Which processes are traced.
+
+use harness::{Actor, Closer, Ends, Family, How, Tracer, listen};
+
+#[test]
+fn a_traced_process_and_its_children_are_seen_and_nobody_else() {
+    let listener = listen(Family::V4);
+    let to = listener.local_addr().expect("local address");
+    let (mut target, mut stranger) = (Actor::new(), Actor::new());
+    let trace = Tracer::trace(&["-p", &target.pid().to_string()]);
+    let own = target.connect(to);
+    let strange = stranger.connect(to);
+    let child = target.become_another("fork");
+    let childs = target.connect(to);
+    target.order("close");
+    stranger.order("close");
+    drop(listener);
+    trace.connection(childs);
+    let trace = trace.stop();
+
+    trace.assert_nothing_lost();
+    // The child had the parent's connection too, and let go of it to connect anew.
+    assert_eq!(trace.connection(own).pid, child);
+    assert_eq!(trace.connection(childs).pid, child);
+    assert!(trace.connections_of(strange).is_empty());
+    assert_eq!(trace.connections.len(), 2, "the server's ends belong to a process that is not traced: {trace:#?}");
+}
+
+#[test]
+fn several_processes_can_be_traced() {
+    let listener = listen(Family::V4);
+    let to = listener.local_addr().expect("local address");
+    let mut actors = [Actor::new(), Actor::new(), Actor::new()];
+    let [a, b, _] = actors.each_ref().map(|actor| actor.pid().to_string());
+    let trace = Tracer::trace(&["-p", &a, "-p", &b]);
+    let ends = actors.each_mut().map(|actor| {
+        let ends = actor.connect(to);
+        drop(listener.accept().expect("accept"));
+        actor.order("await-eof");
+        actor.order("close");
+        ends
+    });
+    trace.connection(ends[0]);
+    trace.connection(ends[1]);
+    let trace = trace.stop();
+
+    trace.assert_nothing_lost();
+    assert_eq!(trace.connection(ends[0]).pid, actors[0].pid());
+    assert_eq!(trace.connection(ends[1]).pid, actors[1].pid());
+    assert_eq!(trace.connections.len(), 2, "{trace:#?}");
+}
+
+#[test]
+fn a_named_target_that_starts_later_is_seen_from_its_first_connection() {
+    let dir = tempfile::tempdir().expect("a folder");
+    let listener = listen(Family::V4);
+    let to = listener.local_addr().expect("local address");
+    let trace = Tracer::trace(&["--comm", "late-target"]);
+    assert!(trace.stderr().contains("late-target"), "it says what it waits for: {}", trace.stderr());
+    let mut stranger = Actor::new();
+    stranger.connect(to);
+    stranger.order("close");
+    let mut target = Actor::named("late-target", dir.path());
+    let ends = target.connect(to);
+    target.order("close");
+    drop(listener);
+    let seen = trace.connection(ends);
+    let trace = trace.stop();
+
+    assert_eq!((seen.pid, seen.comm.as_str()), (target.pid(), "late-target"));
+    seen.assert_ended(Closer::Local, How::Fin);
+    assert_eq!(trace.assert_nothing_lost().connections.len(), 1, "{trace:#?}");
+}
+
+#[test]
+fn a_target_that_ends_leaves_its_connections_told_and_the_trace_orderly() {
+    let listener = listen(Family::V4);
+    let mut target = Actor::new();
+    let trace = Tracer::trace(&["-p", &target.pid().to_string()]);
+    let ends = target.connect(listener.local_addr().expect("local address"));
+    let (server, _) = listener.accept().expect("accept");
+    target.kill();
+    drop(server);
+    let seen = trace.connection(ends);
+    assert!(seen.close().process_exited, "{seen:#?}");
+    // The trace may have ended by itself, with nothing left to trace.
+    let trace = if trace.has_ended() { trace.await_end() } else { trace.stop() };
+    assert_eq!(trace.assert_nothing_lost().connection(ends).pid, target.pid());
+}
+
+#[test]
+fn the_whole_node_is_traced_without_a_target() {
+    let listener = listen(Family::V4);
+    let mut actor = Actor::new();
+    let trace = Tracer::trace(&[]);
+    let ends = actor.connect(listener.local_addr().expect("local address"));
+    let (server, _) = listener.accept().expect("accept");
+    actor.order("close");
+    drop(server);
+    trace.connection(ends);
+    trace.connection(ends.flipped());
+    let trace = trace.stop();
+
+    trace.assert_nothing_lost();
+    assert_eq!(trace.connection(ends).pid, actor.pid());
+    assert_eq!(trace.connection(Ends::flipped(ends)).pid, std::process::id());
+}

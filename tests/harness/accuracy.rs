@@ -1,0 +1,282 @@
+//! Comparison of a trace with the truth that the `generator` logs: every connection exactly once, closer and manner
+//! right, bytes exact, times within bounds.
+
+use std::{
+    collections::HashMap,
+    fmt,
+    net::SocketAddr,
+    path::Path,
+    process::{Command, Stdio},
+};
+
+use serde::{Deserialize, Serialize};
+
+use crate::{
+    client_binary,
+    record::{Closer, Connection, How, Line, Role, Summary},
+    tracer::{Backend, Tracer, parse_lines},
+};
+
+/// What really happened to one socket.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct Truth {
+    /// Which connection of the run it belongs to, for messages.
+    pub index: usize,
+    /// What was done to it, for messages.
+    pub life: String,
+    /// Which end this is.
+    pub role: Role,
+    /// As the output names it.
+    pub local: SocketAddr,
+    /// As the output names it.
+    pub remote: SocketAddr,
+    /// Client: how long connect(2) took.
+    pub connect_ms: Option<f64>,
+    /// Payload that left this socket, and that reached it; none for failed connects.
+    pub bytes: Option<(u64, u64)>,
+    /// Who ended it first.
+    pub closer: Closer,
+    /// How.
+    pub how: How,
+    /// Its process ended with the socket open.
+    pub process_exited: bool,
+    /// Between how many milliseconds it had been idle when its end began. The generator's own clock readings stand
+    /// just before and after the system calls, so this is all that it can know.
+    pub idle_ms: Option<(f64, f64)>,
+    /// Wall-clock nanoseconds between which it was let go of.
+    pub released: Option<(u64, u64)>,
+}
+
+// The bounds hold on a processor that is emulated by a busy machine, where threads are put aside and timer ticks come
+// late and in bunches. The medians show what the tracer does, the rest what the machine does.
+
+/// The most by which half of all connect times may differ from what the application measured around connect(2): 0.3 ms
+/// has been seen.
+pub const CONNECT_P50_MS: f64 = 3.0;
+
+/// The same for 99 of 100: sixteen threads share two processors, and some are put aside in the system call. 26 ms have
+/// been seen.
+pub const CONNECT_P99_MS: f64 = 150.0;
+
+/// The most by which half of all idle times may lie outside of what is true: one tick of 4 ms.
+pub const IDLE_P50_MS: f64 = 4.0;
+
+/// The same for 99 of 100: late ticks. 40 ms have been seen, and 8 ms while the machine was less busy.
+pub const IDLE_P99_MS: f64 = 100.0;
+
+/// The same for all: 80 ms have been seen.
+pub const IDLE_MAX_MS: f64 = 250.0;
+
+/// The most by which half of all releases may lie outside of what is true: wall-clock and boot clock are read one after
+/// the other when the trace begins.
+pub const RELEASED_P50_MS: f64 = 1.0;
+
+/// Errors in milliseconds: half are at most the first, 99 of 100 at most the second, all at most the third.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Spread {
+    /// Median.
+    pub p50: f64,
+    /// 99th percentile.
+    pub p99: f64,
+    /// Largest.
+    pub max: f64,
+}
+
+impl Spread {
+    fn of(mut errors: Vec<f64>) -> Self {
+        errors.sort_by(f64::total_cmp);
+        let at = |share: f64| {
+            let index = (errors.len() as f64 * share).ceil() as usize;
+            errors.get(index.saturating_sub(1)).copied().unwrap_or(0.0)
+        };
+        Self { p50: at(0.5), p99: at(0.99), max: at(1.0) }
+    }
+}
+
+impl fmt::Display for Spread {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{:.2} / {:.2} / {:.2}", self.p50, self.p99, self.max)
+    }
+}
+
+/// What a comparison found.
+#[derive(Debug, Default)]
+pub struct Report {
+    /// Sockets that existed.
+    pub sockets: usize,
+    /// Of these, reported exactly once.
+    pub once: usize,
+    /// Closer, manner and process exit are right.
+    pub closers: usize,
+    /// Bytes are right both ways.
+    pub bytes: usize,
+    /// Connect time against the application's.
+    pub connect: Spread,
+    /// Idle time against what is true.
+    pub idle: Spread,
+    /// Release time against what is true.
+    pub released: Spread,
+    /// Whatever is wrong, in words.
+    pub mistakes: Vec<String>,
+}
+
+impl Report {
+    /// Heads of the columns of [`Report::row`].
+    pub const HEAD: &str = "| kernel | sockets | reported once | closer and manner | bytes | connect error, ms | idle error, ms | release error, ms |\n\
+                            |---|---|---|---|---|---|---|---|";
+
+    /// A row of the table; errors are p50 / p99 / max.
+    pub fn row(&self, kernel: &str) -> String {
+        let Self { sockets, once, closers, bytes, connect, idle, released, .. } = self;
+        format!("| {kernel} | {sockets} | {once} | {closers} | {bytes} | {connect} | {idle} | {released} |")
+    }
+
+    /// Everything that is not as it must be.
+    pub fn failures(&self) -> Vec<String> {
+        let mut failures = self.mistakes.clone();
+        let mut bound = |what: &str, is: f64, at_most: f64| {
+            if is > at_most {
+                failures.push(format!("{what} is {is:.2} ms, more than {at_most} ms"));
+            }
+        };
+        bound("the connect error's median", self.connect.p50, CONNECT_P50_MS);
+        bound("the connect error's 99th percentile", self.connect.p99, CONNECT_P99_MS);
+        bound("the idle error's median", self.idle.p50, IDLE_P50_MS);
+        bound("the idle error's 99th percentile", self.idle.p99, IDLE_P99_MS);
+        bound("the largest idle error", self.idle.max, IDLE_MAX_MS);
+        bound("the release error's median", self.released.p50, RELEASED_P50_MS);
+        failures
+    }
+}
+
+/// Traces a run of the generator and compares. `dir` takes the files.
+#[track_caller]
+pub fn measure(connections: usize, seed: u64, backend: Backend, dir: &Path) -> Report {
+    let output = dir.join("trace.ndjson");
+    let trace = Tracer::trace_by(backend, &["--output", output.to_str().expect("UTF-8")]);
+    let generator = Command::new(client_binary("generator"))
+        .args(["--connections", &connections.to_string(), "--seed", &seed.to_string()])
+        .stdin(Stdio::null())
+        .stderr(Stdio::inherit())
+        .output()
+        .expect("the generator runs");
+    let end = trace.stop();
+    assert!(generator.status.success(), "the generator failed");
+    assert!(end.status.success(), "the tracer failed: {}", end.stderr);
+    let truth = String::from_utf8(generator.stdout).expect("the generator's log is text");
+    let truths: Vec<Truth> =
+        truth.lines().map(|line| serde_json::from_str(line).expect("the generator's log")).collect();
+    let text = std::fs::read_to_string(&output).expect("the tracer's output");
+    let (mut traced, mut summary) = (Vec::new(), None);
+    for line in parse_lines(&text) {
+        match line {
+            Line::Connection(connection) => traced.push(*connection),
+            Line::Summary(last) => summary = Some(last),
+            Line::Open(_) | Line::Loss(_) => {}
+        }
+    }
+    compare(&truths, traced, &summary.expect("the trace has a summary"))
+}
+
+/// Compares what was traced with what happened.
+pub fn compare(truths: &[Truth], traced: Vec<Connection>, summary: &Summary) -> Report {
+    let mut report = Report { sockets: truths.len(), ..Report::default() };
+    for loss in &summary.losses {
+        report.mistakes.push(format!("{} lost: {}", loss.count, loss.cause));
+    }
+    let mut by_ends: HashMap<_, Vec<Connection>> = HashMap::new();
+    for connection in traced {
+        let ends = (connection.role, connection.local, connection.remote);
+        by_ends.entry(ends).or_default().push(connection);
+    }
+    let mut errors = Errors::default();
+    for truth in truths {
+        match by_ends.remove(&(Some(truth.role), truth.local, truth.remote)) {
+            None => report.mistakes.push(format!("not reported: {truth:?}")),
+            Some(connections) => match connections.as_slice() {
+                [connection] => {
+                    report.once += 1;
+                    check(truth, connection, &mut report, &mut errors);
+                }
+                _ => report.mistakes.push(format!("reported {} times: {truth:?}", connections.len())),
+            },
+        }
+    }
+    for unknown in by_ends.values().flatten() {
+        report.mistakes.push(format!("reported, but never happened: {unknown:?}"));
+    }
+    report.connect = Spread::of(errors.connect);
+    report.idle = Spread::of(errors.idle);
+    report.released = Spread::of(errors.released);
+    report
+}
+
+#[derive(Default)]
+struct Errors {
+    connect: Vec<f64>,
+    idle: Vec<f64>,
+    released: Vec<f64>,
+}
+
+fn check(truth: &Truth, connection: &Connection, report: &mut Report, errors: &mut Errors) {
+    let mut wrong = |what: &str| report.mistakes.push(format!("{what} is wrong: {truth:?} but {connection:?}"));
+    match &connection.close {
+        Some(close)
+            if (close.closer, close.how, close.process_exited) == (truth.closer, truth.how, truth.process_exited) =>
+        {
+            report.closers += 1;
+        }
+        _ => wrong("the close"),
+    }
+    let bytes = connection.bytes_sent.zip(connection.bytes_received);
+    if truth.bytes.is_none_or(|truth| bytes == Some(truth)) {
+        report.bytes += 1;
+    } else {
+        wrong("the number of bytes");
+    }
+    match (truth.connect_ms, connection.connect_ms) {
+        (Some(truth), Some(traced)) => errors.connect.push((truth - traced).abs()),
+        (Some(_), None) => wrong("the connect time"),
+        (None, _) => {}
+    }
+    match (truth.idle_ms, connection.idle_before_close_ms) {
+        (Some(truth), Some(traced)) => errors.idle.push(outside(traced, truth)),
+        (None, None) => {}
+        _ => wrong("the idle time"),
+    }
+    let released = connection.close.as_ref().and_then(|close| close.released_at);
+    match (truth.released, released) {
+        (Some((earliest, latest)), Some(traced)) => {
+            let ms = |ns: u64| ns as f64 / 1e6;
+            // Relative to the first, so that no digits are lost.
+            let traced = (traced.unix_timestamp_nanos() - i128::from(earliest)) as f64 / 1e6;
+            errors.released.push(outside(traced, (0.0, ms(latest - earliest))));
+        }
+        (Some(_), None) => wrong("the release"),
+        (None, _) => {}
+    }
+}
+
+/// How far a value lies outside of a range.
+fn outside(value: f64, (low, high): (f64, f64)) -> f64 {
+    (low - value).max(value - high).max(0.0)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_spread_of_errors() {
+        let spread = Spread::of((1..=100).rev().map(f64::from).collect());
+        assert_eq!((spread.p50, spread.p99, spread.max), (50.0, 99.0, 100.0));
+        assert_eq!(Spread::of(Vec::new()).max, 0.0);
+    }
+
+    #[test]
+    fn only_what_lies_outside_is_an_error() {
+        assert_eq!(outside(5.0, (1.0, 6.0)), 0.0);
+        assert_eq!(outside(0.5, (1.0, 6.0)), 0.5);
+        assert_eq!(outside(8.0, (1.0, 6.0)), 2.0);
+    }
+}

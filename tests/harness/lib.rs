@@ -1,0 +1,31 @@
+//! What the privileged tests share: a tracer under test, connections made on purpose, processes that do as they are
+//! told, networks that fail on demand, and the comparison of a trace with what really happened.
+//!
+//! Everything here runs as root on a throw-away machine.
+
+pub mod accuracy;
+mod actor;
+mod clock;
+mod commands;
+mod net;
+mod pair;
+mod programs;
+pub mod record;
+mod tracer;
+
+pub use actor::Actor;
+pub use clock::{eventually, monotonic_ns, wall_ns};
+pub use commands::{output_of, run, stdout_of};
+pub use net::{DropRule, Namespace};
+pub use pair::{Ends, Family, Pair, TcpInfo, connect_from, listen, set_linger_zero, tcp_info, unread};
+pub use programs::LoadedPrograms;
+pub use record::{Close, Closer, Connection, How, Line, Role, Summary};
+pub use tracer::{Backend, Exit, Trace, Tracer, conntracer, parse_lines, tracer_path};
+
+/// Where cargo put the other binaries of this package: a test binary lies in `deps/`, beside them.
+pub fn client_binary(name: &str) -> std::path::PathBuf {
+    let own = std::env::current_exe().expect("the path of this program");
+    let dir = own.parent().expect("a program lies in a folder");
+    let dir = if dir.ends_with("deps") { dir.parent().expect("deps lies in a folder") } else { dir };
+    dir.join(name)
+}

@@ -1,0 +1,225 @@
+//! The output as the contract has it (`docs/ndjson.md`). A field too many or too few is an error: the contract would have
+//! changed.
+
+use std::net::SocketAddr;
+
+use serde::Deserialize;
+use time::OffsetDateTime;
+
+/// One line of NDJSON.
+#[derive(Clone, Debug, PartialEq, Deserialize)]
+#[serde(tag = "type", rename_all = "snake_case")]
+pub enum Line {
+    /// A connection was established or adopted.
+    Open(Open),
+    /// A connection's whole life.
+    Connection(Box<Connection>),
+    /// Something was lost.
+    Loss(Loss),
+    /// The last line.
+    Summary(Summary),
+}
+
+/// The side of the traced process.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Deserialize, serde::Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Role {
+    /// It connected.
+    Client,
+    /// It accepted.
+    Server,
+}
+
+/// Who ended it first.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize, serde::Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Closer {
+    /// The traced process.
+    Local,
+    /// The other end.
+    Peer,
+    /// Nobody.
+    None,
+}
+
+/// How it ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize, serde::Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum How {
+    /// Orderly.
+    Fin,
+    /// Reset.
+    Rst,
+    /// No answer.
+    Timeout,
+    /// Nobody listened.
+    Refused,
+    /// No way there.
+    Unreachable,
+    /// Given up before the answer.
+    Aborted,
+}
+
+/// The `open` record.
+#[derive(Clone, Debug, PartialEq, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Open {
+    pub id: String,
+    pub pid: u32,
+    pub tid: Option<u32>,
+    pub comm: String,
+    pub exe: Option<String>,
+    pub container: Option<String>,
+    pub netns: Option<u32>,
+    pub role: Option<Role>,
+    pub family: String,
+    pub local: SocketAddr,
+    pub remote: SocketAddr,
+    pub remote_name: Option<String>,
+    pub remote_name_source: Option<String>,
+    #[serde(with = "time::serde::rfc3339::option")]
+    pub opened_at: Option<OffsetDateTime>,
+    pub preexisting: bool,
+    pub dns_ms: Option<f64>,
+    pub connect_ms: Option<f64>,
+    pub syn_retransmits: Option<u32>,
+}
+
+/// The `connection` record.
+#[derive(Clone, Debug, PartialEq, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Connection {
+    pub id: String,
+    pub pid: u32,
+    pub tid: Option<u32>,
+    pub comm: String,
+    pub exe: Option<String>,
+    pub container: Option<String>,
+    pub netns: Option<u32>,
+    pub role: Option<Role>,
+    pub family: String,
+    pub local: SocketAddr,
+    pub remote: SocketAddr,
+    pub remote_name: Option<String>,
+    pub remote_name_source: Option<String>,
+    #[serde(with = "time::serde::rfc3339::option")]
+    pub opened_at: Option<OffsetDateTime>,
+    #[serde(with = "time::serde::rfc3339::option")]
+    pub closed_at: Option<OffsetDateTime>,
+    pub lifetime_ms: Option<f64>,
+    pub open: bool,
+    pub preexisting: bool,
+    pub dns_ms: Option<f64>,
+    pub connect_ms: Option<f64>,
+    pub syn_retransmits: Option<u32>,
+    pub tls: Option<serde_json::Value>,
+    pub exchanges: Option<u64>,
+    pub bytes_sent: Option<u64>,
+    pub bytes_received: Option<u64>,
+    pub retransmits: Option<u32>,
+    pub srtt_ms: Option<f64>,
+    pub keepalive: Option<bool>,
+    pub idle_before_close_ms: Option<f64>,
+    pub max_idle_ms: Option<f64>,
+    pub close: Option<Close>,
+    pub stale_exchange: Option<bool>,
+    pub confidence: Vec<Confidence>,
+}
+
+/// The end of a connection.
+#[derive(Clone, Debug, PartialEq, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Close {
+    pub closer: Closer,
+    pub how: How,
+    pub errno: Option<String>,
+    pub process_exited: bool,
+    pub unnoticed_ms: Option<f64>,
+    #[serde(with = "time::serde::rfc3339::option")]
+    pub released_at: Option<OffsetDateTime>,
+    #[serde(with = "time::serde::rfc3339::option")]
+    pub ended_at: Option<OffsetDateTime>,
+}
+
+/// A remark on a value that is not exact.
+#[derive(Clone, Debug, PartialEq, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Confidence {
+    pub field: String,
+    pub bound: String,
+    pub why: String,
+}
+
+/// Something that was lost.
+#[derive(Clone, Debug, PartialEq, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Loss {
+    #[serde(with = "time::serde::rfc3339")]
+    pub at: OffsetDateTime,
+    pub place: String,
+    pub cause: String,
+    pub count: u64,
+}
+
+/// The last record. Its groups are for people; the tests look at the totals.
+#[derive(Clone, Debug, PartialEq, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Summary {
+    #[serde(with = "time::serde::rfc3339")]
+    pub began_at: OffsetDateTime,
+    #[serde(with = "time::serde::rfc3339")]
+    pub stopped_at: OffsetDateTime,
+    pub connections: u64,
+    pub open: u64,
+    pub groups: Vec<serde_json::Value>,
+    pub other: Option<serde_json::Value>,
+    pub hooks: Vec<Hook>,
+    pub losses: Vec<Loss>,
+    pub remarks: Vec<String>,
+}
+
+/// How a hook is attached.
+#[derive(Clone, Debug, PartialEq, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Hook {
+    pub name: String,
+    pub backend: Option<String>,
+    pub reason: Option<String>,
+    pub without: Option<String>,
+}
+
+impl Connection {
+    /// Its end; fails if it has none.
+    #[track_caller]
+    pub fn close(&self) -> &Close {
+        self.close.as_ref().unwrap_or_else(|| panic!("nothing has ended this connection: {self:#?}"))
+    }
+
+    /// Fails unless this is who ended it, and how.
+    #[track_caller]
+    pub fn assert_ended(&self, closer: Closer, how: How) {
+        let close = self.close();
+        assert_eq!((close.closer, close.how), (closer, how), "{self:#?}");
+        assert!(!self.open, "it ended: {self:#?}");
+    }
+
+    /// Fails unless these payload bytes went out and came in.
+    #[track_caller]
+    pub fn assert_bytes(&self, sent: u64, received: u64) {
+        assert_eq!((self.bytes_sent, self.bytes_received), (Some(sent), Some(received)), "{self:#?}");
+    }
+
+    /// Fails unless the idle time before the close lies between these, give or take [`IDLE_SLACK_MS`].
+    #[track_caller]
+    pub fn assert_idle(&self, at_least_ms: f64, at_most_ms: f64) {
+        let idle = self.idle_before_close_ms.unwrap_or_else(|| panic!("idle time is not known: {self:#?}"));
+        assert!(
+            (at_least_ms - IDLE_SLACK_MS..=at_most_ms + IDLE_SLACK_MS).contains(&idle),
+            "idle {idle} ms, but it was {at_least_ms}..{at_most_ms} ms: {self:#?}"
+        );
+    }
+}
+
+/// How far `idle_before_close_ms` may be off. The kernel counts in ticks of 4 ms (HZ=250) and one is cut at either end;
+/// but where the processor is emulated on a busy machine, ticks come late and in bunches: 31 ms have been seen.
+pub const IDLE_SLACK_MS: f64 = 60.0;

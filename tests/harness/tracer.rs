@@ -1,0 +1,480 @@
+//! The tracer under test.
+
+use std::{
+    io::{BufRead, BufReader, Read},
+    net::TcpListener,
+    os::unix::process::CommandExt,
+    path::{Path, PathBuf},
+    process::{Child, Command, ExitStatus, Stdio},
+    sync::{Arc, Condvar, LazyLock, Mutex, MutexGuard, PoisonError, mpsc},
+    thread::{self, JoinHandle},
+    time::{Duration, Instant},
+};
+
+use jsonschema::Validator;
+use nix::{
+    sys::signal::{Signal, kill},
+    unistd::Pid,
+};
+
+use crate::{
+    client_binary,
+    pair::Ends,
+    record::{Connection, Hook, Line, Loss, Open, Summary},
+};
+
+/// What the tracer says on stderr once its hooks are attached and open sockets are adopted.
+const READY: &str = "conntracer: tracing";
+
+/// Loading makes the kernel verify every program, which takes its time on an emulated processor.
+const START: Duration = Duration::from_secs(90);
+
+/// From an event in the kernel to its line here.
+const DELIVERY: Duration = Duration::from_secs(15);
+
+/// From a signal to the end of the process; the summary and detaching are in between.
+const END: Duration = Duration::from_secs(60);
+
+/// The binary under test: what `CONNTRACER` names, or the release build beside this one.
+pub fn tracer_path() -> PathBuf {
+    let named = std::env::var_os("CONNTRACER").map(PathBuf::from);
+    named.unwrap_or_else(|| client_binary("../release/conntracer"))
+}
+
+/// Which kind of hooks the tracer is told to use.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Backend {
+    /// The best that the kernel offers.
+    Auto,
+    /// kprobes and plain tracepoints.
+    Kprobe,
+}
+
+impl Backend {
+    fn arguments(self) -> &'static [&'static str] {
+        match self {
+            Self::Auto => &["--backend", "auto"],
+            Self::Kprobe => &["--backend", "kprobe"],
+        }
+    }
+}
+
+/// A running `conntracer`; killed when dropped.
+pub struct Tracer {
+    child: Mutex<Child>,
+    output: Arc<Watched<Vec<Result<Line, String>>>>,
+    errors: Arc<Watched<String>>,
+    readers: Mutex<Vec<JoinHandle<()>>>,
+}
+
+/// A value that one thread fills while others wait for something in it.
+struct Watched<T> {
+    value: Mutex<(T, bool)>,
+    changed: Condvar,
+}
+
+impl<T: Default> Watched<T> {
+    fn new() -> Arc<Self> {
+        Arc::new(Self { value: Mutex::new((T::default(), false)), changed: Condvar::new() })
+    }
+
+    fn lock(&self) -> MutexGuard<'_, (T, bool)> {
+        self.value.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn change(&self, change: impl FnOnce(&mut T)) {
+        change(&mut self.lock().0);
+        self.changed.notify_all();
+    }
+
+    /// Says that nothing more will come.
+    fn finish(&self) {
+        self.lock().1 = true;
+        self.changed.notify_all();
+    }
+
+    /// Waits until `look` finds something; `None` if nothing more can come, or when time is up.
+    fn await_within<R>(&self, limit: Duration, mut look: impl FnMut(&T) -> Option<R>) -> Option<R> {
+        let deadline = Instant::now() + limit;
+        let mut value = self.lock();
+        loop {
+            let found = look(&value.0);
+            let left = deadline.saturating_duration_since(Instant::now());
+            if found.is_some() || value.1 || left.is_zero() {
+                return found;
+            }
+            value = self.changed.wait_timeout(value, left).unwrap_or_else(PoisonError::into_inner).0;
+        }
+    }
+}
+
+impl Tracer {
+    /// `conntracer trace --format ndjson ARGS`, ready to see what comes.
+    #[track_caller]
+    pub fn trace(args: &[&str]) -> Self {
+        let mut command = Command::new(tracer_path());
+        command.args(["trace", "--format", "ndjson"]).args(args);
+        Self::start(command)
+    }
+
+    /// The same with output for people, to a file.
+    #[track_caller]
+    pub fn trace_as_text(file: &str, args: &[&str]) -> Self {
+        let mut command = Command::new(tracer_path());
+        command.args(["trace", "--format", "text", "--output", file]).args(args);
+        Self::start(command)
+    }
+
+    /// The same with one kind of hooks.
+    #[track_caller]
+    pub fn trace_by(backend: Backend, args: &[&str]) -> Self {
+        Self::trace(&[backend.arguments(), args].concat())
+    }
+
+    /// Traces only the connections to this listener, both ends.
+    #[track_caller]
+    pub fn of_port(listener: &TcpListener) -> Self {
+        let port = listener.local_addr().expect("local address").port();
+        Self::trace(&["--port", &port.to_string()])
+    }
+
+    /// Starts any command line of the tracer and waits until it is ready.
+    #[track_caller]
+    pub fn start(mut command: Command) -> Self {
+        command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
+        let mut child = command.spawn().unwrap_or_else(|error| panic!("cannot start {command:?}: {error}"));
+        let (output, errors) = (Watched::new(), Watched::new());
+        let stdout = child.stdout.take().expect("stdout is piped");
+        let stderr = child.stderr.take().expect("stderr is piped");
+        let readers = vec![
+            read_lines(stdout, &output, |lines: &mut Vec<_>, line| lines.push(parse_line(&line))),
+            read_lines(stderr, &errors, |text: &mut String, line| {
+                text.push_str(&line);
+                text.push('\n');
+            }),
+        ];
+        let tracer = Self { child: Mutex::new(child), output, errors, readers: Mutex::new(readers) };
+        let ready = tracer.errors.await_within(START, |text| text.lines().any(|l| l.starts_with(READY)).then_some(()));
+        assert!(ready.is_some(), "{command:?} is not ready: {}", tracer.stderr());
+        tracer
+    }
+
+    /// A trace of the whole node that many tests look into; it goes on until [`Tracer::end_shared`].
+    #[track_caller]
+    pub fn shared(backend: Backend) -> Arc<Self> {
+        let mut shared = SHARED.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some((_, tracer)) = shared.iter().find(|(of, _)| *of == backend) {
+            return Arc::clone(tracer);
+        }
+        let tracer = Arc::new(start_on_lasting_thread(backend));
+        shared.push((backend, Arc::clone(&tracer)));
+        tracer
+    }
+
+    /// Ends the shared traces. For tests that make more noise than the others should bear.
+    pub fn end_shared() {
+        let shared = std::mem::take(&mut *SHARED.lock().unwrap_or_else(PoisonError::into_inner));
+        for (_, tracer) in shared {
+            tracer.stop_now().assert_nothing_lost();
+        }
+    }
+
+    /// Its process id.
+    pub fn pid(&self) -> u32 {
+        self.child.lock().unwrap_or_else(PoisonError::into_inner).id()
+    }
+
+    /// What it has said on stderr so far.
+    pub fn stderr(&self) -> String {
+        self.errors.lock().0.clone()
+    }
+
+    /// Waits for the `connection` record of these ends.
+    #[track_caller]
+    pub fn connection(&self, ends: Ends) -> Connection {
+        self.connection_where(&format!("{ends:?}"), |c| Ends::new(c.local, c.remote) == ends)
+    }
+
+    /// Waits for the first `connection` record that `wanted` wants.
+    #[track_caller]
+    pub fn connection_where(&self, what: &str, wanted: impl Fn(&Connection) -> bool) -> Connection {
+        self.await_line(&format!("the connection record of {what}"), |line| match line {
+            Line::Connection(connection) if wanted(connection) => Some((**connection).clone()),
+            _ => None,
+        })
+    }
+
+    /// Waits for the `open` record of these ends.
+    #[track_caller]
+    pub fn open(&self, ends: Ends) -> Open {
+        self.await_line(&format!("the open record of {ends:?}"), |line| match line {
+            Line::Open(open) if Ends::new(open.local, open.remote) == ends => Some(open.clone()),
+            _ => None,
+        })
+    }
+
+    #[track_caller]
+    fn await_line<R>(&self, what: &str, mut look: impl FnMut(&Line) -> Option<R>) -> R {
+        let found = self.output.await_within(DELIVERY, |lines| {
+            lines.iter().find_map(|line| look(line.as_ref().unwrap_or_else(|error| panic!("{error}"))))
+        });
+        found.unwrap_or_else(|| {
+            let lines = self.output.lock();
+            let last: Vec<_> = lines.0.iter().rev().take(6).collect();
+            panic!("no {what}; {} lines, the last: {last:#?}; stderr: {}", lines.0.len(), self.stderr())
+        })
+    }
+
+    /// Asks it to end, and returns all that it put out.
+    #[track_caller]
+    pub fn stop(self) -> Trace {
+        self.stop_now()
+    }
+
+    /// Waits for it to end by itself.
+    #[track_caller]
+    pub fn await_end(self) -> Trace {
+        self.collect()
+    }
+
+    /// Waits a while for it to end by itself; returns whether it has.
+    pub fn ends_within(&self, limit: Duration) -> bool {
+        await_exit(&mut self.child.lock().unwrap_or_else(PoisonError::into_inner), limit).is_some()
+    }
+
+    /// Whether it has ended.
+    pub fn has_ended(&self) -> bool {
+        let mut child = self.child.lock().unwrap_or_else(PoisonError::into_inner);
+        child.try_wait().expect("wait for the tracer").is_some()
+    }
+
+    /// Sends it a signal.
+    pub fn signal(&self, signal: Signal) {
+        kill(Pid::from_raw(self.pid().cast_signed()), signal).expect("the tracer runs");
+    }
+
+    #[track_caller]
+    fn stop_now(&self) -> Trace {
+        self.signal(Signal::SIGTERM);
+        self.collect()
+    }
+
+    #[track_caller]
+    fn collect(&self) -> Trace {
+        let status = await_exit(&mut self.child.lock().unwrap_or_else(PoisonError::into_inner), END)
+            .unwrap_or_else(|| panic!("the tracer does not end: {}", self.stderr()));
+        for reader in self.readers.lock().unwrap_or_else(PoisonError::into_inner).drain(..) {
+            reader.join().expect("a reader of the tracer's output");
+        }
+        let lines = std::mem::take(&mut self.output.lock().0);
+        Trace::new(status, lines, self.stderr())
+    }
+}
+
+impl Drop for Tracer {
+    fn drop(&mut self) {
+        let child = self.child.get_mut().unwrap_or_else(PoisonError::into_inner);
+        if let Ok(None) = child.try_wait() {
+            let _ = child.kill();
+            let _ = child.wait();
+        }
+    }
+}
+
+static SHARED: Mutex<Vec<(Backend, Arc<Tracer>)>> = Mutex::new(Vec::new());
+
+/// The kernel ends the tracer with the thread that started it, so that none is left behind; a test's thread would end
+/// it too early.
+fn start_on_lasting_thread(backend: Backend) -> Tracer {
+    let (sender, receiver) = mpsc::channel();
+    thread::spawn(move || {
+        let tracer = std::panic::catch_unwind(|| {
+            let mut command = Command::new(tracer_path());
+            command.args(["trace", "--format", "ndjson"]).args(backend.arguments());
+            // SAFETY: prctl may be called between fork and exec.
+            unsafe { command.pre_exec(|| Ok(nix::sys::prctl::set_pdeathsig(Signal::SIGKILL)?)) };
+            Tracer::start(command)
+        });
+        let _ = sender.send(tracer);
+        loop {
+            thread::park();
+        }
+    });
+    match receiver.recv().expect("the thread that starts the tracer") {
+        Ok(tracer) => tracer,
+        Err(panic) => std::panic::resume_unwind(panic),
+    }
+}
+
+fn read_lines<T: Default + Send + 'static>(
+    stream: impl Read + Send + 'static,
+    into: &Arc<Watched<T>>,
+    take: impl Fn(&mut T, String) + Send + 'static,
+) -> JoinHandle<()> {
+    let into = Arc::clone(into);
+    thread::spawn(move || {
+        for line in BufReader::new(stream).lines().map_while(Result::ok) {
+            into.change(|value| take(value, line));
+        }
+        into.finish();
+    })
+}
+
+fn await_exit(child: &mut Child, limit: Duration) -> Option<ExitStatus> {
+    let deadline = Instant::now() + limit;
+    loop {
+        if let Some(status) = child.try_wait().expect("wait for a child") {
+            return Some(status);
+        }
+        if Instant::now() > deadline {
+            return None;
+        }
+        thread::sleep(Duration::from_millis(10));
+    }
+}
+
+/// All that one trace put out.
+#[derive(Debug)]
+pub struct Trace {
+    pub status: ExitStatus,
+    pub opens: Vec<Open>,
+    pub connections: Vec<Connection>,
+    pub losses: Vec<Loss>,
+    pub summary: Option<Summary>,
+    pub stderr: String,
+}
+
+impl Trace {
+    #[track_caller]
+    fn new(status: ExitStatus, lines: Vec<Result<Line, String>>, stderr: String) -> Self {
+        let (opens, connections, losses) = Default::default();
+        let mut trace = Self { status, opens, connections, losses, summary: None, stderr };
+        for line in lines {
+            assert!(trace.summary.is_none(), "the summary is the last line, but there is {line:?}");
+            match line.unwrap_or_else(|error| panic!("{error}")) {
+                Line::Open(open) => trace.opens.push(open),
+                Line::Connection(connection) => trace.connections.push(*connection),
+                Line::Loss(loss) => trace.losses.push(loss),
+                Line::Summary(summary) => trace.summary = Some(summary),
+            }
+        }
+        trace
+    }
+
+    /// Of lines that are already there, such as a file's.
+    #[track_caller]
+    pub fn of_text(status: ExitStatus, text: &str, stderr: String) -> Self {
+        Self::new(status, text.lines().map(parse_line).collect(), stderr)
+    }
+
+    /// The summary; fails if there was none.
+    #[track_caller]
+    pub fn summary(&self) -> &Summary {
+        self.summary.as_ref().unwrap_or_else(|| panic!("there is no summary; stderr: {}", self.stderr))
+    }
+
+    /// The hooks that were in place.
+    #[track_caller]
+    pub fn hooks(&self) -> &[Hook] {
+        &self.summary().hooks
+    }
+
+    /// The one connection with these ends; fails if there is none, or more than one.
+    #[track_caller]
+    pub fn connection(&self, ends: Ends) -> &Connection {
+        match self.connections_of(ends).as_slice() {
+            [one] => one,
+            others => panic!("{} records of {ends:?}: {others:#?}", others.len()),
+        }
+    }
+
+    /// All connections with these ends.
+    pub fn connections_of(&self, ends: Ends) -> Vec<&Connection> {
+        self.connections.iter().filter(|c| Ends::new(c.local, c.remote) == ends).collect()
+    }
+
+    /// Fails if the tracer failed, says that it lost something, or reported a connection twice.
+    #[track_caller]
+    pub fn assert_nothing_lost(&self) -> &Self {
+        let mut ids: Vec<_> = self.connections.iter().map(|connection| &connection.id).collect();
+        ids.sort();
+        let twice = ids.windows(2).find(|ids| ids[0] == ids[1]);
+        assert_eq!(twice, None, "each connection is reported once");
+        assert_eq!(self.summary().connections, self.connections.len() as u64, "the summary counts all");
+        assert!(self.status.success(), "{}: {}", self.status, self.stderr);
+        assert_eq!(self.losses, [], "nothing may be lost");
+        assert_eq!(self.summary().losses, [], "nothing may be lost");
+        self
+    }
+}
+
+/// Takes a line apart, and holds it against the published schema.
+fn parse_line(line: impl AsRef<str>) -> Result<Line, String> {
+    static SCHEMA: LazyLock<Validator> = LazyLock::new(|| {
+        let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("../docs/ndjson.schema.json");
+        let text = std::fs::read_to_string(&path).unwrap_or_else(|error| panic!("{}: {error}", path.display()));
+        let schema = serde_json::from_str(&text).expect("the schema is JSON");
+        jsonschema::validator_for(&schema).expect("the schema is a schema")
+    });
+    let line = line.as_ref();
+    let value: serde_json::Value = serde_json::from_str(line).map_err(|error| format!("{error} in {line}"))?;
+    SCHEMA.validate(&value).map_err(|error| format!("not as the schema says: {error} in {line}"))?;
+    serde_json::from_value(value).map_err(|error| format!("{error} in {line}"))
+}
+
+/// Takes many lines apart without holding each against the schema, which takes its time.
+#[track_caller]
+pub fn parse_lines(text: &str) -> Vec<Line> {
+    let parse = |line| serde_json::from_str(line).unwrap_or_else(|error| panic!("{error} in {line}"));
+    text.lines().map(parse).collect()
+}
+
+/// What came of a command line of the tracer that ends by itself.
+#[derive(Debug)]
+pub struct Exit {
+    pub status: ExitStatus,
+    pub stdout: String,
+    pub stderr: String,
+}
+
+impl Exit {
+    /// Fails unless it ended with this code, saying each of these on stderr.
+    #[track_caller]
+    pub fn assert_fails(&self, code: i32, says: &[&str]) {
+        assert_eq!(self.status.code(), Some(code), "{self:#?}");
+        for word in says {
+            assert!(self.stderr.contains(word), "nothing is said of `{word}`: {self:#?}");
+        }
+        assert!(!self.stderr.contains("panicked"), "{self:#?}");
+    }
+}
+
+/// Runs `conntracer ARGS` to its end; `wrap` are the words of a program that starts it, or none.
+#[track_caller]
+pub fn conntracer(wrap: &[&str], args: &[&str]) -> Exit {
+    let binary = tracer_path();
+    let binary = binary.to_str().expect("a path in UTF-8");
+    let words: Vec<&str> = wrap.iter().chain(&[binary]).chain(args).copied().collect();
+    let mut command = Command::new(words[0]);
+    command.args(&words[1..]).stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
+    let mut child = command.spawn().unwrap_or_else(|error| panic!("cannot start {words:?}: {error}"));
+    let mut stdout = child.stdout.take().expect("stdout is piped");
+    let mut stderr = child.stderr.take().expect("stderr is piped");
+    let read = |stream: &mut dyn Read| {
+        let mut bytes = Vec::new();
+        stream.read_to_end(&mut bytes).expect("the output of a child");
+        String::from_utf8_lossy(&bytes).into_owned()
+    };
+    thread::scope(|scope| {
+        let out = scope.spawn(move || read(&mut stdout));
+        let err = scope.spawn(move || read(&mut stderr));
+        let status = await_exit(&mut child, START);
+        if status.is_none() {
+            let _ = child.kill();
+            let _ = child.wait();
+        }
+        let (stdout, stderr) = (out.join().expect("a reader"), err.join().expect("a reader"));
+        let status = status.unwrap_or_else(|| panic!("{words:?} does not end: {stdout}{stderr}"));
+        Exit { status, stdout, stderr }
+    })
+}

@@ -1,1 +1,0 @@
-//! Privileged tests that run in the VMs.
