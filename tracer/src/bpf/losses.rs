@@ -1,9 +1,12 @@
 //! What the kernel side lost, by cause.
 
+use std::os::fd::{AsFd as _, AsRawFd as _};
+
 use anyhow::{Context as _, Result};
 use aya::{
     Ebpf,
     maps::{HashMap, MapData, PerCpuArray},
+    programs::Program,
 };
 use tracer_ebpf::{Loss, SocketRecord};
 
@@ -15,10 +18,15 @@ const CAUSES: &[(Loss, &str)] = &[
     (Loss::TargetsFull, "targets_full"),
 ];
 
+/// The kernel lets no program interrupt itself on one processor: a hook that fires in an interrupt, or after a preemption,
+/// while the same program runs there is skipped. It counts that (5.12 on; for kprobes 6.7 on).
+const SKIPPED: &str = "hook_skipped";
+
 /// Reads the kernel side's counters and tells what is new.
 pub struct Losses {
     counters: PerCpuArray<MapData, u64>,
     reported: [u64; CAUSES.len()],
+    skipped_reported: u64,
 }
 
 impl Losses {
@@ -28,15 +36,20 @@ impl Losses {
     /// If the object has no such map.
     pub fn new(ebpf: &mut Ebpf) -> Result<Self> {
         let map = ebpf.take_map("LOSSES").context("the BPF object has no map LOSSES")?;
-        Ok(Self { counters: PerCpuArray::try_from(map)?, reported: [0; CAUSES.len()] })
+        Ok(Self { counters: PerCpuArray::try_from(map)?, reported: [0; CAUSES.len()], skipped_reported: 0 })
     }
 
     /// Causes and counts since the last call.
     ///
     /// # Errors
     /// If the kernel refuses to read the map.
-    pub fn new_losses(&mut self) -> Result<Vec<(&'static str, u64)>> {
+    pub fn new_losses(&mut self, ebpf: &Ebpf) -> Result<Vec<(&'static str, u64)>> {
         let mut news = Vec::new();
+        let skipped: u64 = ebpf.programs().filter_map(|(_, program)| skipped_runs(program)).sum();
+        if skipped > self.skipped_reported {
+            news.push((SKIPPED, skipped - self.skipped_reported));
+            self.skipped_reported = skipped;
+        }
         for ((cause, word), reported) in CAUSES.iter().zip(&mut self.reported) {
             let total = total(&self.counters, *cause)?;
             if total > *reported {
@@ -59,6 +72,14 @@ impl Losses {
         let deleted = total(&self.counters, Loss::LruDeleted)?;
         Ok(made.saturating_sub(deleted).saturating_sub(present))
     }
+}
+
+/// How often the kernel skipped a program; `None` if it is not loaded or the kernel does not tell.
+fn skipped_runs(program: &Program) -> Option<u64> {
+    let number = program.fd().ok()?.as_fd().as_raw_fd();
+    let info = std::fs::read_to_string(format!("/proc/self/fdinfo/{number}")).ok()?;
+    let count = info.lines().find_map(|line| line.strip_prefix("recursion_misses:"))?;
+    count.trim().parse().ok()
 }
 
 fn total(counters: &PerCpuArray<MapData, u64>, cause: Loss) -> Result<u64> {

@@ -22,7 +22,7 @@ use crate::{
     cli,
     kernel::{btf::Btf, features, offsets},
     output::recording,
-    stage::{event::UserEvent, pipeline::Pipeline, read::Reader, sink::create_private},
+    stage::{event::UserEvent, pipeline::Pipeline, read::Reader, recorder::Recorder},
     target::{adoption, open_sockets, selection::Selection},
     track::{Clock, Correlator, Limits},
 };
@@ -57,17 +57,15 @@ impl Session {
     pub fn begin(selection: Selection, live: &cli::Live, output: &cli::Output) -> Result<Self> {
         check_machine()?;
         let (output, sink) = open_output(output)?;
-        let record_to = live.record.as_deref().map(create_private).transpose()?;
         let kinds = [SignalKind::interrupt(), SignalKind::terminate(), SignalKind::hangup()];
         let [interrupt, terminate, hangup] = kinds.map(signal);
         let signals = [interrupt?, terminate?, hangup?];
 
         let settings = settings(&selection, live)?;
-        let Loaded { mut ebpf, lru, hooks, .. } = load_and_attach(&settings, &selection)?;
         let clock = clock();
-        let recording = record_to
-            .map(|file| recording::Writer::new(file, &header(&settings, clock)).context("cannot write the recording"))
-            .transpose()?;
+        let recording = live.record.as_deref().map(|path| Recorder::create(path, &header(&settings, clock)));
+        let recording = recording.transpose()?;
+        let Loaded { mut ebpf, lru, hooks, .. } = load_and_attach(&settings, &selection)?;
         let limits = Limits { max_connections: live.max_connections as usize, ..Limits::default() };
         let pipeline = Pipeline::new(recording, Correlator::new(clock, limits), output, sink);
         let mut reader = Reader::new(&mut ebpf, pipeline)?;
@@ -94,7 +92,7 @@ impl Session {
                 urged = self.reader.urged() => urged?,
                 _ = read.tick() => {}
                 _ = look.tick() => {
-                    self.reader.report_losses()?;
+                    self.reader.report_losses(&self.ebpf)?;
                     if self.selection.ends_with_its_processes() && self.no_target_left()? {
                         talk("all traced processes have ended");
                         return Ok(None);
@@ -130,17 +128,20 @@ impl Session {
     pub fn end(self) -> Result<()> {
         let Self { ebpf, lru, mut reader, .. } = self;
         reader.read_all(|_| {})?;
+        // All of the node: what its process has let go of belongs to nobody and may still be open. While the hooks are in
+        // place, so that whatever is gone by now must have been seen to end.
+        let present = (reader.live() > 0).then(|| open_sockets::snapshot(None));
         let evicted = if lru { reader.evicted(&ebpf)? } else { 0 };
+        reader.report_losses(&ebpf)?;
         drop(ebpf);
         // Nothing is attached any more; what came until then is still in the ring buffer.
         reader.read_all(|_| {})?;
-        reader.report_losses()?;
         reader.lost("kernel", "evicted", evicted)?;
-        if reader.live() > 0 {
-            // All of the node: what its process has let go of belongs to nobody and may still be open.
-            for socket in open_sockets::snapshot(None).sockets {
+        if let Some(present) = present {
+            for socket in present.sockets {
                 reader.send(UserEvent::Present(socket))?;
             }
+            reader.send(UserEvent::Surveyed { netns: present.surveyed })?;
         }
         reader.stop()
     }

@@ -27,6 +27,11 @@ pub enum UserEvent {
     Adopted(OpenSocket),
     /// The present state of an open socket, taken as the trace stops.
     Present(OpenSocket),
+    /// Every open socket of these network namespaces has been shown by a `Present` event: what was not is gone.
+    Surveyed {
+        /// Inode numbers of the namespaces.
+        netns: Vec<u32>,
+    },
     /// Losses since the last such event.
     Lost {
         /// When they were read.

@@ -1,26 +1,20 @@
 //! The data's way from an event to the output: recording, correlator, output, sink.
 
-use std::{fs::File, time::Duration};
-
-use anyhow::{Context as _, Result};
+use anyhow::Result;
 
 use super::{
     event::Event,
+    recorder::Recorder,
     sink::{Sink, SinkError},
 };
-use crate::{
-    output::{Output, recording},
-    track::Correlator,
-};
+use crate::{output::Output, track::Correlator};
 
 /// Bytes of output that are written at once.
 const FULL: usize = 64 * 1024;
-/// How long events may wait to be written to a recording: what a crash can lose.
-const RECORDING_AGE: Duration = Duration::from_secs(1);
 
 /// The stages behind the decoder.
 pub struct Pipeline {
-    recording: Option<recording::Writer<File>>,
+    recording: Option<Recorder>,
     correlator: Correlator,
     output: Box<dyn Output>,
     sink: Sink,
@@ -29,12 +23,7 @@ pub struct Pipeline {
 
 impl Pipeline {
     /// Puts the stages together.
-    pub fn new(
-        recording: Option<recording::Writer<File>>,
-        correlator: Correlator,
-        output: Box<dyn Output>,
-        sink: Sink,
-    ) -> Self {
+    pub fn new(recording: Option<Recorder>, correlator: Correlator, output: Box<dyn Output>, sink: Sink) -> Self {
         Self { recording, correlator, output, sink, pending: Vec::with_capacity(2 * FULL) }
     }
 
@@ -44,7 +33,7 @@ impl Pipeline {
     /// If the recording or the output cannot be written.
     pub fn event(&mut self, event: &Event) -> Result<()> {
         if let Some(recording) = &mut self.recording {
-            recording.push(event).context("cannot write the recording; what was written before can be replayed")?;
+            recording.push(event)?;
         }
         let Self { correlator, output, pending, .. } = self;
         correlator.apply(event, &mut |record| output.record(record, pending));
@@ -62,7 +51,7 @@ impl Pipeline {
         }
         correlator.finish(&mut |record| output.record(record, pending));
         if let Some(recording) = &mut self.recording {
-            recording.flush().context("cannot write the end of the recording")?;
+            recording.flush()?;
         }
         self.flush()
     }
@@ -73,7 +62,7 @@ impl Pipeline {
     /// As [`Pipeline::event`].
     pub fn flush(&mut self) -> Result<()> {
         if let Some(recording) = &mut self.recording {
-            recording.flush_if_older(RECORDING_AGE).context("cannot write the recording")?;
+            recording.keep_up()?;
         }
         if self.pending.is_empty() {
             return Ok(());

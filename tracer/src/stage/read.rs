@@ -104,8 +104,8 @@ impl Reader {
     ///
     /// # Errors
     /// As [`Reader::read`], or if the counters cannot be read.
-    pub fn report_losses(&mut self) -> Result<()> {
-        for (cause, count) in self.losses.new_losses()? {
+    pub fn report_losses(&mut self, ebpf: &Ebpf) -> Result<()> {
+        for (cause, count) in self.losses.new_losses(ebpf)? {
             self.lost("kernel", cause, count)?;
         }
         for (cause, count) in std::mem::take(&mut self.undecodable) {

@@ -16,12 +16,12 @@ pub enum SinkError {
     #[error("the reader of the output has gone")]
     Closed,
     /// Disk full, and the like.
-    #[error("cannot write {to}: {source}; what was written before is complete and readable")]
+    #[error("cannot write {to}: {reason}; what was written before is complete and readable")]
     Failed {
         /// The file, or `standard output`.
         to: String,
-        /// Why.
-        source: io::Error,
+        /// What the system said.
+        reason: io::Error,
     },
 }
 
@@ -54,29 +54,34 @@ impl Sink {
     /// Writes whole records.
     ///
     /// # Errors
-    /// When the reader has gone, or the disk is full; a file then ends with its last whole record.
+    /// When the reader has gone, or the disk is full; a file then ends with its last whole line.
     pub fn write(&mut self, records: &[u8]) -> Result<(), SinkError> {
-        match self.out.write_all(records).and_then(|()| self.out.flush()) {
-            Ok(()) => {
-                self.whole += records.len() as u64;
-                Ok(())
+        let mut written = 0;
+        while written < records.len() {
+            match self.out.write(&records[written..]) {
+                Ok(0) => return Err(self.failed(&records[..written], io::ErrorKind::WriteZero.into())),
+                Ok(more) => written += more,
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+                Err(error) => return Err(self.failed(&records[..written], error)),
             }
-            Err(error) if error.kind() == io::ErrorKind::BrokenPipe => Err(SinkError::Closed),
-            Err(source) => Err(self.failed(source)),
         }
+        self.whole += records.len() as u64;
+        self.out.flush().map_err(|error| self.failed(&[], error))
     }
 
-    /// Cuts off what was half written, so that every line of the file is whole.
-    fn failed(&self, source: io::Error) -> SinkError {
-        let to = match &self.path {
-            Some(path) => {
-                // If even this fails, the last line stays cut; the error below says what happened.
-                let _ = OpenOptions::new().write(true).open(path).and_then(|file| file.set_len(self.whole));
-                format!("'{}'", path.display())
-            }
-            None => "standard output".to_owned(),
+    /// Cuts off what was half written, so that every line of a file is whole.
+    fn failed(&self, written: &[u8], reason: io::Error) -> SinkError {
+        if reason.kind() == io::ErrorKind::BrokenPipe {
+            return SinkError::Closed;
+        }
+        let Some(path) = &self.path else {
+            return SinkError::Failed { to: "standard output".to_owned(), reason };
         };
-        SinkError::Failed { to, source }
+        let lines = written.iter().rposition(|byte| *byte == b'\n').map_or(0, |last| last + 1);
+        let whole = self.whole + lines as u64;
+        // If even this fails, the last line stays cut; the error says what happened.
+        let _ = OpenOptions::new().write(true).open(path).and_then(|file| file.set_len(whole));
+        SinkError::Failed { to: format!("'{}'", path.display()), reason }
     }
 }
 

@@ -34,6 +34,8 @@ const OWN_NAMESPACE: &str = "/proc/thread-self/ns/net";
 pub struct Snapshot {
     /// Connections, each once.
     pub sockets: Vec<OpenSocket>,
+    /// Network namespaces of which every connection was listed, by inode number.
+    pub surveyed: Vec<u32>,
     /// What is missing from them and why, in words for the user.
     pub limitations: Vec<String>,
 }
@@ -46,11 +48,14 @@ pub struct Snapshot {
 pub fn snapshot(pids: Option<&[u32]>) -> Snapshot {
     let mut limitations = Vec::new();
     let processes = pids.map_or_else(process::all, <[u32]>::to_vec);
-    let mut found = Vec::new();
+    let (mut found, mut surveyed) = (Vec::new(), Vec::new());
     for namespace in namespaces(&processes, &mut limitations) {
         match list_namespace(&namespace, MAX_SOCKETS - found.len()) {
             Ok(listing) => {
-                limitations.extend(listing.limitation(namespace.inode));
+                match listing.limitation(namespace.inode) {
+                    None => surveyed.push(namespace.inode),
+                    Some(limitation) => limitations.push(limitation),
+                }
                 found.extend(listing.connections);
             }
             Err(error) => limitations.push(format!(
@@ -69,7 +74,7 @@ pub fn snapshot(pids: Option<&[u32]>) -> Snapshot {
     }
     let is_wanted = |socket: &OpenSocket| pids.is_none() || socket.pid != 0;
     let sockets = found.into_iter().map(|found| found.into_open_socket(&owners)).filter(is_wanted).collect();
-    Snapshot { sockets, limitations }
+    Snapshot { sockets, surveyed, limitations }
 }
 
 /// A network namespace, and a process through which it can be entered.

@@ -109,10 +109,10 @@ impl Live {
         self.adopted_at != 0
     }
 
-    /// Whether the kernel has said its last word on it.
-    pub fn is_complete(&self) -> bool {
+    /// Whether the kernel has said its last word on it. Where no release is ever seen, the end of TCP is that.
+    pub fn is_complete(&self, sees_releases: bool) -> bool {
         let SocketRecord { flags, ended_at, released_at, .. } = self.record;
-        flags & flag::FINISHED != 0 || ended_at != 0 && released_at != 0
+        flags & flag::FINISHED != 0 || ended_at != 0 && (released_at != 0 || !sees_releases)
     }
 
     /// Takes in a later, or a racing earlier, snapshot of the same connection. Returns whether the owner may be

@@ -3,7 +3,7 @@
 use std::net::SocketAddr;
 
 use foldhash::fast::RandomState;
-use hashbrown::HashMap;
+use hashbrown::{HashMap, HashSet};
 use tracer_ebpf::{ProcessRecord, SocketRecord, flag, kind};
 
 use super::{
@@ -21,6 +21,8 @@ use crate::stage::event::{Event, OpenSocket, UserEvent};
 /// The most hooks and remarks kept for the summary; a recording could hold any number.
 const MAX_HOOKS: usize = 256;
 const MAX_REMARKS: usize = 64;
+/// The most network namespaces whose survey is believed; a recording could name any number.
+const MAX_NAMESPACES: usize = 65_536;
 
 /// How much the correlator may remember.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -52,6 +54,11 @@ pub struct Correlator {
     dropped: u64,
     /// Live connections by their ends, made when the sockets' present states come in as the trace stops.
     by_ends: Option<HashMap<Ends, u64, RandomState>>,
+    /// Connections that were shown as the trace stops, and the namespaces of which all were.
+    shown: HashSet<u64, RandomState>,
+    surveyed: Vec<u32>,
+    /// Whether releases are seen; without, a connection's life ends with TCP.
+    sees_releases: bool,
     /// The latest boot-clock time that an event bore.
     latest_at: u64,
     stopped: bool,
@@ -73,6 +80,9 @@ impl Correlator {
             remarks: Vec::new(),
             dropped: 0,
             by_ends: None,
+            shown: HashSet::default(),
+            surveyed: Vec::new(),
+            sees_releases: true,
             latest_at: clock.began_at,
             stopped: false,
         }
@@ -118,14 +128,14 @@ impl Correlator {
                 live.process = self.processes.owner(&live.record);
             }
             announce(live, record.kind, self.clock, emit);
-            if live.is_complete() {
+            if live.is_complete(self.sees_releases) {
                 self.report(record.id, Occasion::Complete, emit);
             }
         } else if let Some(life) = self.table.next_life(record) {
             self.report(record.id, Occasion::Superseded, emit);
             let mut live = Live::new(record, self.processes.owner(record), life);
             announce(&mut live, record.kind, self.clock, emit);
-            if live.is_complete() {
+            if live.is_complete(self.sees_releases) {
                 self.table.remember(&live);
                 self.put_out(&live, Occasion::Complete, emit);
             } else {
@@ -149,7 +159,12 @@ impl Correlator {
                 self.report_dropped(*at, emit);
                 self.lose(*at, place, cause, *count, emit);
             }
-            UserEvent::Hooks(hooks) => self.hooks = hooks.iter().take(MAX_HOOKS).cloned().collect(),
+            UserEvent::Surveyed { netns } => self.surveyed = netns.iter().take(MAX_NAMESPACES).copied().collect(),
+            UserEvent::Hooks(hooks) => {
+                let is_release = |hook: &&Hook| hook.name == "tcp_close";
+                self.sees_releases = hooks.iter().find(is_release).is_none_or(|hook| hook.backend.is_some());
+                self.hooks = hooks.iter().take(MAX_HOOKS).cloned().collect();
+            }
             UserEvent::Stop { at } => self.stop(*at, emit),
         }
     }
@@ -183,6 +198,7 @@ impl Correlator {
             && live.record.ended_at == 0
         {
             live.see_present(socket);
+            self.shown.insert(live.record.id);
         }
     }
 
@@ -190,8 +206,17 @@ impl Correlator {
         self.stopped = true;
         self.by_ends = None;
         self.report_dropped(at, emit);
+        let surveyed: HashSet<u32, RandomState> = std::mem::take(&mut self.surveyed).into_iter().collect();
+        let shown = std::mem::take(&mut self.shown);
+        let mut unseen_ends = 0;
         while let Some(live) = self.table.take_oldest() {
-            self.put_out(&live, Occasion::Stopped(at), emit);
+            let gone =
+                live.record.ended_at == 0 && surveyed.contains(&live.record.netns) && !shown.contains(&live.record.id);
+            unseen_ends += u64::from(gone);
+            self.put_out(&live, if gone { Occasion::Gone } else { Occasion::Stopped(at) }, emit);
+        }
+        if unseen_ends > 0 {
+            self.lose(at, "kernel", "end_unseen", unseen_ends, emit);
         }
         let totals = std::mem::replace(&mut self.totals, Totals::new(0));
         let mut summary = totals.into_summary(self.clock.wall_of(self.clock.began_at), self.clock.wall_of(at));

@@ -21,6 +21,8 @@ pub(super) enum Occasion {
     Complete,
     /// Its socket has connected again: its end was not seen.
     Superseded,
+    /// The trace stopped and its socket was gone: its end was missed.
+    Gone,
     /// The trace stopped at this boot-clock time.
     Stopped(u64),
 }
@@ -35,6 +37,13 @@ impl Occasion {
     }
 }
 
+/// The remark on a connection that was gone when the trace stopped.
+const END_UNSEEN: Confidence = Confidence {
+    field: "close",
+    bound: Bound::Estimate,
+    why: "the end was not seen: the socket was gone when the trace stopped",
+};
+
 /// Puts together the record of a connection.
 pub(super) fn connection(live: &Live, occasion: Occasion, clock: Clock) -> Connection {
     let record = &live.record;
@@ -43,7 +52,7 @@ pub(super) fn connection(live: &Live, occasion: Occasion, clock: Clock) -> Conne
     let open = match occasion {
         Occasion::Opened => true,
         Occasion::Stopped(_) => record.ended_at == 0 && record.flags & flag::FINISHED == 0,
-        Occasion::Complete | Occasion::Superseded => false,
+        Occasion::Complete | Occasion::Superseded | Occasion::Gone => false,
     };
     let known = |bit| record.flags & bit != 0;
     let closed = !open && occasion != Occasion::Opened;
@@ -70,7 +79,11 @@ pub(super) fn connection(live: &Live, occasion: Occasion, clock: Clock) -> Conne
         srtt: (known(flag::SRTT_KNOWN) && record.srtt_us != 0).then(|| u64::from(record.srtt_us) * 1000),
         keepalive: known(flag::KEEPALIVE_KNOWN).then(|| known(flag::KEEPALIVE)),
         idle_before_close: idle::before_close(live, stopped_at, clock),
-        confidence: verdict.map_or_else(Vec::new, |verdict| confidence(live, verdict, stopped_at, clock)),
+        confidence: match verdict {
+            Some(verdict) => confidence(live, verdict, stopped_at, clock),
+            None if occasion == Occasion::Gone => vec![END_UNSEEN],
+            None => Vec::new(),
+        },
         close: verdict.map(|verdict| close_of(live, verdict, stopped_at, clock)),
     }
 }
@@ -82,6 +95,7 @@ fn verdict(live: &Live, occasion: Occasion) -> Option<Verdict> {
         _ if close::has_begun(&live.record) => Some(close::judge(&live.record)),
         Occasion::Stopped(_) => live.present.as_deref().and_then(|present| close::by_state(present.state)),
         Occasion::Complete | Occasion::Superseded => Some(close::judge(&live.record)),
+        Occasion::Gone => None,
     }
 }
 

@@ -8,7 +8,7 @@ use tracer::{
     stage::event::{Event, OpenSocket, UserEvent},
     track::{
         Limits,
-        record::{Bound, Closer, ConnectionId, How, Record, WallTime},
+        record::{Bound, Closer, ConnectionId, Hook, How, Record, WallTime},
     },
 };
 use tracer_ebpf::{SocketRecord, flag, kind, tcp_state};
@@ -168,6 +168,48 @@ fn present_states_fill_what_is_still_open_by_its_ends() {
     assert_eq!((connection.bytes_sent, connection.srtt), (Some(500), Some(9 * MS)));
     // Two seconds when it was looked at, one more until the stop.
     assert_eq!(connection.idle_before_close, Some(3 * S));
+}
+
+#[test]
+fn a_connection_that_is_gone_at_the_stop_is_not_called_open() {
+    // Its end was missed; only a survey of its namespace that does not show it can tell.
+    let netns = opened(7, 0).netns;
+    let survey = |netns| user(UserEvent::Surveyed { netns: vec![netns] });
+    let present = user(UserEvent::Present(open_socket(99, 20 * S)));
+    let run = |events: &[Event]| records([Event::Socket(opened(7, 10 * S))].into_iter().chain(events.to_vec()));
+
+    let gone = run(&[survey(netns), stop(21 * S)]);
+    let [connection] = connections(&gone)[..] else { panic!("one connection") };
+    assert!(!connection.open && connection.close.is_none());
+    assert_eq!(connection.confidence[0].field, "close");
+    assert!(
+        gone.iter().any(|record| matches!(record, Record::Loss(loss) if loss.cause == "end_unseen" && loss.count == 1))
+    );
+
+    for still_there in [run(&[present, survey(netns), stop(21 * S)]), run(&[survey(netns + 1), stop(21 * S)])] {
+        let [connection] = connections(&still_there)[..] else { panic!("one connection") };
+        assert!(connection.open);
+    }
+}
+
+#[test]
+fn without_the_release_hook_a_life_ends_with_tcp() {
+    let hook = |backend: Option<&str>| Hook {
+        name: "tcp_close".into(),
+        backend: backend.map(Into::into),
+        reason: None,
+        without: None,
+    };
+    let ended = SocketRecord { released_at: 0, ..closed_locally(opened(7, 10 * S), 16 * S)[1] };
+    let run = |backend| {
+        let hooks = user(UserEvent::Hooks(vec![hook(backend)]));
+        let next = Event::Socket(opened(8, 17 * S));
+        let records = records([hooks, Event::Socket(opened(7, 10 * S)), Event::Socket(ended), next]);
+        // What was put out before the next connection opened, not at the stop.
+        records.iter().take_while(|record| !matches!(record, Record::Open(open) if open.id.socket == 8)).count()
+    };
+    assert_eq!(run(None), 2, "open and connection");
+    assert_eq!(run(Some("fentry")), 1, "the release is still to come");
 }
 
 #[test]
