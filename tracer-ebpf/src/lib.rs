@@ -325,11 +325,14 @@ pub enum Loss {
     LruInserted = 4,
     /// Records deleted from the LRU hash; likewise.
     LruDeleted = 5,
+    /// Changes of state for which the kernel skipped the first program and the second one did the work; not a loss, the base
+    /// to work out how many skipped runs were.
+    SkippedAndServed = 6,
 }
 
 impl Loss {
     /// Number of counters.
-    pub const COUNT: u32 = 6;
+    pub const COUNT: u32 = 7;
 }
 
 /// Marks a field that this kernel lacks in [`Offsets`].

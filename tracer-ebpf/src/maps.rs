@@ -73,6 +73,10 @@ pub static SOCKETS_LRU: LruHashMap<u64, SocketRecord, 65536> = LruHashMap::new()
 #[btf_map]
 pub static NEXT_ID: PerCpuArray<u64, 1> = PerCpuArray::new();
 
+/// Not 0 while the state hook works on this processor. Written by that hook, read by its second program.
+#[btf_map]
+pub static BUSY: PerCpuArray<u64, 1> = PerCpuArray::new();
+
 /// Target processes (key: tgid, value: `target` bits). Written by user space at the start and by the fork hook,
 /// deleted by the exit hook.
 #[btf_map]

@@ -148,8 +148,14 @@ pub const HOOKS: &[Spec] = &[
     Spec {
         name: "inet_sock_set_state",
         choices: &[
-            &[program("state_tp_btf", Attach::TpBtf("inet_sock_set_state"))],
-            &[program("state_raw_tp", Attach::RawTracepoint("inet_sock_set_state"))],
+            &[
+                program("state_again_tp_btf", Attach::TpBtf("inet_sock_set_state")),
+                program("state_tp_btf", Attach::TpBtf("inet_sock_set_state")),
+            ],
+            &[
+                program("state_again_raw_tp", Attach::RawTracepoint("inet_sock_set_state")),
+                program("state_raw_tp", Attach::RawTracepoint("inet_sock_set_state")),
+            ],
         ],
         keeps_records: true,
         without: "connect times, closers and ends: next to everything",

@@ -45,7 +45,9 @@ impl Losses {
     /// If the kernel refuses to read the map.
     pub fn new_losses(&mut self, ebpf: &Ebpf) -> Result<Vec<(&'static str, u64)>> {
         let mut news = Vec::new();
+        let served = total(&self.counters, Loss::SkippedAndServed)?;
         let skipped: u64 = ebpf.programs().filter_map(|(_, program)| skipped_runs(program)).sum();
+        let skipped = skipped.saturating_sub(served);
         if skipped > self.skipped_reported {
             news.push((SKIPPED, skipped - self.skipped_reported));
             self.skipped_reported = skipped;

@@ -2,7 +2,7 @@
 
 use std::{net::IpAddr, net::SocketAddr, rc::Rc};
 
-use tracer_ebpf::{Address, SocketRecord, flag, role};
+use tracer_ebpf::{Address, SocketRecord, flag, role, tcp_state};
 use zerocopy::FromZeros;
 
 use super::record::{Nanos, Process};
@@ -208,8 +208,9 @@ impl Live {
 
     /// A client whose connect has not succeeded, as far as is known.
     pub fn is_unestablished(&self) -> bool {
-        let SocketRecord { flags, established_at, role: side, .. } = self.record;
-        established_at == 0 && side == role::CLIENT && flags & flag::PREEXISTING == 0
+        let SocketRecord { flags, established_at, state_before_end, role: side, .. } = self.record;
+        let was_connecting = matches!(state_before_end, 0 | tcp_state::SYN_SENT);
+        established_at == 0 && was_connecting && side == role::CLIENT && flags & flag::PREEXISTING == 0
     }
 }
 

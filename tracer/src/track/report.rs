@@ -71,7 +71,7 @@ pub(super) fn connection(live: &Live, occasion: Occasion, clock: Clock) -> Conne
         open,
         preexisting: known(flag::PREEXISTING),
         established: !live.is_unestablished(),
-        connect: connect(record),
+        connect: connect(live),
         syn_retransmits: (!known(flag::PREEXISTING)).then_some(record.syn_retransmits),
         bytes_sent: known(flag::BYTES_KNOWN).then_some(record.bytes_sent),
         bytes_received: known(flag::BYTES_KNOWN).then_some(record.bytes_received),
@@ -135,13 +135,13 @@ fn opened_by(record: &SocketRecord) -> Option<u32> {
     (record.opener_tgid != 0 && record.opener_tgid != record.tgid).then_some(record.opener_tgid)
 }
 
-/// A client's time to connect or to fail; a server does not wait.
-fn connect(record: &SocketRecord) -> Option<u64> {
+/// A client's time to connect or to fail; a server does not wait. Not known if the success was not seen.
+fn connect(live: &Live) -> Option<u64> {
+    let record = &live.record;
     if record.role != role::CLIENT {
         return None;
     }
-    let done_at = if record.established_at != 0 { record.established_at } else { record.ended_at };
-    span(record.opened_at, done_at)
+    span(record.opened_at, if live.is_unestablished() { record.ended_at } else { record.established_at })
 }
 
 /// To the end of TCP; failing that to the first sign of it, or to the stop.
