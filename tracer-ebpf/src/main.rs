@@ -8,6 +8,7 @@ mod identity;
 mod kernel;
 mod maps;
 mod output;
+mod overlap;
 mod probes;
 mod selection;
 mod socket;

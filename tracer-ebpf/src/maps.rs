@@ -7,6 +7,8 @@ use aya_ebpf::{
 };
 use tracer_ebpf::{Config, Loss, Offsets, SocketRecord};
 
+use crate::overlap::Hook;
+
 /// Settings of this trace. Written by user space before load, read-only after: the verifier sees constants and drops
 /// the branches that they rule out.
 #[unsafe(no_mangle)]
@@ -73,9 +75,10 @@ pub static SOCKETS_LRU: LruHashMap<u64, SocketRecord, 65536> = LruHashMap::new()
 #[btf_map]
 pub static NEXT_ID: PerCpuArray<u64, 1> = PerCpuArray::new();
 
-/// Not 0 while the state hook works on this processor. Written by that hook, read by its second program.
+/// Not 0 while a hook's first program works on this processor, see `overlap`. Written by that program, read by the hook's
+/// second one.
 #[btf_map]
-pub static BUSY: PerCpuArray<u64, 1> = PerCpuArray::new();
+pub static BUSY: PerCpuArray<u64, { Hook::COUNT }> = PerCpuArray::new();
 
 /// Target processes (key: tgid, value: `target` bits). Written by user space at the start and by the fork hook,
 /// deleted by the exit hook.

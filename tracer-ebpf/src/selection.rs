@@ -30,16 +30,20 @@ pub fn target_bits(tgid: u32) -> u32 {
     unsafe { TARGETS.get(tgid) }.copied().unwrap_or(0)
 }
 
-/// Whether a process of this name is selected.
+/// Whether a process of this name is selected. Compared up to the terminating zero: before 6.x the kernel leaves what an
+/// earlier, longer name had behind it.
 #[inline(always)]
 pub fn comm_selected(comm: &[u8; COMM_LEN]) -> bool {
     let wanted: [u8; COMM_LEN] = config!(comm);
-    // Compared as two words; what follows the terminating zero is zero in the kernel as well.
-    let words = |bytes: [u8; COMM_LEN]| -> [u64; 2] {
-        // SAFETY: same size, every bit pattern is valid.
-        unsafe { core::mem::transmute(bytes) }
-    };
-    words(wanted) == words(*comm)
+    for (wanted, byte) in wanted.iter().zip(comm) {
+        if wanted != byte {
+            return false;
+        }
+        if *wanted == 0 {
+            return true;
+        }
+    }
+    true
 }
 
 /// Name of the current process (not of its thread).

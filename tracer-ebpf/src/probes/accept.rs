@@ -14,6 +14,7 @@ use crate::{
         sock::Sock,
     },
     output::{count, now, send_socket},
+    overlap::{Hook, first, second},
     selection::{connection_selected, current_process_selected},
     socket::{begin, end_begins, find_or_create, read_totals},
 };
@@ -24,14 +25,28 @@ use crate::{
 /// behind a computed pointer ("dereference of modified ctx ptr R1 off=16 disallowed").
 #[fexit(function = "inet_csk_accept")]
 pub fn accept_2_fexit(ctx: FExitContext) -> i32 {
-    let _ = try_accept(Sock::<Direct>::new(ctx.arg(2)));
+    let _ = first(Hook::Accept, || try_accept(Sock::<Direct>::new(ctx.arg(2))));
+    0
+}
+
+/// For a task that preempted another in this hook.
+#[fexit(function = "inet_csk_accept")]
+pub fn accept_2_again_fexit(ctx: FExitContext) -> i32 {
+    let _ = second(Hook::Accept, || try_accept(Sock::<Direct>::new(ctx.arg(2))));
     0
 }
 
 /// `struct sock *inet_csk_accept(struct sock *sk, int flags, int *err, bool kern)`, before that.
 #[fexit(function = "inet_csk_accept")]
 pub fn accept_4_fexit(ctx: FExitContext) -> i32 {
-    let _ = try_accept(Sock::<Direct>::new(ctx.arg(4)));
+    let _ = first(Hook::Accept, || try_accept(Sock::<Direct>::new(ctx.arg(4))));
+    0
+}
+
+/// For a task that preempted another in this hook.
+#[fexit(function = "inet_csk_accept")]
+pub fn accept_4_again_fexit(ctx: FExitContext) -> i32 {
+    let _ = second(Hook::Accept, || try_accept(Sock::<Direct>::new(ctx.arg(4))));
     0
 }
 

@@ -15,13 +15,21 @@ use crate::{
         sock::Sock,
     },
     output::{now, send_socket},
+    overlap::{Hook, first, second},
     socket::{find_or_adopt, full_barrier, remove},
 };
 
 /// `void tcp_close(struct sock *sk, long timeout)`
 #[fentry(function = "tcp_close")]
 pub fn close_fentry(ctx: FEntryContext) -> i32 {
-    let _ = try_close(Sock::<Direct>::new(ctx.arg(0)));
+    let _ = first(Hook::Close, || try_close(Sock::<Direct>::new(ctx.arg(0))));
+    0
+}
+
+/// For a task that preempted another in this hook.
+#[fentry(function = "tcp_close")]
+pub fn close_again_fentry(ctx: FEntryContext) -> i32 {
+    let _ = second(Hook::Close, || try_close(Sock::<Direct>::new(ctx.arg(0))));
     0
 }
 

@@ -14,6 +14,7 @@ use crate::{
         sock::Sock,
     },
     output::{count, now, send_socket},
+    overlap::{Hook, first, second},
     selection::{connection_selected, current_process_selected},
     socket::{begin, find_or_create},
 };
@@ -21,7 +22,14 @@ use crate::{
 /// `int tcp_connect(struct sock *sk)`
 #[fentry(function = "tcp_connect")]
 pub fn connect_fentry(ctx: FEntryContext) -> i32 {
-    let _ = try_connect(Sock::<Direct>::new(ctx.arg(0)));
+    let _ = first(Hook::Connect, || try_connect(Sock::<Direct>::new(ctx.arg(0))));
+    0
+}
+
+/// For a task that preempted another in this hook.
+#[fentry(function = "tcp_connect")]
+pub fn connect_again_fentry(ctx: FEntryContext) -> i32 {
+    let _ = second(Hook::Connect, || try_connect(Sock::<Direct>::new(ctx.arg(0))));
     0
 }
 

@@ -5,7 +5,7 @@ use aya_ebpf::{
     macros::{btf_tracepoint, raw_tracepoint},
     programs::{BtfTracePointContext, RawTracePointContext},
 };
-use tracer_ebpf::{Loss, SocketRecord, flag, kind, tcp_state};
+use tracer_ebpf::{SocketRecord, flag, kind, tcp_state};
 
 use super::Outcome;
 use crate::{
@@ -13,60 +13,35 @@ use crate::{
         access::{Access, Direct, Probe},
         sock::Sock,
     },
-    maps::BUSY,
-    output::{count, now, send_socket},
+    output::{now, send_socket},
+    overlap::{Hook, first, second},
     socket::{end_begins, find, find_or_adopt, full_barrier, read_totals, remove},
 };
 
 /// `inet_sock_set_state(const struct sock *sk, const int oldstate, const int newstate)`
 #[btf_tracepoint(function = "inet_sock_set_state")]
 pub fn state_tp_btf(ctx: BtfTracePointContext) -> i32 {
-    let _ = try_state_alone(Sock::<Direct>::new(ctx.arg(0)), ctx.arg::<i32>(1), ctx.arg::<i32>(2));
+    let _ = first(Hook::State, || try_state(Sock::<Direct>::new(ctx.arg(0)), ctx.arg(1), ctx.arg(2)));
     0
 }
 
-/// For what the kernel skips: it lets no program interrupt itself on one processor, and a change of state in process
-/// context can be interrupted by packets that change another socket's. This program is then the one that runs.
+/// A change of state in process context can be interrupted by packets that change another socket's.
 #[btf_tracepoint(function = "inet_sock_set_state")]
 pub fn state_again_tp_btf(ctx: BtfTracePointContext) -> i32 {
-    let _ = try_state_again(Sock::<Direct>::new(ctx.arg(0)), ctx.arg::<i32>(1), ctx.arg::<i32>(2));
+    let _ = second(Hook::State, || try_state(Sock::<Direct>::new(ctx.arg(0)), ctx.arg(1), ctx.arg(2)));
     0
 }
 
 #[raw_tracepoint(tracepoint = "inet_sock_set_state")]
 pub fn state_raw_tp(ctx: RawTracePointContext) -> i32 {
-    let _ = try_state_alone(Sock::<Probe>::new(ctx.arg(0)), ctx.arg::<i32>(1), ctx.arg::<i32>(2));
+    let _ = first(Hook::State, || try_state(Sock::<Probe>::new(ctx.arg(0)), ctx.arg(1), ctx.arg(2)));
     0
 }
 
 #[raw_tracepoint(tracepoint = "inet_sock_set_state")]
 pub fn state_again_raw_tp(ctx: RawTracePointContext) -> i32 {
-    let _ = try_state_again(Sock::<Probe>::new(ctx.arg(0)), ctx.arg::<i32>(1), ctx.arg::<i32>(2));
+    let _ = second(Hook::State, || try_state(Sock::<Probe>::new(ctx.arg(0)), ctx.arg(1), ctx.arg(2)));
     0
-}
-
-/// Marks this processor while it works.
-#[inline(always)]
-fn try_state_alone<A: Access>(sock: Sock<A>, before: i32, after: i32) -> Outcome {
-    let busy = BUSY.get_ptr_mut(0)?;
-    // SAFETY: the slot belongs to this processor; volatile, because whoever interrupts reads it.
-    unsafe { busy.write_volatile(1) };
-    let outcome = try_state(sock, before, after);
-    // SAFETY: likewise.
-    unsafe { busy.write_volatile(0) };
-    outcome
-}
-
-/// Works only where the other program is at work on this processor, and so was skipped for this change.
-#[inline(always)]
-fn try_state_again<A: Access>(sock: Sock<A>, before: i32, after: i32) -> Outcome {
-    let busy = BUSY.get_ptr_mut(0)?;
-    // SAFETY: the slot belongs to this processor.
-    if unsafe { busy.read_volatile() } == 0 {
-        return None;
-    }
-    count(Loss::SkippedAndServed);
-    try_state(sock, before, after)
 }
 
 /// Changes that say nothing new (SYN_SENT, SYN_RECV, FIN_WAIT2, LAST_ACK, CLOSING, LISTEN) end here at once.

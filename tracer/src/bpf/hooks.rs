@@ -38,6 +38,20 @@ pub struct Program {
     pub name: &'static str,
     /// Where.
     pub attach: Attach,
+    /// Which of its hook's programs it is.
+    pub part: Part,
+}
+
+/// A hook's programs overlap with themselves on one processor, and the kernel skips what does; see the kernel side's
+/// `overlap`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Part {
+    /// The one that does the work.
+    First,
+    /// Serves what the first is skipped for because packets interrupted it.
+    Second,
+    /// Serves what the first is skipped for because its task was preempted: only on kernels that preempt.
+    SecondIfPreemptible,
 }
 
 /// One hook: what the rest of the program knows it by.
@@ -76,7 +90,15 @@ pub fn backend_of(programs: &[Program]) -> &'static str {
 }
 
 const fn program(name: &'static str, attach: Attach) -> Program {
-    Program { name, attach }
+    Program { name, attach, part: Part::First }
+}
+
+const fn second(name: &'static str, attach: Attach) -> Program {
+    Program { name, attach, part: Part::Second }
+}
+
+const fn second_if_preemptible(name: &'static str, attach: Attach) -> Program {
+    Program { name, attach, part: Part::SecondIfPreemptible }
 }
 
 /// All hooks, in the order in which they are attached: ends before beginnings, so that a connection whose beginning was
@@ -112,7 +134,10 @@ pub const HOOKS: &[Spec] = &[
     Spec {
         name: "tcp_close",
         choices: &[
-            &[program("close_fentry", Attach::Fentry("tcp_close"))],
+            &[
+                second_if_preemptible("close_again_fentry", Attach::Fentry("tcp_close")),
+                program("close_fentry", Attach::Fentry("tcp_close")),
+            ],
             &[program("close_kprobe", Attach::Kprobe("tcp_close"))],
         ],
         keeps_records: true,
@@ -149,11 +174,11 @@ pub const HOOKS: &[Spec] = &[
         name: "inet_sock_set_state",
         choices: &[
             &[
-                program("state_again_tp_btf", Attach::TpBtf("inet_sock_set_state")),
+                second("state_again_tp_btf", Attach::TpBtf("inet_sock_set_state")),
                 program("state_tp_btf", Attach::TpBtf("inet_sock_set_state")),
             ],
             &[
-                program("state_again_raw_tp", Attach::RawTracepoint("inet_sock_set_state")),
+                second("state_again_raw_tp", Attach::RawTracepoint("inet_sock_set_state")),
                 program("state_raw_tp", Attach::RawTracepoint("inet_sock_set_state")),
             ],
         ],
@@ -163,7 +188,10 @@ pub const HOOKS: &[Spec] = &[
     Spec {
         name: "tcp_connect",
         choices: &[
-            &[program("connect_fentry", Attach::Fentry("tcp_connect"))],
+            &[
+                second_if_preemptible("connect_again_fentry", Attach::Fentry("tcp_connect")),
+                program("connect_fentry", Attach::Fentry("tcp_connect")),
+            ],
             &[program("connect_kprobe", Attach::Kprobe("tcp_connect"))],
         ],
         keeps_records: true,
@@ -196,8 +224,14 @@ pub const HOOKS: &[Spec] = &[
     Spec {
         name: "inet_csk_accept",
         choices: &[
-            &[program("accept_2_fexit", Attach::Fexit("inet_csk_accept"))],
-            &[program("accept_4_fexit", Attach::Fexit("inet_csk_accept"))],
+            &[
+                second_if_preemptible("accept_2_again_fexit", Attach::Fexit("inet_csk_accept")),
+                program("accept_2_fexit", Attach::Fexit("inet_csk_accept")),
+            ],
+            &[
+                second_if_preemptible("accept_4_again_fexit", Attach::Fexit("inet_csk_accept")),
+                program("accept_4_fexit", Attach::Fexit("inet_csk_accept")),
+            ],
             &[program("accept_kretprobe", Attach::Kretprobe("inet_csk_accept"))],
         ],
         keeps_records: true,

@@ -10,7 +10,7 @@ use aya::{
 use tracer_ebpf::{Config, Offsets, SocketRecord, storage};
 use zerocopy::IntoBytes as _;
 
-use super::hooks::{Attach, HOOKS, Program, Spec, backend_of};
+use super::hooks::{Attach, HOOKS, Part, Program, Spec, backend_of};
 use crate::track::record::Hook;
 
 /// The BPF object, built by `build.rs`.
@@ -34,6 +34,8 @@ pub struct Settings {
     pub offsets: Offsets,
     /// Which programs.
     pub backend: Backend,
+    /// Whether this kernel may preempt a task in a hook.
+    pub preemptible: bool,
     /// Names of hooks to leave out.
     pub without: Vec<String>,
     /// Size of the ring buffer in bytes, a power of two and a multiple of the page size.
@@ -51,7 +53,7 @@ pub struct Loaded {
     /// Which hook got which backend.
     pub hooks: Vec<Hook>,
     /// The loaded programs of each hook, to be attached; none where it is missing.
-    chosen: Vec<&'static [Program]>,
+    chosen: Vec<Vec<Program>>,
 }
 
 /// Loads every hook that this kernel allows. Nothing is attached yet, so maps can be filled first.
@@ -149,9 +151,9 @@ fn load_with(settings: &Settings, storage: Storage<'_>) -> Result<Loaded> {
         .iter()
         .map(|spec| {
             if settings.without.iter().any(|name| name == spec.name) {
-                return (missing(spec, "left out by --without-hook".to_owned()), &[][..]);
+                return (missing(spec, "left out by --without-hook".to_owned()), Vec::new());
             }
-            load_hook(&mut ebpf, &btf, spec, settings.backend, storage)
+            load_hook(&mut ebpf, &btf, spec, settings, storage)
         })
         .unzip();
     Ok(Loaded { ebpf, lru, hooks, chosen })
@@ -175,22 +177,24 @@ fn load_hook(
     ebpf: &mut Ebpf,
     btf: &Btf,
     spec: &'static Spec,
-    backend: Backend,
+    settings: &Settings,
     storage: Storage<'_>,
-) -> (Hook, &'static [Program]) {
-    let choices = if backend == Backend::Kprobe { spec.fallback() } else { spec.choices };
+) -> (Hook, Vec<Program>) {
+    let choices = if settings.backend == Backend::Kprobe { spec.fallback() } else { spec.choices };
     let mut refusals = Vec::new();
-    for programs in choices {
-        match load_all(ebpf, btf, programs) {
+    for choice in choices {
+        let needed = |program: &&Program| settings.preemptible || program.part != Part::SecondIfPreemptible;
+        let programs: Vec<_> = choice.iter().filter(needed).copied().collect();
+        match load_all(ebpf, btf, &programs) {
             Ok(()) => {
-                let reason = why_not_first(spec, programs, &refusals, storage);
-                let backend = Some(backend_of(programs).to_owned());
+                let reason = why_not_first(spec, &programs, &refusals, storage);
+                let backend = Some(backend_of(&programs).to_owned());
                 return (Hook { name: spec.name.to_owned(), backend, reason, without: None }, programs);
             }
             Err(error) => refusals.push(error),
         }
     }
-    (missing(spec, refusals.join("; ")), &[])
+    (missing(spec, refusals.join("; ")), Vec::new())
 }
 
 /// Why a hook did not get all it could: the refusals, or what keeps its records out of socket storage.

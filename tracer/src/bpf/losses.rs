@@ -10,6 +10,8 @@ use aya::{
 };
 use tracer_ebpf::{Loss, SocketRecord};
 
+use super::hooks::{HOOKS, Part};
+
 /// Counters that are losses, with their words in the output.
 const CAUSES: &[(Loss, &str)] = &[
     (Loss::RingFull, "ring_full"),
@@ -45,8 +47,11 @@ impl Losses {
     /// If the kernel refuses to read the map.
     pub fn new_losses(&mut self, ebpf: &Ebpf) -> Result<Vec<(&'static str, u64)>> {
         let mut news = Vec::new();
+        // What a hook's second program did instead of the first is not lost. That it was skipped itself means nothing: the
+        // first ran then, or the first one's count tells.
         let served = total(&self.counters, Loss::SkippedAndServed)?;
-        let skipped: u64 = ebpf.programs().filter_map(|(_, program)| skipped_runs(program)).sum();
+        let counting = ebpf.programs().filter(|(name, _)| is_first(name));
+        let skipped: u64 = counting.filter_map(|(_, program)| skipped_runs(program)).sum();
         let skipped = skipped.saturating_sub(served);
         if skipped > self.skipped_reported {
             news.push((SKIPPED, skipped - self.skipped_reported));
@@ -74,6 +79,12 @@ impl Losses {
         let deleted = total(&self.counters, Loss::LruDeleted)?;
         Ok(made.saturating_sub(deleted).saturating_sub(present))
     }
+}
+
+/// Whether a program does its hook's work, rather than serve what another was skipped for.
+fn is_first(name: &str) -> bool {
+    let mut programs = HOOKS.iter().flat_map(|spec| spec.choices.iter().copied().flatten());
+    programs.any(|program| program.name == name && program.part == Part::First)
 }
 
 /// How often the kernel skipped a program; `None` if it is not loaded or the kernel does not tell.

@@ -47,6 +47,7 @@ impl Report {
     fn machine(&mut self) {
         self.line("kernel", &format!("{} {}", features::release(), features::machine()));
         self.line("tick", &format!("{} ms", features::tick_length() / 1_000_000));
+        self.line("preemption", if features::may_preempt() { "possible in a hook" } else { "not in a hook" });
         match features::lockdown().obstacle() {
             Some(obstacle) => self.obstacle("lockdown", obstacle),
             None => self.line("lockdown", "does not stand in the way"),
@@ -83,6 +84,7 @@ impl Report {
             config: EVERYTHING,
             offsets: resolved.offsets,
             backend,
+            preemptible: features::may_preempt(),
             without: Vec::new(),
             ring_bytes: 1 << 20,
             max_connections: 1024,

@@ -228,6 +228,7 @@ fn settings(selection: &Selection, live: &cli::Live) -> Result<Settings> {
         config,
         offsets: resolved.offsets,
         backend: live.backend,
+        preemptible: features::may_preempt(),
         without: live.without_hook.clone(),
         ring_bytes,
         max_connections: live.max_connections,

@@ -12,6 +12,9 @@ use rustix::{
 /// Where the kernel tells its lockdown mode: `[none] integrity confidentiality`.
 const LOCKDOWN: &str = "/sys/kernel/security/lockdown";
 
+/// Where a kernel that can choose tells how it preempts (`CONFIG_PREEMPT_DYNAMIC`).
+const PREEMPTION: &str = "/sys/kernel/debug/sched/preempt";
+
 /// How far the kernel is locked down, even for root.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Lockdown {
@@ -87,6 +90,16 @@ impl Privileges {
     }
 }
 
+/// Whether the kernel may preempt a task that runs in it. Taken as so where it does not tell, as without root or debugfs.
+pub fn may_preempt() -> bool {
+    fs::read_to_string(PREEMPTION).map_or(true, |modes| preempts(&modes))
+}
+
+/// The mode in use stands in parentheses: `none (voluntary) full lazy`.
+fn preempts(modes: &str) -> bool {
+    !["(none)", "(voluntary)"].iter().any(|mode| modes.contains(mode))
+}
+
 /// Release of the running kernel, as `uname -r` prints it. To show, not to compare.
 pub fn release() -> String {
     uname().release().to_string_lossy().into_owned()
@@ -160,6 +173,14 @@ fn parse_lockdown(text: &str) -> Lockdown {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn the_preemption_mode_is_the_one_in_parentheses() {
+        assert!(!preempts("none (voluntary) full \n"));
+        assert!(!preempts("(none) voluntary full \n"));
+        assert!(preempts("none voluntary (full) \n"));
+        assert!(preempts("full (lazy) \n"));
+    }
 
     #[test]
     fn the_lockdown_mode_in_brackets_holds() {
