@@ -6,6 +6,15 @@ use tracer_ebpf::Loss;
 
 use crate::{maps::BUSY, output::count, probes::Outcome};
 
+/// Which of a hook's programs runs.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub enum Turn {
+    /// The one that does the work.
+    First,
+    /// The one for what the first was skipped for.
+    Second,
+}
+
 /// Hooks that have a second program: indexes of [`BUSY`].
 #[derive(Clone, Copy)]
 #[repr(u32)]
@@ -33,7 +42,9 @@ pub fn first(hook: Hook, work: impl FnOnce() -> Outcome) -> Outcome {
     outcome
 }
 
-/// The second program: works only where the first is at work on this processor, and so was skipped for this event.
+/// The second program: works only where the first is at work on this processor, and so was most likely skipped for this
+/// event. Most likely, because the first may have served this event, its task have been preempted before the second's turn,
+/// and another task be at work in the first now: what must not be done twice has to be looked at in the socket's record.
 #[inline(always)]
 pub fn second(hook: Hook, work: impl FnOnce() -> Outcome) -> Outcome {
     let busy = BUSY.get_ptr_mut(hook as u32)?;

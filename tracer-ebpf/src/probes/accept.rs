@@ -14,7 +14,7 @@ use crate::{
         sock::Sock,
     },
     output::{count, now, send_socket},
-    overlap::{Hook, first, second},
+    overlap::{Hook, Turn, first, second},
     selection::{connection_selected, current_process_selected},
     socket::{begin, end_begins, find_or_create, read_totals},
 };
@@ -25,39 +25,39 @@ use crate::{
 /// behind a computed pointer ("dereference of modified ctx ptr R1 off=16 disallowed").
 #[fexit(function = "inet_csk_accept")]
 pub fn accept_2_fexit(ctx: FExitContext) -> i32 {
-    let _ = first(Hook::Accept, || try_accept(Sock::<Direct>::new(ctx.arg(2))));
+    let _ = first(Hook::Accept, || try_accept(Sock::<Direct>::new(ctx.arg(2)), Turn::First));
     0
 }
 
 /// For a task that preempted another in this hook.
 #[fexit(function = "inet_csk_accept")]
 pub fn accept_2_again_fexit(ctx: FExitContext) -> i32 {
-    let _ = second(Hook::Accept, || try_accept(Sock::<Direct>::new(ctx.arg(2))));
+    let _ = second(Hook::Accept, || try_accept(Sock::<Direct>::new(ctx.arg(2)), Turn::Second));
     0
 }
 
 /// `struct sock *inet_csk_accept(struct sock *sk, int flags, int *err, bool kern)`, before that.
 #[fexit(function = "inet_csk_accept")]
 pub fn accept_4_fexit(ctx: FExitContext) -> i32 {
-    let _ = first(Hook::Accept, || try_accept(Sock::<Direct>::new(ctx.arg(4))));
+    let _ = first(Hook::Accept, || try_accept(Sock::<Direct>::new(ctx.arg(4)), Turn::First));
     0
 }
 
 /// For a task that preempted another in this hook.
 #[fexit(function = "inet_csk_accept")]
 pub fn accept_4_again_fexit(ctx: FExitContext) -> i32 {
-    let _ = second(Hook::Accept, || try_accept(Sock::<Direct>::new(ctx.arg(4))));
+    let _ = second(Hook::Accept, || try_accept(Sock::<Direct>::new(ctx.arg(4)), Turn::Second));
     0
 }
 
 #[kretprobe(function = "inet_csk_accept")]
 pub fn accept_kretprobe(ctx: RetProbeContext) -> u32 {
-    let _ = try_accept(Sock::<Probe>::new(ctx.ret()));
+    let _ = try_accept(Sock::<Probe>::new(ctx.ret()), Turn::First);
     0
 }
 
 #[inline(always)]
-fn try_accept<A: Access>(sock: Sock<A>) -> Outcome {
+fn try_accept<A: Access>(sock: Sock<A>, turn: Turn) -> Outcome {
     if sock.pointer.is_null() || !current_process_selected::<A>() {
         return None;
     }
@@ -70,6 +70,10 @@ fn try_accept<A: Access>(sock: Sock<A>) -> Outcome {
     }
     let at = now();
     let record = find_or_create(sock)?;
+    let is_served = record.id != 0;
+    if turn == Turn::Second && is_served {
+        return None;
+    }
     begin(record, sock, &ends, role::SERVER, at);
     record.established_at = at;
     if let Some(again) = sock.tcp().and_then(|tcp| tcp.retransmits()) {

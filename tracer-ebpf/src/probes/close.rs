@@ -46,6 +46,10 @@ fn try_close<A: Access>(sock: Sock<A>) -> Outcome {
         remove(sock);
         return None;
     }
+    let is_served = record.released_at != 0;
+    if is_served {
+        return None;
+    }
     let at = now();
     note_releaser::<A>(record);
     record.released_at = at;

@@ -14,7 +14,7 @@ use crate::{
         sock::Sock,
     },
     output::{count, now, send_socket},
-    overlap::{Hook, first, second},
+    overlap::{Hook, Turn, first, second},
     selection::{connection_selected, current_process_selected},
     socket::{begin, find_or_create},
 };
@@ -22,25 +22,25 @@ use crate::{
 /// `int tcp_connect(struct sock *sk)`
 #[fentry(function = "tcp_connect")]
 pub fn connect_fentry(ctx: FEntryContext) -> i32 {
-    let _ = first(Hook::Connect, || try_connect(Sock::<Direct>::new(ctx.arg(0))));
+    let _ = first(Hook::Connect, || try_connect(Sock::<Direct>::new(ctx.arg(0)), Turn::First));
     0
 }
 
 /// For a task that preempted another in this hook.
 #[fentry(function = "tcp_connect")]
 pub fn connect_again_fentry(ctx: FEntryContext) -> i32 {
-    let _ = second(Hook::Connect, || try_connect(Sock::<Direct>::new(ctx.arg(0))));
+    let _ = second(Hook::Connect, || try_connect(Sock::<Direct>::new(ctx.arg(0)), Turn::Second));
     0
 }
 
 #[kprobe(function = "tcp_connect")]
 pub fn connect_kprobe(ctx: ProbeContext) -> u32 {
-    let _ = ctx.arg(0).and_then(|sock| try_connect(Sock::<Probe>::new(sock)));
+    let _ = ctx.arg(0).and_then(|sock| try_connect(Sock::<Probe>::new(sock), Turn::First));
     0
 }
 
 #[inline(always)]
-fn try_connect<A: Access>(sock: Sock<A>) -> Outcome {
+fn try_connect<A: Access>(sock: Sock<A>, turn: Turn) -> Outcome {
     if !current_process_selected::<A>() {
         return None;
     }
@@ -53,9 +53,18 @@ fn try_connect<A: Access>(sock: Sock<A>) -> Outcome {
     }
     let at = now();
     let record = find_or_create(sock)?;
+    if turn == Turn::Second && is_connecting(record) {
+        return None;
+    }
     finish_former_life(record, at);
     begin(record, sock, &ends, role::CLIENT, at);
     Some(())
+}
+
+/// The first program has served this connect.
+#[inline(always)]
+fn is_connecting(record: &SocketRecord) -> bool {
+    record.id != 0 && record.flags & flag::FINISHED == 0 && record.end_sign_at == 0
 }
 
 /// A socket may connect again after a failure or a dissolved association; its former connection ends here.

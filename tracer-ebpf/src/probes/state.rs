@@ -64,6 +64,10 @@ fn try_state<A: Access>(sock: Sock<A>, before: i32, after: i32) -> Outcome {
 #[inline(always)]
 fn established<A: Access>(sock: Sock<A>) -> Outcome {
     let record = find(sock)?;
+    let is_served = record.established_at != 0;
+    if is_served {
+        return None;
+    }
     let at = now();
     record.established_at = at;
     if let Some(again) = sock.tcp().and_then(|tcp| tcp.retransmits()) {
