@@ -75,10 +75,10 @@ pub static SOCKETS_LRU: LruHashMap<u64, SocketRecord, 65536> = LruHashMap::new()
 #[btf_map]
 pub static NEXT_ID: PerCpuArray<u64, 1> = PerCpuArray::new();
 
-/// Not 0 while a hook's first program works on this processor, see `overlap`. Written by that program, read by the hook's
-/// second one.
+/// The event that a hook's first program served last on this processor, see `overlap`. Written by that program, read by
+/// the hook's second one.
 #[btf_map]
-pub static BUSY: PerCpuArray<u64, { Hook::COUNT }> = PerCpuArray::new();
+pub static LAST_SERVED: PerCpuArray<u64, { Hook::COUNT }> = PerCpuArray::new();
 
 /// Target processes (key: tgid, value: `target` bits). Written by user space at the start and by the fork hook,
 /// deleted by the exit hook.

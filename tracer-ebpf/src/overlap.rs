@@ -1,21 +1,13 @@
 //! What the kernel skips: it lets no program overlap with itself on one processor. A hook in process context can be
 //! interrupted by packets, or its task preempted, and the same hook then fires for another socket; the kernel skips the
-//! program and only counts it. So a hook has a second program, which works where the first is at work already.
+//! program and only counts it. So a hook has a second program, which runs after the first, and works where the first did
+//! not run for this event.
 
 use tracer_ebpf::Loss;
 
-use crate::{maps::BUSY, output::count, probes::Outcome};
+use crate::{kernel::access::Pointer, maps::LAST_SERVED, output::count, probes::Outcome};
 
-/// Which of a hook's programs runs.
-#[derive(Clone, Copy, PartialEq, Eq)]
-pub enum Turn {
-    /// The one that does the work.
-    First,
-    /// The one for what the first was skipped for.
-    Second,
-}
-
-/// Hooks that have a second program: indexes of [`BUSY`].
+/// Hooks that have a second program: indexes of [`LAST_SERVED`].
 #[derive(Clone, Copy)]
 #[repr(u32)]
 pub enum Hook {
@@ -30,26 +22,28 @@ impl Hook {
     pub const COUNT: usize = 4;
 }
 
-/// The first program: marks this processor while it works.
+/// One event of a hook: a socket, and for changes of state the new one, which fits below a socket's alignment.
 #[inline(always)]
-pub fn first(hook: Hook, work: impl FnOnce() -> Outcome) -> Outcome {
-    let busy = BUSY.get_ptr_mut(hook as u32)?;
-    // SAFETY: the slot belongs to this processor, which a program never leaves; volatile, because who interrupts reads it.
-    unsafe { busy.write_volatile(1) };
-    let outcome = work();
-    // SAFETY: likewise.
-    unsafe { busy.write_volatile(0) };
-    outcome
+pub fn event(sock: Pointer, state: i32) -> u64 {
+    (sock as u64).wrapping_add(state as u64)
 }
 
-/// The second program: works only where the first is at work on this processor, and so was most likely skipped for this
-/// event. Most likely, because the first may have served this event, its task have been preempted before the second's turn,
-/// and another task be at work in the first now: what must not be done twice has to be looked at in the socket's record.
+/// The first program: leaves word on this processor which event it serves.
 #[inline(always)]
-pub fn second(hook: Hook, work: impl FnOnce() -> Outcome) -> Outcome {
-    let busy = BUSY.get_ptr_mut(hook as u32)?;
+pub fn first(hook: Hook, event: u64, work: impl FnOnce() -> Outcome) -> Outcome {
+    let last = LAST_SERVED.get_ptr_mut(hook as u32)?;
+    // SAFETY: the slot belongs to this processor, which a program never leaves; volatile, because who interrupts reads it.
+    unsafe { last.write_volatile(event) };
+    work()
+}
+
+/// The second program. If the word is of another event, then either the first was skipped for this one, or it did serve
+/// it and has served another before this program's turn came; `is_served` tells from the socket's record.
+#[inline(always)]
+pub fn second(hook: Hook, event: u64, is_served: impl FnOnce() -> bool, work: impl FnOnce() -> Outcome) -> Outcome {
+    let last = LAST_SERVED.get_ptr_mut(hook as u32)?;
     // SAFETY: the slot belongs to this processor.
-    if unsafe { busy.read_volatile() } == 0 {
+    if unsafe { last.read_volatile() } == event || is_served() {
         return None;
     }
     count(Loss::SkippedAndServed);

@@ -14,9 +14,9 @@ use crate::{
         sock::Sock,
     },
     output::{count, now, send_socket},
-    overlap::{Hook, Turn, first, second},
+    overlap::{Hook, event, first, second},
     selection::{connection_selected, current_process_selected},
-    socket::{begin, end_begins, find_or_create, read_totals},
+    socket::{begin, end_begins, find, find_or_create, read_totals},
 };
 
 /// `struct sock *inet_csk_accept(struct sock *sk, struct proto_accept_arg *arg)`, from 6.10 on. In a fexit context the
@@ -25,39 +25,59 @@ use crate::{
 /// behind a computed pointer ("dereference of modified ctx ptr R1 off=16 disallowed").
 #[fexit(function = "inet_csk_accept")]
 pub fn accept_2_fexit(ctx: FExitContext) -> i32 {
-    let _ = first(Hook::Accept, || try_accept(Sock::<Direct>::new(ctx.arg(2)), Turn::First));
+    let _ = try_accept_first(Sock::new(ctx.arg(2)));
     0
 }
 
 /// For a task that preempted another in this hook.
 #[fexit(function = "inet_csk_accept")]
 pub fn accept_2_again_fexit(ctx: FExitContext) -> i32 {
-    let _ = second(Hook::Accept, || try_accept(Sock::<Direct>::new(ctx.arg(2)), Turn::Second));
+    let _ = try_accept_second(Sock::new(ctx.arg(2)));
     0
 }
 
 /// `struct sock *inet_csk_accept(struct sock *sk, int flags, int *err, bool kern)`, before that.
 #[fexit(function = "inet_csk_accept")]
 pub fn accept_4_fexit(ctx: FExitContext) -> i32 {
-    let _ = first(Hook::Accept, || try_accept(Sock::<Direct>::new(ctx.arg(4)), Turn::First));
+    let _ = try_accept_first(Sock::new(ctx.arg(4)));
     0
 }
 
 /// For a task that preempted another in this hook.
 #[fexit(function = "inet_csk_accept")]
 pub fn accept_4_again_fexit(ctx: FExitContext) -> i32 {
-    let _ = second(Hook::Accept, || try_accept(Sock::<Direct>::new(ctx.arg(4)), Turn::Second));
+    let _ = try_accept_second(Sock::new(ctx.arg(4)));
     0
 }
 
 #[kretprobe(function = "inet_csk_accept")]
 pub fn accept_kretprobe(ctx: RetProbeContext) -> u32 {
-    let _ = try_accept(Sock::<Probe>::new(ctx.ret()), Turn::First);
+    let _ = try_accept(Sock::<Probe>::new(ctx.ret()));
     0
 }
 
 #[inline(always)]
-fn try_accept<A: Access>(sock: Sock<A>, turn: Turn) -> Outcome {
+fn try_accept_first(sock: Sock<Direct>) -> Outcome {
+    first(Hook::Accept, event(sock.pointer, 0), || try_accept(sock))
+}
+
+#[inline(always)]
+fn try_accept_second(sock: Sock<Direct>) -> Outcome {
+    second(Hook::Accept, event(sock.pointer, 0), || is_served(sock), || try_accept(sock))
+}
+
+/// Whether the connection has its record. Where records go by address, an old one may still lie there: its ends differ.
+#[inline(always)]
+fn is_served(sock: Sock<Direct>) -> bool {
+    if sock.pointer.is_null() {
+        return true;
+    }
+    let (Some(record), Some(ends)) = (find(sock), sock.ends()) else { return false };
+    record.local_port == ends.local_port && record.remote_port == ends.remote_port
+}
+
+#[inline(always)]
+fn try_accept<A: Access>(sock: Sock<A>) -> Outcome {
     if sock.pointer.is_null() || !current_process_selected::<A>() {
         return None;
     }
@@ -70,10 +90,6 @@ fn try_accept<A: Access>(sock: Sock<A>, turn: Turn) -> Outcome {
     }
     let at = now();
     let record = find_or_create(sock)?;
-    let is_served = record.id != 0;
-    if turn == Turn::Second && is_served {
-        return None;
-    }
     begin(record, sock, &ends, role::SERVER, at);
     record.established_at = at;
     if let Some(again) = sock.tcp().and_then(|tcp| tcp.retransmits()) {

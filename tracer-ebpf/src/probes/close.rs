@@ -15,21 +15,23 @@ use crate::{
         sock::Sock,
     },
     output::{now, send_socket},
-    overlap::{Hook, first, second},
-    socket::{find_or_adopt, full_barrier, remove},
+    overlap::{Hook, event, first, second},
+    socket::{find, find_or_adopt, full_barrier, remove},
 };
 
 /// `void tcp_close(struct sock *sk, long timeout)`
 #[fentry(function = "tcp_close")]
 pub fn close_fentry(ctx: FEntryContext) -> i32 {
-    let _ = first(Hook::Close, || try_close(Sock::<Direct>::new(ctx.arg(0))));
+    let sock = Sock::<Direct>::new(ctx.arg(0));
+    let _ = first(Hook::Close, event(sock.pointer, 0), || try_close(sock));
     0
 }
 
 /// For a task that preempted another in this hook.
 #[fentry(function = "tcp_close")]
 pub fn close_again_fentry(ctx: FEntryContext) -> i32 {
-    let _ = second(Hook::Close, || try_close(Sock::<Direct>::new(ctx.arg(0))));
+    let sock = Sock::<Direct>::new(ctx.arg(0));
+    let _ = second(Hook::Close, event(sock.pointer, 0), || is_served(sock), || try_close(sock));
     0
 }
 
@@ -39,15 +41,17 @@ pub fn close_kprobe(ctx: ProbeContext) -> u32 {
     0
 }
 
+/// Whether the release has left its mark.
+#[inline(always)]
+fn is_served(sock: Sock<Direct>) -> bool {
+    find(sock).is_some_and(|record| record.released_at != 0)
+}
+
 #[inline(always)]
 fn try_close<A: Access>(sock: Sock<A>) -> Outcome {
     let record = find_or_adopt(sock)?;
     if record.flags & flag::FINISHED != 0 {
         remove(sock);
-        return None;
-    }
-    let is_served = record.released_at != 0;
-    if is_served {
         return None;
     }
     let at = now();

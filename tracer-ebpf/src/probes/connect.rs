@@ -14,33 +14,35 @@ use crate::{
         sock::Sock,
     },
     output::{count, now, send_socket},
-    overlap::{Hook, Turn, first, second},
+    overlap::{Hook, event, first, second},
     selection::{connection_selected, current_process_selected},
-    socket::{begin, find_or_create},
+    socket::{begin, find, find_or_create},
 };
 
 /// `int tcp_connect(struct sock *sk)`
 #[fentry(function = "tcp_connect")]
 pub fn connect_fentry(ctx: FEntryContext) -> i32 {
-    let _ = first(Hook::Connect, || try_connect(Sock::<Direct>::new(ctx.arg(0)), Turn::First));
+    let sock = Sock::<Direct>::new(ctx.arg(0));
+    let _ = first(Hook::Connect, event(sock.pointer, 0), || try_connect(sock));
     0
 }
 
 /// For a task that preempted another in this hook.
 #[fentry(function = "tcp_connect")]
 pub fn connect_again_fentry(ctx: FEntryContext) -> i32 {
-    let _ = second(Hook::Connect, || try_connect(Sock::<Direct>::new(ctx.arg(0)), Turn::Second));
+    let sock = Sock::<Direct>::new(ctx.arg(0));
+    let _ = second(Hook::Connect, event(sock.pointer, 0), || is_served(sock), || try_connect(sock));
     0
 }
 
 #[kprobe(function = "tcp_connect")]
 pub fn connect_kprobe(ctx: ProbeContext) -> u32 {
-    let _ = ctx.arg(0).and_then(|sock| try_connect(Sock::<Probe>::new(sock), Turn::First));
+    let _ = ctx.arg(0).and_then(|sock| try_connect(Sock::<Probe>::new(sock)));
     0
 }
 
 #[inline(always)]
-fn try_connect<A: Access>(sock: Sock<A>, turn: Turn) -> Outcome {
+fn try_connect<A: Access>(sock: Sock<A>) -> Outcome {
     if !current_process_selected::<A>() {
         return None;
     }
@@ -53,18 +55,15 @@ fn try_connect<A: Access>(sock: Sock<A>, turn: Turn) -> Outcome {
     }
     let at = now();
     let record = find_or_create(sock)?;
-    if turn == Turn::Second && is_connecting(record) {
-        return None;
-    }
     finish_former_life(record, at);
     begin(record, sock, &ends, role::CLIENT, at);
     Some(())
 }
 
-/// The first program has served this connect.
+/// Whether the socket's present connect has its record.
 #[inline(always)]
-fn is_connecting(record: &SocketRecord) -> bool {
-    record.id != 0 && record.flags & flag::FINISHED == 0 && record.end_sign_at == 0
+fn is_served<A: Access>(sock: Sock<A>) -> bool {
+    find(sock).is_some_and(|record| record.flags & flag::FINISHED == 0 && record.end_sign_at == 0)
 }
 
 /// A socket may connect again after a failure or a dissolved association; its former connection ends here.

@@ -14,34 +14,58 @@ use crate::{
         sock::Sock,
     },
     output::{now, send_socket},
-    overlap::{Hook, first, second},
+    overlap::{Hook, event, first, second},
     socket::{end_begins, find, find_or_adopt, full_barrier, read_totals, remove},
 };
 
 /// `inet_sock_set_state(const struct sock *sk, const int oldstate, const int newstate)`
 #[btf_tracepoint(function = "inet_sock_set_state")]
 pub fn state_tp_btf(ctx: BtfTracePointContext) -> i32 {
-    let _ = first(Hook::State, || try_state(Sock::<Direct>::new(ctx.arg(0)), ctx.arg(1), ctx.arg(2)));
+    let _ = try_state_first(Sock::<Direct>::new(ctx.arg(0)), ctx.arg(1), ctx.arg(2));
     0
 }
 
 /// A change of state in process context can be interrupted by packets that change another socket's.
 #[btf_tracepoint(function = "inet_sock_set_state")]
 pub fn state_again_tp_btf(ctx: BtfTracePointContext) -> i32 {
-    let _ = second(Hook::State, || try_state(Sock::<Direct>::new(ctx.arg(0)), ctx.arg(1), ctx.arg(2)));
+    let _ = try_state_second(Sock::<Direct>::new(ctx.arg(0)), ctx.arg(1), ctx.arg(2));
     0
 }
 
 #[raw_tracepoint(tracepoint = "inet_sock_set_state")]
 pub fn state_raw_tp(ctx: RawTracePointContext) -> i32 {
-    let _ = first(Hook::State, || try_state(Sock::<Probe>::new(ctx.arg(0)), ctx.arg(1), ctx.arg(2)));
+    let _ = try_state_first(Sock::<Probe>::new(ctx.arg(0)), ctx.arg(1), ctx.arg(2));
     0
 }
 
 #[raw_tracepoint(tracepoint = "inet_sock_set_state")]
 pub fn state_again_raw_tp(ctx: RawTracePointContext) -> i32 {
-    let _ = second(Hook::State, || try_state(Sock::<Probe>::new(ctx.arg(0)), ctx.arg(1), ctx.arg(2)));
+    let _ = try_state_second(Sock::<Probe>::new(ctx.arg(0)), ctx.arg(1), ctx.arg(2));
     0
+}
+
+#[inline(always)]
+fn try_state_first<A: Access>(sock: Sock<A>, before: i32, after: i32) -> Outcome {
+    first(Hook::State, event(sock.pointer, after), || try_state(sock, before, after))
+}
+
+#[inline(always)]
+fn try_state_second<A: Access>(sock: Sock<A>, before: i32, after: i32) -> Outcome {
+    let event = event(sock.pointer, after);
+    second(Hook::State, event, || is_served(sock, after), || try_state(sock, before, after))
+}
+
+/// Whether a change of state has left its mark.
+#[inline(always)]
+fn is_served<A: Access>(sock: Sock<A>, after: i32) -> bool {
+    let Some(record) = find(sock) else { return false };
+    match after as u8 {
+        tcp_state::ESTABLISHED => record.established_at != 0,
+        tcp_state::FIN_WAIT1 => record.end_sign_at != 0,
+        tcp_state::CLOSE_WAIT => record.peer_fin_at != 0,
+        tcp_state::CLOSE => record.ended_at != 0,
+        _ => false,
+    }
 }
 
 /// Changes that say nothing new (SYN_SENT, SYN_RECV, FIN_WAIT2, LAST_ACK, CLOSING, LISTEN) end here at once.
@@ -64,10 +88,6 @@ fn try_state<A: Access>(sock: Sock<A>, before: i32, after: i32) -> Outcome {
 #[inline(always)]
 fn established<A: Access>(sock: Sock<A>) -> Outcome {
     let record = find(sock)?;
-    let is_served = record.established_at != 0;
-    if is_served {
-        return None;
-    }
     let at = now();
     record.established_at = at;
     if let Some(again) = sock.tcp().and_then(|tcp| tcp.retransmits()) {

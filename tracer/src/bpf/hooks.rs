@@ -85,6 +85,9 @@ impl Spec {
 }
 
 /// A choice's name: that of the program that reports (a kretprobe's kprobe only keeps arguments for it).
+///
+/// The order within a choice is that of attaching, and it matters to second programs: they run after the first. A
+/// tracepoint runs its programs in the order in which they came, a trampoline the latest first.
 pub fn backend_of(programs: &[Program]) -> &'static str {
     programs.last().map_or("none", |program| program.attach.backend())
 }
@@ -174,12 +177,12 @@ pub const HOOKS: &[Spec] = &[
         name: "inet_sock_set_state",
         choices: &[
             &[
-                second("state_again_tp_btf", Attach::TpBtf("inet_sock_set_state")),
                 program("state_tp_btf", Attach::TpBtf("inet_sock_set_state")),
+                second("state_again_tp_btf", Attach::TpBtf("inet_sock_set_state")),
             ],
             &[
-                second("state_again_raw_tp", Attach::RawTracepoint("inet_sock_set_state")),
                 program("state_raw_tp", Attach::RawTracepoint("inet_sock_set_state")),
+                second("state_again_raw_tp", Attach::RawTracepoint("inet_sock_set_state")),
             ],
         ],
         keeps_records: true,
