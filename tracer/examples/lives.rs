@@ -2,7 +2,7 @@
 //! alone. Count its instructions with
 //!
 //! ```text
-//! valgrind --tool=callgrind --toggle-collect='*replay*' target/release/examples/lives 11000
+//! valgrind --tool=callgrind --toggle-collect='lives::replay' target/release/examples/lives 11000
 //! ```
 //!
 //! The difference between two numbers of connections, divided by the difference of the numbers, is the cost of one
@@ -13,7 +13,7 @@ use std::path::Path;
 use anyhow::{Context as _, Result};
 use tracer::{
     output::ndjson::Ndjson,
-    stage::{decode::decode, enrich::Enricher, event::Event, pipeline::Pipeline, sink::Sink},
+    stage::{decode::lend, enrich::Enricher, event::EventRef, pipeline::Pipeline, sink::Sink},
     track::{Clock, Correlator, Limits},
 };
 use tracer_ebpf::{SocketRecord, flag, kind, role, tcp_state};
@@ -86,13 +86,14 @@ fn connection(number: u64) -> [SocketRecord; 5] {
 #[inline(never)]
 fn replay(items: &[SocketRecord], enricher: &mut Enricher, pipeline: &mut Pipeline) -> Result<()> {
     for record in items {
-        let item = decode(record.as_bytes())?;
-        if let Event::Socket(record) = &item
-            && let Some(identity) = enricher.identify(record)
-        {
-            pipeline.event(&identity)?;
-        }
-        pipeline.event(&item)?;
+        lend(record.as_bytes(), |event| {
+            if let EventRef::Socket(record) = event
+                && let Some(identity) = enricher.identify(record)
+            {
+                pipeline.event(&identity)?;
+            }
+            pipeline.event(event)
+        })??;
     }
     pipeline.flush()
 }

@@ -5,7 +5,7 @@ use std::{fs::File, time::Duration};
 use anyhow::{Context as _, Result};
 
 use super::{
-    event::Event,
+    event::EventRef,
     sink::{Sink, SinkError},
 };
 use crate::{
@@ -42,7 +42,8 @@ impl Pipeline {
     ///
     /// # Errors
     /// If the recording or the output cannot be written.
-    pub fn event(&mut self, event: &Event) -> Result<()> {
+    pub fn event<'e>(&mut self, event: impl Into<EventRef<'e>>) -> Result<()> {
+        let event = event.into();
         if let Some(recording) = &mut self.recording {
             recording.push(event).context("cannot write the recording; what was written before can be replayed")?;
         }

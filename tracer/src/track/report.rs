@@ -12,11 +12,9 @@ use super::{
     record::{Bound, Close, Closer, Confidence, Connection, ConnectionId, Role},
 };
 
-/// Why a connection is reported.
+/// Why a whole connection is reported.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Occasion {
-    /// It was established or adopted.
-    Opened,
     /// The kernel said its last word on it.
     Complete,
     /// Its socket has connected again: its end was not seen.
@@ -35,18 +33,11 @@ impl Occasion {
     }
 }
 
-/// Puts together the record of a connection.
-pub(super) fn connection(live: &Live, occasion: Occasion, clock: Clock) -> Connection {
+/// A connection that was established or adopted: what is known of its beginning.
+#[inline(always)]
+pub(super) fn opening(live: &Live, clock: Clock) -> Connection {
     let record = &live.record;
-    let verdict = verdict(live, occasion);
-    let stopped_at = occasion.stopped_at();
-    let open = match occasion {
-        Occasion::Opened => true,
-        Occasion::Stopped(_) => record.ended_at == 0 && record.flags & flag::FINISHED == 0,
-        Occasion::Complete | Occasion::Superseded => false,
-    };
-    let known = |bit| record.flags & bit != 0;
-    let closed = !open && occasion != Occasion::Opened;
+    let preexisting = record.flags & flag::PREEXISTING != 0;
     Connection {
         id: ConnectionId { socket: record.id, life: live.life },
         process: Rc::clone(&live.process),
@@ -57,13 +48,37 @@ pub(super) fn connection(live: &Live, occasion: Occasion, clock: Clock) -> Conne
         local: live.local(),
         remote: live.remote(),
         opened_at: clock.wall(record.opened_at),
-        closed_at: clock.wall(record.released_at.max(record.ended_at)).filter(|_| closed),
-        lifetime: lifetime(record, stopped_at),
-        open,
-        preexisting: known(flag::PREEXISTING),
+        closed_at: None,
+        lifetime: None,
+        open: true,
+        preexisting,
         established: !live.is_unestablished(),
         connect: connect(record),
-        syn_retransmits: (!known(flag::PREEXISTING)).then_some(record.syn_retransmits),
+        syn_retransmits: (!preexisting).then_some(record.syn_retransmits),
+        bytes_sent: None,
+        bytes_received: None,
+        retransmits: None,
+        srtt: None,
+        keepalive: None,
+        idle_before_close: None,
+        confidence: Vec::new(),
+        close: None,
+    }
+}
+
+/// All that is known of a connection.
+#[inline]
+pub(super) fn connection(live: &Live, occasion: Occasion, clock: Clock) -> Connection {
+    let record = &live.record;
+    let verdict = verdict(live, occasion);
+    let stopped_at = occasion.stopped_at();
+    let open = stopped_at.is_some() && record.ended_at == 0 && record.flags & flag::FINISHED == 0;
+    let known = |bit| record.flags & bit != 0;
+    let closed_at = if open { 0 } else { record.released_at.max(record.ended_at) };
+    Connection {
+        closed_at: clock.wall(closed_at),
+        lifetime: lifetime(record, stopped_at),
+        open,
         bytes_sent: known(flag::BYTES_KNOWN).then_some(record.bytes_sent),
         bytes_received: known(flag::BYTES_KNOWN).then_some(record.bytes_received),
         retransmits: known(flag::RETRANSMITS_KNOWN).then_some(record.retransmits),
@@ -72,13 +87,13 @@ pub(super) fn connection(live: &Live, occasion: Occasion, clock: Clock) -> Conne
         idle_before_close: idle::before_close(live, stopped_at, clock),
         confidence: verdict.map_or_else(Vec::new, |verdict| confidence(live, verdict, stopped_at, clock)),
         close: verdict.map(|verdict| close_of(live, verdict, stopped_at, clock)),
+        ..opening(live, clock)
     }
 }
 
 /// Who ended it and how, if anything has.
 fn verdict(live: &Live, occasion: Occasion) -> Option<Verdict> {
     match occasion {
-        Occasion::Opened => None,
         _ if close::has_begun(&live.record) => Some(close::judge(&live.record)),
         Occasion::Stopped(_) => live.present.as_deref().and_then(|present| close::by_state(present.state)),
         Occasion::Complete | Occasion::Superseded => Some(close::judge(&live.record)),
