@@ -8,7 +8,7 @@ use super::{
     escape::json_string,
     identity::Identities,
     line::{Line, Put, Room},
-    number::{Times, decimal, milliseconds},
+    number::{Quoted, Times, decimal, milliseconds},
 };
 use crate::track::record::{
     Bound, Close, Closer, Confidence, Connection, Group, Hook, How, Loss, Nanos, Record, Role, Summary, WallTime,
@@ -60,7 +60,9 @@ impl Ndjson {
         out.extend_from_slice(identities.of(connection, times));
         room.line(out, |line| {
             line.literal(br#","closed_at":"#);
-            time(connection.closed_at, times, line);
+            // Mostly that of the end too.
+            let closed_at = connection.closed_at.map(|time| (time, *times.quoted(time)));
+            optional(closed_at, line, |(_, text), line| line.literal(&text));
             line.literal(br#","lifetime_ms":"#);
             optional(connection.lifetime, line, milliseconds);
             line.literal(br#","open":"#);
@@ -84,7 +86,7 @@ impl Ndjson {
             line.literal(br#","idle_before_close_ms":"#);
             optional(connection.idle_before_close, line, milliseconds);
             line.literal(br#","max_idle_ms":null,"close":"#);
-            optional(connection.close.as_ref(), line, |end, line| close(end, times, line));
+            optional(connection.close.as_ref(), line, |end, line| close(end, closed_at, times, line));
             line.literal(br#","stale_exchange":null,"confidence":["#);
             if connection.confidence.is_empty() {
                 line.literal(b"]}\n");
@@ -140,7 +142,7 @@ fn time(time: Option<WallTime>, times: &mut Times, out: &mut impl Put) {
 }
 
 #[inline(always)]
-fn close(close: &Close, times: &mut Times, line: &mut Line) {
+fn close(close: &Close, closed_at: Option<(WallTime, Quoted)>, times: &mut Times, line: &mut Line) {
     match close.closer {
         Closer::Local => line.literal(br#"{"closer":"local","how":""#),
         Closer::Peer => line.literal(br#"{"closer":"peer","how":""#),
@@ -166,7 +168,10 @@ fn close(close: &Close, times: &mut Times, line: &mut Line) {
     line.literal(br#","released_at":"#);
     time(close.released_at, times, line);
     line.literal(br#","ended_at":"#);
-    time(close.ended_at, times, line);
+    match (close.ended_at, closed_at) {
+        (Some(ended_at), Some((closed_at, text))) if ended_at == closed_at => line.literal(&text),
+        _ => time(close.ended_at, times, line),
+    }
     line.literal(b"}");
 }
 
@@ -200,11 +205,13 @@ fn group(group: &Group, out: &mut Vec<u8>) {
         (br#","closed_by_local":"#, local),
         (br#","closed_by_peer":"#, peer),
         (br#","closed_by_none":"#, none),
-        (br#","bytes_sent":"#, group.bytes.0),
-        (br#","bytes_received":"#, group.bytes.1),
     ] {
         out.extend_from_slice(key);
         decimal(count, out);
+    }
+    for (key, bytes) in [(br#","bytes_sent":"#.as_slice(), group.bytes.0), (br#","bytes_received":"#, group.bytes.1)] {
+        out.extend_from_slice(key);
+        optional(bytes, out, decimal);
     }
     for (key, duration) in [
         (br#","setup_ms":"#.as_slice(), Some(group.setup)),
