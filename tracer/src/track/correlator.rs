@@ -120,9 +120,11 @@ impl Correlator {
                     }
                     announce(live, record.kind, self.clock, emit);
                     if live.is_complete() {
-                        let live = known.take();
-                        self.forget_ends(&live);
-                        self.put_out(&live, Occasion::Complete, emit);
+                        put_out(live, Occasion::Complete, self.clock, &mut self.totals, emit);
+                        if let Some(by_ends) = &mut self.by_ends {
+                            by_ends.remove(&ends(live));
+                        }
+                        known.forget();
                     }
                     return;
                 }
@@ -146,7 +148,7 @@ impl Correlator {
         announce(&mut live, record.kind, self.clock, emit);
         if live.is_complete() {
             self.table.remember(&live);
-            self.put_out(&live, Occasion::Complete, emit);
+            put_out(&live, Occasion::Complete, self.clock, &mut self.totals, emit);
         } else {
             self.insert(live, emit);
         }
@@ -209,7 +211,7 @@ impl Correlator {
         self.by_ends = None;
         self.report_dropped(at, emit);
         while let Some(live) = self.table.take_oldest() {
-            self.put_out(&live, Occasion::Stopped(at), emit);
+            put_out(&live, Occasion::Stopped(at), self.clock, &mut self.totals, emit);
         }
         let totals = std::mem::replace(&mut self.totals, Totals::new(0));
         let mut summary = totals.into_summary(self.clock.wall_of(self.clock.began_at), self.clock.wall_of(at));
@@ -236,16 +238,8 @@ impl Correlator {
     fn report(&mut self, id: u64, occasion: Occasion, emit: &mut impl FnMut(&Record)) {
         if let Some(live) = self.table.take(id) {
             self.forget_ends(&live);
-            self.put_out(&live, occasion, emit);
+            put_out(&live, occasion, self.clock, &mut self.totals, emit);
         }
-    }
-
-    fn put_out(&mut self, live: &Live, occasion: Occasion, emit: &mut impl FnMut(&Record)) {
-        let record = Record::Connection(report::connection(live, occasion, self.clock));
-        if let Record::Connection(connection) = &record {
-            self.totals.add(connection);
-        }
-        emit(&record);
     }
 
     fn forget_ends(&mut self, live: &Live) {
@@ -278,6 +272,15 @@ fn announce(live: &mut Live, kind: u32, clock: Clock, emit: &mut impl FnMut(&Rec
         live.announced = true;
         emit(&Record::Open(report::opening(live, clock)));
     }
+}
+
+/// Puts out the `connection` record.
+fn put_out(live: &Live, occasion: Occasion, clock: Clock, totals: &mut Totals, emit: &mut impl FnMut(&Record)) {
+    let record = Record::Connection(report::connection(live, occasion, clock));
+    if let Record::Connection(connection) = &record {
+        totals.add(connection);
+    }
+    emit(&record);
 }
 
 fn ends(live: &Live) -> Ends {

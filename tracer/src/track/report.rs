@@ -66,29 +66,37 @@ pub(super) fn opening(live: &Live, clock: Clock) -> Connection {
     }
 }
 
-/// All that is known of a connection.
+/// All that is known of a connection. Field by field: all at once would be more than the processor's registers hold.
 #[inline]
 pub(super) fn connection(live: &Live, occasion: Occasion, clock: Clock) -> Connection {
     let record = &live.record;
-    let verdict = verdict(live, occasion);
     let stopped_at = occasion.stopped_at();
-    let open = stopped_at.is_some() && record.ended_at == 0 && record.flags & flag::FINISHED == 0;
     let known = |bit| record.flags & bit != 0;
-    let closed_at = if open { 0 } else { record.released_at.max(record.ended_at) };
-    Connection {
-        closed_at: clock.wall(closed_at),
-        lifetime: lifetime(record, stopped_at),
-        open,
-        bytes_sent: known(flag::BYTES_KNOWN).then_some(record.bytes_sent),
-        bytes_received: known(flag::BYTES_KNOWN).then_some(record.bytes_received),
-        retransmits: known(flag::RETRANSMITS_KNOWN).then_some(record.retransmits),
-        srtt: (known(flag::SRTT_KNOWN) && record.srtt_us != 0).then(|| u64::from(record.srtt_us) * 1000),
-        keepalive: known(flag::KEEPALIVE_KNOWN).then(|| known(flag::KEEPALIVE)),
-        idle_before_close: idle::before_close(live, stopped_at, clock),
-        confidence: verdict.map_or_else(Vec::new, |verdict| confidence(live, verdict, stopped_at, clock)),
-        close: verdict.map(|verdict| close_of(live, verdict, stopped_at, clock)),
-        ..opening(live, clock)
+    let mut connection = opening(live, clock);
+    connection.open = stopped_at.is_some() && record.ended_at == 0 && !known(flag::FINISHED);
+    if !connection.open {
+        connection.closed_at = clock.wall(record.released_at.max(record.ended_at));
     }
+    connection.lifetime = lifetime(record, stopped_at);
+    if known(flag::BYTES_KNOWN) {
+        connection.bytes_sent = Some(record.bytes_sent);
+        connection.bytes_received = Some(record.bytes_received);
+    }
+    if known(flag::RETRANSMITS_KNOWN) {
+        connection.retransmits = Some(record.retransmits);
+    }
+    if known(flag::SRTT_KNOWN) && record.srtt_us != 0 {
+        connection.srtt = Some(u64::from(record.srtt_us) * 1000);
+    }
+    if known(flag::KEEPALIVE_KNOWN) {
+        connection.keepalive = Some(known(flag::KEEPALIVE));
+    }
+    connection.idle_before_close = idle::before_close(live, stopped_at, clock);
+    if let Some(verdict) = verdict(live, occasion) {
+        connection.close = Some(close_of(live, verdict, stopped_at, clock));
+        connection.confidence = confidence(live, verdict, stopped_at, clock);
+    }
+    connection
 }
 
 /// Who ended it and how, if anything has.
@@ -154,21 +162,25 @@ fn lifetime(record: &SocketRecord, stopped_at: Option<u64>) -> Option<u64> {
 /// Where values are bounds. Empty, which costs no allocation, for nearly all connections.
 fn confidence(live: &Live, verdict: Verdict, stopped_at: Option<u64>, clock: Clock) -> Vec<Confidence> {
     let record = &live.record;
-    let mut notes = Vec::new();
-    if opened_by(record).is_some() {
-        let why = "opened by one process, released by another";
-        notes.push(Confidence { field: "pid", bound: Bound::Estimate, why });
+    let note = |field, bound, why| Some(Confidence { field, bound, why });
+    let owner = match opened_by(record) {
+        Some(_) => note("pid", Bound::Estimate, "opened by one process, released by another"),
+        None => None,
+    };
+    let close = match verdict.guessed {
+        true => note("close", Bound::Estimate, "the event that shows who was first was not seen"),
+        false => None,
+    };
+    let unnoticed = match stopped_at.is_some() && verdict.closer == Closer::Peer && is_dead_since_before_trace(live) {
+        true => note("close.unnoticed_ms", Bound::Lower, "the peer closed before the trace began"),
+        false => None,
+    };
+    let idle = match live.is_unestablished() {
+        true => None,
+        false => idle::confidence(record, verdict.closer, verdict.how, clock),
+    };
+    if owner.is_none() && close.is_none() && unnoticed.is_none() && idle.is_none() {
+        return Vec::new();
     }
-    if verdict.guessed {
-        let why = "the event that shows who was first was not seen";
-        notes.push(Confidence { field: "close", bound: Bound::Estimate, why });
-    }
-    if stopped_at.is_some() && verdict.closer == Closer::Peer && is_dead_since_before_trace(live) {
-        let why = "the peer closed before the trace began";
-        notes.push(Confidence { field: "close.unnoticed_ms", bound: Bound::Lower, why });
-    }
-    if !live.is_unestablished() {
-        notes.extend(idle::confidence(record, verdict.closer, verdict.how, clock));
-    }
-    notes
+    [owner, close, unnoticed, idle].into_iter().flatten().collect()
 }

@@ -32,11 +32,10 @@ impl Known<'_> {
         self.entry.get_mut()
     }
 
-    /// Takes it out as one that is about to be reported, and remembers it as such.
-    pub fn take(self) -> Live {
-        let live = self.entry.remove();
-        self.reported.insert(&live);
-        live
+    /// Takes it out as one that has been reported, and remembers it as such.
+    pub fn forget(self) {
+        self.reported.insert(self.entry.get());
+        self.entry.remove();
     }
 }
 
