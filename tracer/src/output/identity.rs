@@ -7,7 +7,7 @@ use super::{
     escape::json_string,
     line::{Put, Room},
     ndjson::optional,
-    number::{Times, address, decimal, hex},
+    number::{Ends, Times, decimal, hex},
 };
 use crate::track::record::{Connection, ConnectionId, Process, Role, WallTime};
 
@@ -20,6 +20,8 @@ const PROCESSES: usize = 256;
 pub(super) struct Identities {
     lives: Vec<Option<Life>>,
     owners: Vec<Option<Owner>>,
+    local: Ends,
+    remote: Ends,
     room: Room,
 }
 
@@ -28,6 +30,8 @@ impl Default for Identities {
         Self {
             lives: (0..CONNECTIONS).map(|_| None).collect(),
             owners: (0..PROCESSES).map(|_| None).collect(),
+            local: Ends::default(),
+            remote: Ends::default(),
             room: Room::default(),
         }
     }
@@ -63,7 +67,7 @@ struct Rest {
 impl Identities {
     /// From inside the quotes of `id` to `opened_at`.
     pub fn of(&mut self, connection: &Connection, times: &mut Times) -> &[u8] {
-        let Self { lives, owners, room } = self;
+        let Self { lives, owners, local, remote, room } = self;
         let place = connection.id.socket as usize % CONNECTIONS;
         let life = lives[place].get_or_insert_with(|| Life::new(connection));
         if life.text.is_empty() || !life.is_of(connection) {
@@ -77,9 +81,9 @@ impl Identities {
             room.line(&mut text, |line| id(connection.id, line));
             text.extend_from_slice(&owner.text);
             room.line(&mut text, |line| {
-                address(connection.local, line);
+                local.write(connection.local, line);
                 line.literal(br#"","remote":""#);
-                address(connection.remote, line);
+                remote.write(connection.remote, line);
                 line.literal(br#"","remote_name":null,"remote_name_source":null,"opened_at":"#);
                 optional(connection.opened_at, line, |time, line| line.literal(times.quoted(time)));
             });

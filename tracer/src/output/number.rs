@@ -1,7 +1,7 @@
 //! Numbers, times and addresses as text, by integer arithmetic alone: these are most of what an output line holds, and
 //! `core::fmt` would cost more than all the rest.
 
-use std::net::{IpAddr, SocketAddr};
+use std::net::{Ipv4Addr, SocketAddr};
 
 use jiff::Timestamp;
 
@@ -84,19 +84,17 @@ pub fn decimal(number: impl Into<u64>, out: &mut impl Put) {
     if number < 1000 {
         let digits = plain(number);
         out.put(&digits, digits[3].into());
+    } else if number < 1_000_000 {
+        let digits = plain(number / 1000);
+        out.put(&digits, digits[3].into());
+        out.put(&padded(number), 3);
     } else {
         long_decimal(number, out);
     }
 }
 
 fn long_decimal(number: u64, out: &mut impl Put) {
-    if number < 1_000_000 {
-        let digits = plain(number / 1000);
-        out.put(&digits, digits[3].into());
-        out.put(&padded(number), 3);
-    } else {
-        out.word(itoa::Buffer::new().format(number).as_bytes());
-    }
+    out.word(itoa::Buffer::new().format(number).as_bytes());
 }
 
 /// Lower-case hexadecimal digits, no leading zeros.
@@ -125,28 +123,50 @@ pub fn milliseconds(duration: Nanos, out: &mut impl Put) {
     out.put(&[b'.', a, b, c, d, e, f, 0], 1 + usize::from(digits));
 }
 
-/// `ip:port` or `[ip]:port`.
-pub fn address(address: SocketAddr, out: &mut impl Put) {
-    match address.ip() {
-        IpAddr::V4(ip) => {
-            let [a, b, c, d] = ip.octets();
-            for octet in [a, b, c] {
-                let text = &OCTETS[usize::from(octet)];
-                out.put(text, text[7].into());
+/// Writes addresses, remembering the last IPv4 host: one end mostly has few.
+#[derive(Debug, Default)]
+pub struct Ends {
+    host: Option<Ipv4Addr>,
+    /// `127.0.0.1:`
+    text: [u8; 16],
+    length: usize,
+}
+
+impl Ends {
+    /// `ip:port` or `[ip]:port`.
+    #[inline]
+    pub fn write(&mut self, address: SocketAddr, out: &mut impl Put) {
+        match address {
+            SocketAddr::V4(address) => {
+                if self.host != Some(*address.ip()) {
+                    self.change_to(*address.ip());
+                }
+                out.put(&self.text, self.length);
+                decimal(address.port(), out);
             }
-            decimal(d, out);
-            out.literal(b":");
-            decimal(address.port(), out);
+            SocketAddr::V6(address) => {
+                use std::io::Write;
+                let mut text = [0; 64];
+                let mut rest = text.as_mut_slice();
+                // The longest address has 58 characters.
+                let _ = write!(rest, "{address}");
+                let length = 64 - rest.len();
+                out.put(&text, length);
+            }
         }
-        IpAddr::V6(_) => {
-            use std::io::Write;
-            let mut text = [0; 64];
-            let mut rest = text.as_mut_slice();
-            // The longest address has 58 characters.
-            let _ = write!(rest, "{address}");
-            let length = 64 - rest.len();
-            out.put(&text, length);
+    }
+
+    fn change_to(&mut self, host: Ipv4Addr) {
+        let mut text = [0; 24];
+        let mut length = 0;
+        for octet in host.octets() {
+            let octet = &OCTETS[usize::from(octet)];
+            text[length..length + 8].copy_from_slice(octet);
+            length += usize::from(octet[7]);
         }
+        text[length - 1] = b':';
+        self.text.copy_from_slice(&text[..16]);
+        (self.host, self.length) = (Some(host), length);
     }
 }
 
@@ -218,6 +238,8 @@ fn date_and_clock(second: u64) -> [u8; 19] {
 
 #[cfg(test)]
 mod tests {
+    use std::net::IpAddr;
+
     use super::*;
     use proptest::prelude::*;
 
@@ -249,9 +271,12 @@ mod tests {
         }
 
         #[test]
-        fn addresses_agree_with_the_standard_library(ip in any::<IpAddr>(), port in any::<u16>()) {
-            let end = SocketAddr::new(ip, port);
-            prop_assert_eq!(written(|out| address(end, out)), end.to_string());
+        fn addresses_agree_with_the_standard_library(ips in any::<[IpAddr; 3]>(), port in any::<u16>()) {
+            let mut ends = Ends::default();
+            for ip in ips.into_iter().flat_map(|ip| [ip, ip]) {
+                let end = SocketAddr::new(ip, port);
+                prop_assert_eq!(written(|out| ends.write(end, out)), end.to_string());
+            }
         }
 
         #[test]

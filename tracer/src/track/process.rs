@@ -63,20 +63,25 @@ impl Processes {
     }
 
     /// The process if it is known; else one by the name that its thread had.
+    #[inline]
     fn get_or_name(&mut self, pid: u32, started_at: u64, comm: &[u8]) -> Rc<Process> {
         let place = pid as usize % RECENT;
-        let has_news = |process: &Process| process.comm.is_empty() && comm.first().is_some_and(|byte| *byte != 0);
-        let is_meant = |process: &Process| same_start(process.started_at, started_at) && !has_news(process);
         if let Some(process) = &self.recent[place]
             && process.pid == pid
-            && is_meant(process)
+            && is_meant(process, started_at, comm)
         {
             return Rc::clone(process);
         }
+        self.look_up(pid, started_at, comm)
+    }
+
+    /// As [`get_or_name`](Self::get_or_name), if it is not one of the recent.
+    #[inline(never)]
+    fn look_up(&mut self, pid: u32, started_at: u64, comm: &[u8]) -> Rc<Process> {
         let named = |comm| Process { pid, started_at, comm: text(comm), exe: None, container: None };
         if let Some(process) = self.by_pid.to_back(&pid) {
-            if is_meant(process) {
-                self.recent[place] = Some(Rc::clone(process));
+            if is_meant(process, started_at, comm) {
+                self.recent[pid as usize % RECENT] = Some(Rc::clone(process));
                 return Rc::clone(process);
             }
             if process.started_at > started_at && started_at != 0 {
@@ -111,6 +116,13 @@ impl Processes {
     pub fn len(&self) -> usize {
         self.by_pid.len()
     }
+}
+
+/// Whether it is the process that started then, and there is no name for one that had none.
+#[inline]
+fn is_meant(process: &Process, started_at: u64, comm: &[u8]) -> bool {
+    let has_news = process.comm.is_empty() && comm.first().is_some_and(|byte| *byte != 0);
+    same_start(process.started_at, started_at) && !has_news
 }
 
 /// Whether two start times are of one process; 0 is unknown and fits any.

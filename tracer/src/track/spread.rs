@@ -22,17 +22,20 @@ struct Histogram {
 
 impl Spread {
     /// Counts one.
+    #[inline]
     pub fn add(&mut self, value: Nanos) {
         let histogram =
             self.0.get_or_insert_with(|| Box::new(Histogram { smallest: value, largest: value, counts: Vec::new() }));
         histogram.smallest = histogram.smallest.min(value);
         histogram.largest = histogram.largest.max(value);
         let step = step(value);
-        if step >= histogram.counts.len() {
-            histogram.counts.resize(step + 1, 0);
+        match histogram.counts.get_mut(step) {
+            Some(count) => *count = count.saturating_add(1),
+            None => {
+                histogram.counts.resize(step, 0);
+                histogram.counts.push(1);
+            }
         }
-        let count = &mut histogram.counts[step];
-        *count = count.saturating_add(1);
     }
 
     /// Smallest, median and largest; `None` if there was none.
