@@ -5,7 +5,7 @@ use std::hint::black_box;
 use criterion::{BatchSize, Criterion, Throughput, criterion_group, criterion_main};
 use tracer::{
     output::{Output, ndjson::Ndjson},
-    stage::decode::Decoder,
+    stage::decode::lend,
     track::{Clock, Correlator, Limits, record::Record},
 };
 use tracer_ebpf::{SocketRecord, flag, kind, role, tcp_state};
@@ -78,12 +78,9 @@ fn stream() -> Vec<SocketRecord> {
 
 /// Runs the stream through decoder and correlator.
 fn correlate(items: &[SocketRecord], emit: &mut impl FnMut(&Record)) {
-    let mut decoder = Decoder::default();
     let mut correlator = Correlator::new(CLOCK, Limits::default());
     for item in items {
-        if let Some(event) = decoder.decode(item.as_bytes()) {
-            correlator.apply(&event, emit);
-        }
+        lend(item.as_bytes(), |event| correlator.apply(event, emit)).expect("an event");
     }
 }
 

@@ -2,6 +2,8 @@
 
 mod errno;
 mod escape;
+mod identity;
+mod line;
 pub mod ndjson;
 mod number;
 pub mod recording;

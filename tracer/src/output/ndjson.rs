@@ -3,29 +3,23 @@
 //! Every connection costs two lines, so they are written by hand: keys as literals, numbers by integer arithmetic, and
 //! what belongs to a process from a cache. A test compares each line with what a JSON library makes of the record.
 
-use std::rc::Rc;
-
-use foldhash::fast::RandomState;
-use hashlink::LinkedHashMap;
-
 use super::{
     Output, errno,
     escape::json_string,
-    number::{Times, address, decimal, hex, milliseconds},
+    identity::Identities,
+    line::{Line, Put, Room},
+    number::{Quoted, Times, decimal, milliseconds},
 };
 use crate::track::record::{
-    Bound, Close, Closer, Confidence, Connection, ConnectionId, Group, Hook, How, Loss, Nanos, Process, Record, Role,
-    Summary, WallTime,
+    Bound, Close, Closer, Confidence, Connection, Group, Hook, How, Loss, Nanos, Record, Role, Summary, WallTime,
 };
-
-/// Processes whose fragment is kept.
-const MAX_FRAGMENTS: usize = 1024;
 
 /// The NDJSON writer.
 #[derive(Default)]
 pub struct Ndjson {
     times: Times,
-    fragments: Fragments,
+    identities: Identities,
+    room: Room,
 }
 
 impl Output for Ndjson {
@@ -34,103 +28,79 @@ impl Output for Ndjson {
             Record::Open(connection) => self.open(connection, out),
             Record::Connection(connection) => self.connection(connection, out),
             Record::Loss(loss) => {
-                out.extend_from_slice(br#"{"type":"loss","#);
+                out.literal(br#"{"type":"loss","#);
                 self.loss_fields(loss, out);
+                out.literal(b"}\n");
             }
             Record::Summary(summary) => self.summary(summary, out),
         }
-        out.extend_from_slice(b"}\n");
     }
 }
 
 impl Ndjson {
     fn open(&mut self, connection: &Connection, out: &mut Vec<u8>) {
-        out.extend_from_slice(br#"{"type":"open","id":""#);
-        self.identity(connection, out);
-        out.extend_from_slice(if connection.preexisting {
-            br#","preexisting":true,"dns_ms":null,"connect_ms":"#
-        } else {
-            br#","preexisting":false,"dns_ms":null,"connect_ms":"#
+        let Self { times, identities, room } = self;
+        out.literal(br#"{"type":"open","id":""#);
+        out.extend_from_slice(identities.of(connection, times));
+        room.line(out, |line| {
+            match connection.preexisting {
+                true => line.literal(br#","preexisting":true,"dns_ms":null,"connect_ms":"#),
+                false => line.literal(br#","preexisting":false,"dns_ms":null,"connect_ms":"#),
+            }
+            optional(connection.connect, line, milliseconds);
+            line.literal(br#","syn_retransmits":"#);
+            optional(connection.syn_retransmits, line, decimal);
+            line.literal(b"}\n");
         });
-        optional(connection.connect, out, milliseconds);
-        out.extend_from_slice(br#","syn_retransmits":"#);
-        optional(connection.syn_retransmits, out, decimal);
     }
 
     fn connection(&mut self, connection: &Connection, out: &mut Vec<u8>) {
-        out.extend_from_slice(br#"{"type":"connection","id":""#);
-        self.identity(connection, out);
-        out.extend_from_slice(br#","closed_at":"#);
-        self.time(connection.closed_at, out);
-        out.extend_from_slice(br#","lifetime_ms":"#);
-        optional(connection.lifetime, out, milliseconds);
-        out.extend_from_slice(br#","open":"#);
-        boolean(connection.open, out);
-        out.extend_from_slice(br#","preexisting":"#);
-        boolean(connection.preexisting, out);
-        out.extend_from_slice(br#","dns_ms":null,"connect_ms":"#);
-        optional(connection.connect, out, milliseconds);
-        out.extend_from_slice(br#","syn_retransmits":"#);
-        optional(connection.syn_retransmits, out, decimal);
-        out.extend_from_slice(br#","tls":null,"exchanges":null,"bytes_sent":"#);
-        optional(connection.bytes_sent, out, decimal);
-        out.extend_from_slice(br#","bytes_received":"#);
-        optional(connection.bytes_received, out, decimal);
-        out.extend_from_slice(br#","retransmits":"#);
-        optional(connection.retransmits, out, decimal);
-        out.extend_from_slice(br#","srtt_ms":"#);
-        optional(connection.srtt, out, milliseconds);
-        out.extend_from_slice(br#","keepalive":"#);
-        optional(connection.keepalive, out, boolean);
-        out.extend_from_slice(br#","idle_before_close_ms":"#);
-        optional(connection.idle_before_close, out, milliseconds);
-        out.extend_from_slice(br#","max_idle_ms":null,"close":"#);
-        match &connection.close {
-            Some(close) => self.close(close, out),
-            None => out.extend_from_slice(b"null"),
+        let Self { times, identities, room } = self;
+        out.literal(br#"{"type":"connection","id":""#);
+        out.extend_from_slice(identities.of(connection, times));
+        room.line(out, |line| {
+            line.literal(br#","closed_at":"#);
+            // Mostly that of the end too.
+            let closed_at = connection.closed_at.map(|time| (time, *times.quoted(time)));
+            optional(closed_at, line, |(_, text), line| line.literal(&text));
+            line.literal(br#","lifetime_ms":"#);
+            optional(connection.lifetime, line, milliseconds);
+            line.literal(br#","open":"#);
+            boolean(connection.open, line);
+            line.literal(br#","preexisting":"#);
+            boolean(connection.preexisting, line);
+            line.literal(br#","dns_ms":null,"connect_ms":"#);
+            optional(connection.connect, line, milliseconds);
+            line.literal(br#","syn_retransmits":"#);
+            optional(connection.syn_retransmits, line, decimal);
+            line.literal(br#","tls":null,"exchanges":null,"bytes_sent":"#);
+            optional(connection.bytes_sent, line, decimal);
+            line.literal(br#","bytes_received":"#);
+            optional(connection.bytes_received, line, decimal);
+            line.literal(br#","retransmits":"#);
+            optional(connection.retransmits, line, decimal);
+            line.literal(br#","srtt_ms":"#);
+            optional(connection.srtt, line, milliseconds);
+            line.literal(br#","keepalive":"#);
+            optional(connection.keepalive, line, boolean);
+            line.literal(br#","idle_before_close_ms":"#);
+            optional(connection.idle_before_close, line, milliseconds);
+            line.literal(br#","max_idle_ms":null,"close":"#);
+            optional(connection.close.as_ref(), line, |end, line| close(end, closed_at, times, line));
+            line.literal(br#","stale_exchange":null,"confidence":["#);
+            if connection.confidence.is_empty() {
+                line.literal(b"]}\n");
+            }
+        });
+        if !connection.confidence.is_empty() {
+            items(&connection.confidence, out, confidence);
+            out.literal(b"]}\n");
         }
-        out.extend_from_slice(br#","stale_exchange":null,"confidence":"#);
-        array(&connection.confidence, out, confidence);
-    }
-
-    /// The fields that `open` and `connection` begin with, from inside the quotes of `id`.
-    fn identity(&mut self, connection: &Connection, out: &mut Vec<u8>) {
-        id(connection.id, out);
-        out.extend_from_slice(self.fragments.of(connection));
-        address(connection.local, out);
-        out.extend_from_slice(br#"","remote":""#);
-        address(connection.remote, out);
-        out.extend_from_slice(br#"","remote_name":null,"remote_name_source":null,"opened_at":"#);
-        self.time(connection.opened_at, out);
-    }
-
-    fn close(&mut self, close: &Close, out: &mut Vec<u8>) {
-        out.extend_from_slice(match close.closer {
-            Closer::Local => br#"{"closer":"local","how":""#.as_slice(),
-            Closer::Peer => br#"{"closer":"peer","how":""#,
-            Closer::None => br#"{"closer":"none","how":""#,
-        });
-        out.extend_from_slice(how(close.how));
-        out.extend_from_slice(br#"","errno":"#);
-        optional(close.errno, out, |number, out| {
-            out.push(b'"');
-            out.extend_from_slice(errno::text(number).as_bytes());
-            out.push(b'"');
-        });
-        out.extend_from_slice(br#","process_exited":"#);
-        boolean(close.process_exited, out);
-        out.extend_from_slice(br#","unnoticed_ms":"#);
-        optional(close.unnoticed, out, milliseconds);
-        out.extend_from_slice(br#","released_at":"#);
-        self.time(close.released_at, out);
-        out.extend_from_slice(br#","ended_at":"#);
-        self.time(close.ended_at, out);
-        out.push(b'}');
     }
 
     fn loss_fields(&mut self, loss: &Loss, out: &mut Vec<u8>) {
         out.extend_from_slice(br#""at":"#);
-        self.time(Some(loss.at), out);
+        time(Some(loss.at), &mut self.times, out);
         out.extend_from_slice(br#","place":"#);
         json_string(&loss.place, out);
         out.extend_from_slice(br#","cause":"#);
@@ -141,9 +111,9 @@ impl Ndjson {
 
     fn summary(&mut self, summary: &Summary, out: &mut Vec<u8>) {
         out.extend_from_slice(br#"{"type":"summary","began_at":"#);
-        self.time(Some(summary.began_at), out);
+        time(Some(summary.began_at), &mut self.times, out);
         out.extend_from_slice(br#","stopped_at":"#);
-        self.time(Some(summary.stopped_at), out);
+        time(Some(summary.stopped_at), &mut self.times, out);
         out.extend_from_slice(br#","connections":"#);
         decimal(summary.connections, out);
         out.extend_from_slice(br#","open":"#);
@@ -162,111 +132,47 @@ impl Ndjson {
         });
         out.extend_from_slice(br#","remarks":"#);
         array(&summary.remarks, out, |remark, out| json_string(remark, out));
-    }
-
-    fn time(&mut self, time: Option<WallTime>, out: &mut Vec<u8>) {
-        optional(time, out, |time, out| {
-            out.push(b'"');
-            self.times.rfc3339(time, out);
-            out.push(b'"');
-        });
+        out.literal(b"}\n");
     }
 }
 
-/// The part of a line that is the same for most connections of a process, by the process's address; holding it keeps the
-/// address its own.
-struct Fragments {
-    by_address: LinkedHashMap<*const Process, Fragment, RandomState>,
+#[inline(always)]
+fn time(time: Option<WallTime>, times: &mut Times, out: &mut impl Put) {
+    optional(time, out, |time, out| out.literal(times.quoted(time)));
 }
 
-struct Fragment {
-    process: Rc<Process>,
-    /// What else the text holds.
-    rest: Rest,
-    text: Vec<u8>,
-}
-
-/// What a fragment holds besides the process.
-#[derive(Clone, Copy, PartialEq, Eq)]
-struct Rest {
-    tid: Option<u32>,
-    netns: Option<u32>,
-    role: Option<Role>,
-    is_ipv4: bool,
-}
-
-impl Default for Fragments {
-    fn default() -> Self {
-        Self { by_address: LinkedHashMap::with_hasher(RandomState::default()) }
+#[inline(always)]
+fn close(close: &Close, closed_at: Option<(WallTime, Quoted)>, times: &mut Times, line: &mut Line) {
+    match close.closer {
+        Closer::Local => line.literal(br#"{"closer":"local","how":""#),
+        Closer::Peer => line.literal(br#"{"closer":"peer","how":""#),
+        Closer::None => line.literal(br#"{"closer":"none","how":""#),
     }
-}
-
-impl Fragments {
-    /// From the end of `id` to the quote that begins `local`.
-    fn of(&mut self, connection: &Connection) -> &[u8] {
-        let process = &connection.process;
-        let address = Rc::as_ptr(process);
-        if self.by_address.len() >= MAX_FRAGMENTS && !self.by_address.contains_key(&address) {
-            self.by_address.pop_front();
-        }
-        let Connection { tid, netns, role, .. } = *connection;
-        let rest = Rest { tid, netns, role, is_ipv4: connection.remote.is_ipv4() };
-        let fragment = self.by_address.entry(address).or_insert_with(|| Fragment {
-            process: Rc::clone(process),
-            rest,
-            text: fragment(process, rest),
-        });
-        if fragment.rest != rest {
-            fragment.rest = rest;
-            fragment.text = self::fragment(&fragment.process, rest);
-        }
-        &fragment.text
+    match close.how {
+        How::Fin => line.literal(br#"fin","errno":"#),
+        How::Rst => line.literal(br#"rst","errno":"#),
+        How::Timeout => line.literal(br#"timeout","errno":"#),
+        How::Refused => line.literal(br#"refused","errno":"#),
+        How::Unreachable => line.literal(br#"unreachable","errno":"#),
+        How::Aborted => line.literal(br#"aborted","errno":"#),
     }
-}
-
-fn fragment(process: &Process, rest: Rest) -> Vec<u8> {
-    let mut out = Vec::new();
-    out.extend_from_slice(br#"","pid":"#);
-    decimal(process.pid, &mut out);
-    out.extend_from_slice(br#","tid":"#);
-    optional(rest.tid, &mut out, decimal);
-    out.extend_from_slice(br#","comm":"#);
-    json_string(&process.comm, &mut out);
-    out.extend_from_slice(br#","exe":"#);
-    optional(process.exe.as_deref(), &mut out, json_string);
-    out.extend_from_slice(br#","container":"#);
-    optional(process.container.as_deref(), &mut out, json_string);
-    out.extend_from_slice(br#","netns":"#);
-    optional(rest.netns, &mut out, decimal);
-    out.extend_from_slice(match rest.role {
-        Some(Role::Client) => br#","role":"client","family":"#.as_slice(),
-        Some(Role::Server) => br#","role":"server","family":"#,
-        None => br#","role":null,"family":"#,
+    optional(close.errno, line, |number, line| {
+        line.literal(b"\"");
+        line.word(errno::text(number).as_bytes());
+        line.literal(b"\"");
     });
-    out.extend_from_slice(match rest.is_ipv4 {
-        true => br#""ipv4","local":""#,
-        false => br#""ipv6","local":""#,
-    });
-    out
-}
-
-fn id(id: ConnectionId, out: &mut Vec<u8>) {
-    hex(id.socket, out);
-    if id.life > 0 {
-        out.push(b'.');
-        decimal(id.life, out);
+    line.literal(br#","process_exited":"#);
+    boolean(close.process_exited, line);
+    line.literal(br#","unnoticed_ms":"#);
+    optional(close.unnoticed, line, milliseconds);
+    line.literal(br#","released_at":"#);
+    time(close.released_at, times, line);
+    line.literal(br#","ended_at":"#);
+    match (close.ended_at, closed_at) {
+        (Some(ended_at), Some((closed_at, text))) if ended_at == closed_at => line.literal(&text),
+        _ => time(close.ended_at, times, line),
     }
-}
-
-fn how(how: How) -> &'static [u8] {
-    match how {
-        How::Fin => b"fin",
-        How::Rst => b"rst",
-        How::Timeout => b"timeout",
-        How::Refused => b"refused",
-        How::Unreachable => b"unreachable",
-        How::Aborted => b"aborted",
-    }
+    line.literal(b"}");
 }
 
 fn confidence(note: &Confidence, out: &mut Vec<u8>) {
@@ -299,11 +205,13 @@ fn group(group: &Group, out: &mut Vec<u8>) {
         (br#","closed_by_local":"#, local),
         (br#","closed_by_peer":"#, peer),
         (br#","closed_by_none":"#, none),
-        (br#","bytes_sent":"#, group.bytes.0),
-        (br#","bytes_received":"#, group.bytes.1),
     ] {
         out.extend_from_slice(key);
         decimal(count, out);
+    }
+    for (key, bytes) in [(br#","bytes_sent":"#.as_slice(), group.bytes.0), (br#","bytes_received":"#, group.bytes.1)] {
+        out.extend_from_slice(key);
+        optional(bytes, out, decimal);
     }
     for (key, duration) in [
         (br#","setup_ms":"#.as_slice(), Some(group.setup)),
@@ -332,24 +240,33 @@ fn hook(hook: &Hook, out: &mut Vec<u8>) {
     out.push(b'}');
 }
 
-fn array<T>(items: &[T], out: &mut Vec<u8>, mut write: impl FnMut(&T, &mut Vec<u8>)) {
+fn array<T>(array: &[T], out: &mut Vec<u8>, write: impl FnMut(&T, &mut Vec<u8>)) {
     out.push(b'[');
+    items(array, out, write);
+    out.push(b']');
+}
+
+fn items<T>(items: &[T], out: &mut Vec<u8>, mut write: impl FnMut(&T, &mut Vec<u8>)) {
     for (index, item) in items.iter().enumerate() {
         if index > 0 {
             out.push(b',');
         }
         write(item, out);
     }
-    out.push(b']');
 }
 
-fn optional<T>(value: Option<T>, out: &mut Vec<u8>, write: impl FnOnce(T, &mut Vec<u8>)) {
+#[inline(always)]
+pub(super) fn optional<T, P: Put>(value: Option<T>, out: &mut P, write: impl FnOnce(T, &mut P)) {
     match value {
         Some(value) => write(value, out),
-        None => out.extend_from_slice(b"null"),
+        None => out.literal(b"null"),
     }
 }
 
-fn boolean(value: bool, out: &mut Vec<u8>) {
-    out.extend_from_slice(if value { b"true".as_slice() } else { b"false" });
+#[inline]
+fn boolean(value: bool, out: &mut impl Put) {
+    match value {
+        true => out.literal(b"true"),
+        false => out.literal(b"false"),
+    }
 }

@@ -22,7 +22,7 @@ use zerocopy::IntoBytes;
 
 use crate::stage::{
     decode::decode,
-    event::{Event, UserEvent},
+    event::{Event, EventRef, UserEvent},
 };
 
 const MAGIC: &[u8; 8] = b"conntrac";
@@ -103,11 +103,11 @@ impl<W: Write> Writer<W> {
     }
 
     /// Adds an event; a full block is written.
-    pub fn push(&mut self, event: &Event) -> io::Result<()> {
-        match event {
-            Event::Socket(record) => self.item(KERNEL_ITEM, record.as_bytes())?,
-            Event::Process(record) => self.item(KERNEL_ITEM, record.as_bytes())?,
-            Event::User(event) => self.item(USER_ITEM, &serde_json::to_vec(event)?)?,
+    pub fn push<'e>(&mut self, event: impl Into<EventRef<'e>>) -> io::Result<()> {
+        match event.into() {
+            EventRef::Socket(record) => self.item(KERNEL_ITEM, record.as_bytes())?,
+            EventRef::Process(record) => self.item(KERNEL_ITEM, record.as_bytes())?,
+            EventRef::User(event) => self.item(USER_ITEM, &serde_json::to_vec(event)?)?,
         }
         self.begun.get_or_insert_with(Instant::now);
         if self.block.len() >= FULL_BLOCK { self.flush() } else { Ok(()) }

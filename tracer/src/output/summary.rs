@@ -74,6 +74,7 @@ fn row(group: &Group) -> [String; 13] {
     let some = |count: u64| {
         if count == 0 { "-".into() } else { count.to_string() }
     };
+    let bytes = |bytes: Option<u64>| bytes.map_or_else(|| "-".into(), size);
     let (sent, received) = group.bytes;
     [
         plain(&group.comm),
@@ -83,8 +84,8 @@ fn row(group: &Group) -> [String; 13] {
         some(group.failed),
         time(Some(group.setup).filter(|_| group.connect_median.is_some())),
         time(group.connect_median),
-        size(sent),
-        size(received),
+        bytes(sent),
+        bytes(received),
         time(group.idle.map(|(smallest, _, _)| smallest)),
         time(group.idle.map(|(_, median, _)| median)),
         time(group.idle.map(|(_, _, largest)| largest)),

@@ -3,6 +3,9 @@
 use super::{errno, units::duration};
 use crate::track::record::{Bound, Close, Closer, Connection, How};
 
+/// A shorter connect would read `0.00 ms`: no packet was sent, so the time says nothing.
+const LEAST: u64 = 10_000;
+
 /// How grave an end is; decides its colour.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Gravity {
@@ -59,11 +62,13 @@ fn failure(connection: &Connection, close: &Close) -> String {
     let what = match close.how {
         How::Refused => "refused",
         How::Timeout => "no answer, gave up",
+        How::Unreachable if connection.connect.is_some_and(|connect| connect < LEAST) => "unreachable",
         How::Unreachable => "unreachable, failed",
         How::Aborted => "connect aborted",
         How::Rst | How::Fin => "reset while connecting",
     };
-    let after = connection.connect.map(|connect| format!(" after {}", duration(connect)));
+    let connect = connection.connect.filter(|connect| *connect >= LEAST);
+    let after = connect.map(|connect| format!(" after {}", duration(connect)));
     format!("{what}{}{}", after.unwrap_or_default(), error(close))
 }
 

@@ -7,7 +7,7 @@ use thiserror::Error;
 use tracer_ebpf::{ProcessRecord, SocketRecord, kind};
 use zerocopy::FromBytes;
 
-use super::event::Event;
+use super::event::{Event, EventRef};
 
 /// Why an item is not an event.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Error)]
@@ -40,6 +40,9 @@ impl DecodeError {
 }
 
 /// Decodes one item. Its alignment does not matter.
+///
+/// # Errors
+/// If the item is not an event.
 pub fn decode(item: &[u8]) -> Result<Event, DecodeError> {
     let Some((head, _)) = item.split_first_chunk() else {
         return Err(DecodeError::TooShort(item.len()));
@@ -47,9 +50,7 @@ pub fn decode(item: &[u8]) -> Result<Event, DecodeError> {
     let kind = u32::from_ne_bytes(*head);
     let wrong_size = DecodeError::WrongSize { kind, size: item.len() };
     match kind {
-        kind::CONNECTING | kind::OPENED | kind::PEER_CLOSED | kind::RELEASED | kind::ENDED => {
-            SocketRecord::read_from_bytes(item).map(Event::Socket).map_err(|_| wrong_size)
-        }
+        _ if is_of_connection(kind) => SocketRecord::read_from_bytes(item).map(Event::Socket).map_err(|_| wrong_size),
         kind::EXEC | kind::EXIT => {
             ProcessRecord::read_from_bytes(item).map(|record| Event::Process(Box::new(record))).map_err(|_| wrong_size)
         }
@@ -57,39 +58,20 @@ pub fn decode(item: &[u8]) -> Result<Event, DecodeError> {
     }
 }
 
-/// Decodes items and counts, by cause, those that it could not.
-#[derive(Debug, Default)]
-pub struct Decoder {
-    too_short: u64,
-    unknown_kind: u64,
-    wrong_size: u64,
+/// Decodes one item and lends it to `take`, without a copy if it lies as its type must. The ring buffer's do.
+///
+/// # Errors
+/// If the item is not an event.
+#[inline]
+pub fn lend<R>(item: &[u8], take: impl FnOnce(EventRef) -> R) -> Result<R, DecodeError> {
+    match SocketRecord::ref_from_bytes(item) {
+        Ok(record) if is_of_connection(record.kind) => Ok(take(EventRef::Socket(record))),
+        _ => decode(item).map(|event| take(EventRef::from(&event))),
+    }
 }
 
-impl Decoder {
-    /// Decodes one item; `None` if it is not an event, which is then counted.
-    pub fn decode(&mut self, item: &[u8]) -> Option<Event> {
-        decode(item).map_err(|error| *self.counter(error) += 1).ok()
-    }
-
-    /// Takes the counts since the last call: cause and number, only causes that occurred.
-    pub fn take_losses(&mut self) -> impl Iterator<Item = (&'static str, u64)> + use<> {
-        let taken = std::mem::take(self);
-        [
-            (DecodeError::TooShort(0).cause(), taken.too_short),
-            (DecodeError::UnknownKind(0).cause(), taken.unknown_kind),
-            (DecodeError::WrongSize { kind: 0, size: 0 }.cause(), taken.wrong_size),
-        ]
-        .into_iter()
-        .filter(|(_, count)| *count > 0)
-    }
-
-    fn counter(&mut self, error: DecodeError) -> &mut u64 {
-        match error {
-            DecodeError::TooShort(_) => &mut self.too_short,
-            DecodeError::UnknownKind(_) => &mut self.unknown_kind,
-            DecodeError::WrongSize { .. } => &mut self.wrong_size,
-        }
-    }
+fn is_of_connection(kind: u32) -> bool {
+    matches!(kind, kind::CONNECTING | kind::OPENED | kind::PEER_CLOSED | kind::RELEASED | kind::ENDED)
 }
 
 #[cfg(test)]
@@ -111,23 +93,34 @@ mod tests {
     }
 
     #[test]
-    fn misfits_are_counted_by_cause() {
+    fn misfits_are_told_by_cause() {
         let record = SocketRecord { kind: kind::OPENED, ..SocketRecord::new_zeroed() };
         let mut longer = record.as_bytes().to_vec();
         longer.push(0);
-        let mut decoder = Decoder::default();
-        for item in [&[1, 0, 0][..], &99u32.to_ne_bytes(), &longer, &longer[..199]] {
-            assert_eq!(decoder.decode(item), None);
+        let items = [&[1, 0, 0][..], &99u32.to_ne_bytes(), &longer, &longer[..199]];
+        let causes = items.map(|item| decode(item).map_err(DecodeError::cause));
+        let expected = ["event_too_short", "event_unknown_kind", "event_wrong_size", "event_wrong_size"];
+        assert_eq!(causes, expected.map(Err));
+    }
+
+    #[test]
+    fn a_lent_event_is_the_decoded_one_however_it_lies() {
+        for kind in 0..20 {
+            let mut bytes = vec![0; 8 + size_of::<SocketRecord>()];
+            for start in 0..8 {
+                let item = &mut bytes[start..start + size_of::<SocketRecord>()];
+                item.copy_from_slice(SocketRecord { kind, id: 7, ..SocketRecord::new_zeroed() }.as_bytes());
+                let lent = lend(item, |event| assert_eq!(event, EventRef::from(&decode(item).expect("an event"))));
+                assert_eq!(lent.err(), decode(item).err());
+            }
         }
-        let losses: Vec<_> = decoder.take_losses().collect();
-        assert_eq!(losses, [("event_too_short", 1), ("event_unknown_kind", 1), ("event_wrong_size", 2)]);
-        assert_eq!(decoder.take_losses().count(), 0);
     }
 
     proptest! {
         #[test]
         fn any_bytes_are_an_event_or_an_error(item in prop::collection::vec(any::<u8>(), 0..300)) {
-            let _ = decode(&item);
+            let lent = lend(&item, |_| ());
+            prop_assert_eq!(lent.err(), decode(&item).err());
         }
     }
 }

@@ -10,14 +10,17 @@ use crate::target::process;
 /// Most processes remembered as looked up, in each of two generations.
 const GENERATION: usize = 16_384;
 
+/// Processes that take no look-up at all.
+const RECENT: usize = 8;
+
 /// A process: number and start time.
 type Key = (u32, u64);
 
 /// Finds out who is behind a number.
 #[derive(Default)]
 pub struct Enricher {
-    /// The process of the last event: most events come in runs.
-    last: Option<Key>,
+    /// The last process of each remainder of its number: most events come from few.
+    recent: [Option<Key>; RECENT],
     known: HashSet<Key, RandomState>,
     /// Becomes `known`'s predecessor when that is full; bounds the memory without a list of uses.
     older: HashSet<Key, RandomState>,
@@ -27,7 +30,7 @@ impl Enricher {
     /// The event that names a connection's process, if it has not been looked up yet.
     pub fn identify(&mut self, record: &SocketRecord) -> Option<Event> {
         let key = (record.tgid, record.process_started_at);
-        if self.last == Some(key) || !self.learn(key) {
+        if self.recent[place(key)] == Some(key) || !self.learn(key) {
             return None;
         }
         let identity = process::identity(record.tgid).filter(|identity| same_process(identity, key))?;
@@ -40,13 +43,13 @@ impl Enricher {
             let key = (record.tgid, record.process_started_at);
             self.known.remove(&key);
             self.older.remove(&key);
-            self.last = None;
+            self.recent[place(key)] = None;
         }
     }
 
     /// Whether `key` is new; it is known from here on.
     fn learn(&mut self, key: Key) -> bool {
-        self.last = Some(key);
+        self.recent[place(key)] = Some(key);
         if self.known.contains(&key) {
             return false;
         }
@@ -57,6 +60,10 @@ impl Enricher {
         self.known.insert(key);
         new
     }
+}
+
+fn place((pid, _): Key) -> usize {
+    pid as usize % RECENT
 }
 
 /// The number may have been given to another process since. An adopted socket's record has no start time.

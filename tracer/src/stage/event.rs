@@ -18,6 +18,27 @@ pub enum Event {
     User(Box<UserEvent>),
 }
 
+/// An event that may still lie where the kernel put it.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub enum EventRef<'e> {
+    /// The kernel reports on a connection.
+    Socket(&'e SocketRecord),
+    /// The kernel reports on a process.
+    Process(&'e ProcessRecord),
+    /// User space learned or worked out something.
+    User(&'e UserEvent),
+}
+
+impl<'e> From<&'e Event> for EventRef<'e> {
+    fn from(event: &'e Event) -> Self {
+        match event {
+            Event::Socket(record) => Self::Socket(record),
+            Event::Process(record) => Self::Process(record),
+            Event::User(event) => Self::User(event),
+        }
+    }
+}
+
 /// Events made in user space. They are part of a recording, so that a replay needs neither kernel nor `/proc`.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub enum UserEvent {

@@ -3,7 +3,7 @@
 use anyhow::Result;
 
 use super::{
-    event::Event,
+    event::EventRef,
     recorder::Recorder,
     sink::{Sink, SinkError},
 };
@@ -31,7 +31,8 @@ impl Pipeline {
     ///
     /// # Errors
     /// If the recording or the output cannot be written.
-    pub fn event(&mut self, event: &Event) -> Result<()> {
+    pub fn event<'e>(&mut self, event: impl Into<EventRef<'e>>) -> Result<()> {
+        let event = event.into();
         if let Some(recording) = &mut self.recording {
             recording.push(event)?;
         }

@@ -11,9 +11,9 @@ use tokio::io::unix::AsyncFd;
 use tracer_ebpf::SocketRecord;
 
 use super::{
-    decode::decode,
+    decode::lend,
     enrich::Enricher,
-    event::{Event, UserEvent},
+    event::{Event, EventRef, UserEvent},
     pipeline::Pipeline,
 };
 use crate::{bpf::losses::Losses, kernel::features};
@@ -63,20 +63,21 @@ impl Reader {
         let Self { ring, undecodable, enricher, pipeline, .. } = self;
         for _ in 0..most {
             let Some(item) = ring.get_mut().next() else { break };
-            match decode(&item) {
-                Ok(event) => {
-                    match &event {
-                        Event::Socket(record) => {
-                            each(record);
-                            if let Some(identity) = enricher.identify(record) {
-                                pipeline.event(&identity)?;
-                            }
+            let taken = lend(&item, |event| {
+                match event {
+                    EventRef::Socket(record) => {
+                        each(record);
+                        if let Some(identity) = enricher.identify(record) {
+                            pipeline.event(&identity)?;
                         }
-                        Event::Process(record) => enricher.forget(record),
-                        Event::User(_) => {}
                     }
-                    pipeline.event(&event)?;
+                    EventRef::Process(record) => enricher.forget(record),
+                    EventRef::User(_) => {}
                 }
+                pipeline.event(event)
+            });
+            match taken {
+                Ok(taken) => taken?,
                 Err(error) => *undecodable.entry(error.cause()).or_default() += 1,
             }
         }

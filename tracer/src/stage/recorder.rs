@@ -8,7 +8,7 @@ use std::{
 
 use anyhow::{Result, anyhow};
 
-use super::{event::Event, sink::create_private};
+use super::{event::EventRef, sink::create_private};
 use crate::output::recording::{Header, Writer};
 
 /// How long events may wait to be written: what a crash can lose.
@@ -34,7 +34,7 @@ impl Recorder {
     ///
     /// # Errors
     /// If the file cannot be written; it replays up to its last whole block.
-    pub fn push(&mut self, event: &Event) -> Result<()> {
+    pub fn push(&mut self, event: EventRef<'_>) -> Result<()> {
         self.writer.push(event).map_err(|error| failure(&self.path, &error))
     }
 

@@ -21,7 +21,7 @@ impl Clock {
 
     /// Wall-clock time of a boot-clock time that is known.
     pub(super) fn wall_of(self, boot: u64) -> WallTime {
-        WallTime(boot.saturating_add_signed(self.boot_to_wall_ns))
+        WallTime(boot.wrapping_add_signed(self.boot_to_wall_ns))
     }
 
     /// Nanoseconds of a number of kernel ticks.

@@ -118,11 +118,12 @@ impl Live {
     /// Takes in a later, or a racing earlier, snapshot of the same connection. Returns whether the owner may be
     /// another one now.
     pub fn merge(&mut self, record: &SocketRecord) -> bool {
-        let old = self.record;
-        if supersedes(record, &old) {
+        if supersedes(record, &self.record) {
+            let was_released = self.record.released_at != 0;
             self.record = *record;
-            return self.is_owner_news(&old);
+            return self.is_owner_news(was_released);
         }
+        let old = self.record;
         let (newer, older) = if record.at >= old.at { (record, &old) } else { (&old, record) };
         // The release names the owner anew; a snapshot that lacks the release does not know better.
         let owner = if newer.released_at == 0 && older.released_at != 0 { older } else { newer };
@@ -166,12 +167,12 @@ impl Live {
             comm: owner.comm,
             ..*newer
         };
-        self.is_owner_news(&old)
+        self.is_owner_news(old.released_at != 0)
     }
 
     /// Whether the owner may be another one than before: it is told anew at the release.
-    fn is_owner_news(&self, old: &SocketRecord) -> bool {
-        let released_now = old.released_at == 0 && self.record.released_at != 0;
+    fn is_owner_news(&self, was_released: bool) -> bool {
+        let released_now = !was_released && self.record.released_at != 0;
         released_now || self.process.pid != self.record.tgid
     }
 
@@ -280,6 +281,11 @@ fn mapped(address: IpAddr) -> Address {
 }
 
 /// As people write it: v4-mapped addresses as IPv4.
+#[inline]
 pub(super) fn unmapped(address: Address) -> IpAddr {
-    IpAddr::from(address).to_canonical()
+    const MAPPED: [u8; 12] = [0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0xff, 0xff];
+    match address.split_last_chunk::<4>() {
+        Some((prefix, v4)) if *prefix == MAPPED => IpAddr::from(*v4),
+        _ => IpAddr::from(address),
+    }
 }

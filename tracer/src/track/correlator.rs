@@ -16,7 +16,7 @@ use super::{
     summary::Totals,
     table::Table,
 };
-use crate::stage::event::{Event, OpenSocket, UserEvent};
+use crate::stage::event::{EventRef, OpenSocket, UserEvent};
 
 /// The most hooks and remarks kept for the summary; a recording could hold any number.
 const MAX_HOOKS: usize = 256;
@@ -89,14 +89,14 @@ impl Correlator {
     }
 
     /// Takes in one event and puts out the records that follow from it. After the stop nothing follows any more.
-    pub fn apply(&mut self, event: &Event, emit: &mut impl FnMut(&Record)) {
+    pub fn apply<'e>(&mut self, event: impl Into<EventRef<'e>>, emit: &mut impl FnMut(&Record)) {
         if self.stopped {
             return;
         }
-        match event {
-            Event::Socket(record) => self.socket(record, emit),
-            Event::Process(record) => self.process(record),
-            Event::User(event) => self.user(event, emit),
+        match event.into() {
+            EventRef::Socket(record) => self.socket(record, emit),
+            EventRef::Process(record) => self.process(record),
+            EventRef::User(event) => self.user(event, emit),
         }
     }
 
@@ -121,26 +121,46 @@ impl Correlator {
 
     fn socket(&mut self, record: &SocketRecord, emit: &mut impl FnMut(&Record)) {
         self.saw(record.at);
-        if let Some(live) = self.table.get(record.id)
-            && live.relation(record) == Relation::Same
-        {
-            if live.merge(record) {
-                live.process = self.processes.owner(&live.record);
-            }
-            announce(live, record.kind, self.clock, emit);
-            if live.is_complete(self.sees_releases) {
-                self.report(record.id, Occasion::Complete, emit);
-            }
-        } else if let Some(life) = self.table.next_life(record) {
-            self.report(record.id, Occasion::Superseded, emit);
-            let mut live = Live::new(record, self.processes.owner(record), life);
-            announce(&mut live, record.kind, self.clock, emit);
-            if live.is_complete(self.sees_releases) {
-                self.table.remember(&live);
-                self.put_out(&live, Occasion::Complete, emit);
-            } else {
-                self.insert(live, emit);
-            }
+        let life = match self.table.known(record.id) {
+            Some(mut known) => match known.live().relation(record) {
+                Relation::Same => {
+                    let live = known.live();
+                    if live.merge(record) {
+                        live.process = self.processes.owner(&live.record);
+                    }
+                    announce(live, record.kind, self.clock, emit);
+                    if live.is_complete(self.sees_releases) {
+                        put_out(live, Occasion::Complete, self.clock, &mut self.totals, emit);
+                        if let Some(by_ends) = &mut self.by_ends {
+                            by_ends.remove(&ends(live));
+                        }
+                        known.forget();
+                    }
+                    return;
+                }
+                Relation::Later => {
+                    let life = known.live().life.saturating_add(1);
+                    self.report(record.id, Occasion::Superseded, emit);
+                    Some(life)
+                }
+                Relation::Earlier => None,
+            },
+            None => self.table.next_life(record),
+        };
+        if let Some(life) = life {
+            self.begin(record, life, emit);
+        }
+    }
+
+    /// Takes in the first record of a connection.
+    fn begin(&mut self, record: &SocketRecord, life: u32, emit: &mut impl FnMut(&Record)) {
+        let mut live = Live::new(record, self.processes.owner(record), life);
+        announce(&mut live, record.kind, self.clock, emit);
+        if live.is_complete(self.sees_releases) {
+            self.table.remember(&live);
+            put_out(&live, Occasion::Complete, self.clock, &mut self.totals, emit);
+        } else {
+            self.insert(live, emit);
         }
     }
 
@@ -184,7 +204,7 @@ impl Correlator {
         }
         let mut live = Live::adopted(socket, process);
         live.announced = true;
-        emit(&Record::Open(report::connection(&live, Occasion::Opened, self.clock)));
+        emit(&Record::Open(report::opening(&live, self.clock)));
         self.insert(live, emit);
     }
 
@@ -213,7 +233,8 @@ impl Correlator {
             let gone =
                 live.record.ended_at == 0 && surveyed.contains(&live.record.netns) && !shown.contains(&live.record.id);
             unseen_ends += u64::from(gone);
-            self.put_out(&live, if gone { Occasion::Gone } else { Occasion::Stopped(at) }, emit);
+            let occasion = if gone { Occasion::Gone } else { Occasion::Stopped(at) };
+            put_out(&live, occasion, self.clock, &mut self.totals, emit);
         }
         if unseen_ends > 0 {
             self.lose(at, "kernel", "end_unseen", unseen_ends, emit);
@@ -243,16 +264,8 @@ impl Correlator {
     fn report(&mut self, id: u64, occasion: Occasion, emit: &mut impl FnMut(&Record)) {
         if let Some(live) = self.table.take(id) {
             self.forget_ends(&live);
-            self.put_out(&live, occasion, emit);
+            put_out(&live, occasion, self.clock, &mut self.totals, emit);
         }
-    }
-
-    fn put_out(&mut self, live: &Live, occasion: Occasion, emit: &mut impl FnMut(&Record)) {
-        let record = Record::Connection(report::connection(live, occasion, self.clock));
-        if let Record::Connection(connection) = &record {
-            self.totals.add(connection);
-        }
-        emit(&record);
     }
 
     fn forget_ends(&mut self, live: &Live) {
@@ -283,8 +296,17 @@ impl Correlator {
 fn announce(live: &mut Live, kind: u32, clock: Clock, emit: &mut impl FnMut(&Record)) {
     if kind == kind::OPENED && !live.announced {
         live.announced = true;
-        emit(&Record::Open(report::connection(live, Occasion::Opened, clock)));
+        emit(&Record::Open(report::opening(live, clock)));
     }
+}
+
+/// Puts out the `connection` record.
+fn put_out(live: &Live, occasion: Occasion, clock: Clock, totals: &mut Totals, emit: &mut impl FnMut(&Record)) {
+    let record = Record::Connection(report::connection(live, occasion, clock));
+    if let Record::Connection(connection) = &record {
+        totals.add(connection);
+    }
+    emit(&record);
 }
 
 fn ends(live: &Live) -> Ends {

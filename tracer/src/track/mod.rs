@@ -9,6 +9,7 @@ mod losses;
 mod process;
 pub mod record;
 mod report;
+mod spread;
 mod summary;
 mod table;
 

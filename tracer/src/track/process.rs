@@ -12,16 +12,21 @@ use crate::stage::event::Identity;
 /// `/proc` gives start times in hundredths of a second, the kernel side in nanoseconds.
 const START_TOLERANCE_NS: u64 = 10_000_000;
 
+/// Processes that take no look-up.
+const RECENT: usize = 8;
+
 /// The newest process of each PID; those longest unused go first when it is full. Connections keep theirs alive by
 /// themselves.
 pub(super) struct Processes {
     by_pid: LinkedHashMap<u32, Rc<Process>, RandomState>,
+    /// Those asked for last, by the remainder of their PID: most events come from few.
+    recent: [Option<Rc<Process>>; RECENT],
     max: usize,
 }
 
 impl Processes {
     pub fn new(max: usize) -> Self {
-        Self { by_pid: LinkedHashMap::with_hasher(RandomState::default()), max: max.max(1) }
+        Self { by_pid: LinkedHashMap::with_hasher(RandomState::default()), recent: Default::default(), max: max.max(1) }
     }
 
     /// Takes in what `/proc` says.
@@ -58,11 +63,25 @@ impl Processes {
     }
 
     /// The process if it is known; else one by the name that its thread had.
+    #[inline]
     fn get_or_name(&mut self, pid: u32, started_at: u64, comm: &[u8]) -> Rc<Process> {
+        let place = pid as usize % RECENT;
+        if let Some(process) = &self.recent[place]
+            && process.pid == pid
+            && is_meant(process, started_at, comm)
+        {
+            return Rc::clone(process);
+        }
+        self.look_up(pid, started_at, comm)
+    }
+
+    /// As [`get_or_name`](Self::get_or_name), if it is not one of the recent.
+    #[inline(never)]
+    fn look_up(&mut self, pid: u32, started_at: u64, comm: &[u8]) -> Rc<Process> {
         let named = |comm| Process { pid, started_at, comm: text(comm), exe: None, container: None };
         if let Some(process) = self.by_pid.to_back(&pid) {
-            let has_news = process.comm.is_empty() && comm.first().is_some_and(|byte| *byte != 0);
-            if same_start(process.started_at, started_at) && !has_news {
+            if is_meant(process, started_at, comm) {
+                self.recent[pid as usize % RECENT] = Some(Rc::clone(process));
                 return Rc::clone(process);
             }
             if process.started_at > started_at && started_at != 0 {
@@ -85,6 +104,7 @@ impl Processes {
 
     fn put(&mut self, process: Process) -> Rc<Process> {
         let process = Rc::new(process);
+        self.recent[process.pid as usize % RECENT] = None;
         self.by_pid.insert(process.pid, Rc::clone(&process));
         while self.by_pid.len() > self.max {
             self.by_pid.pop_front();
@@ -96,6 +116,13 @@ impl Processes {
     pub fn len(&self) -> usize {
         self.by_pid.len()
     }
+}
+
+/// Whether it is the process that started then, and there is no name for one that had none.
+#[inline]
+fn is_meant(process: &Process, started_at: u64, comm: &[u8]) -> bool {
+    let has_news = process.comm.is_empty() && comm.first().is_some_and(|byte| *byte != 0);
+    same_start(process.started_at, started_at) && !has_news
 }
 
 /// Whether two start times are of one process; 0 is unknown and fits any.

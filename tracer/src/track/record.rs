@@ -237,8 +237,8 @@ pub struct Group {
     pub setup: Nanos,
     /// Median of the connect time.
     pub connect_median: Option<Nanos>,
-    /// Bytes sent and received.
-    pub bytes: (u64, u64),
+    /// Bytes sent and received, as far as they are known of its connections; `None` if of none.
+    pub bytes: (Option<u64>, Option<u64>),
     /// Idle at the close: smallest, median, largest.
     pub idle: Option<(Nanos, Nanos, Nanos)>,
     /// How many ended by local, peer, nobody.

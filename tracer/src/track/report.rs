@@ -12,11 +12,9 @@ use super::{
     record::{Bound, Close, Closer, Confidence, Connection, ConnectionId, Role},
 };
 
-/// Why a connection is reported.
+/// Why a whole connection is reported.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Occasion {
-    /// It was established or adopted.
-    Opened,
     /// The kernel said its last word on it.
     Complete,
     /// Its socket has connected again: its end was not seen.
@@ -44,18 +42,11 @@ const END_UNSEEN: Confidence = Confidence {
     why: "the end was not seen: the socket was gone when the trace stopped",
 };
 
-/// Puts together the record of a connection.
-pub(super) fn connection(live: &Live, occasion: Occasion, clock: Clock) -> Connection {
+/// A connection that was established or adopted: what is known of its beginning.
+#[inline(always)]
+pub(super) fn opening(live: &Live, clock: Clock) -> Connection {
     let record = &live.record;
-    let verdict = verdict(live, occasion);
-    let stopped_at = occasion.stopped_at();
-    let open = match occasion {
-        Occasion::Opened => true,
-        Occasion::Stopped(_) => record.ended_at == 0 && record.flags & flag::FINISHED == 0,
-        Occasion::Complete | Occasion::Superseded | Occasion::Gone => false,
-    };
-    let known = |bit| record.flags & bit != 0;
-    let closed = !open && occasion != Occasion::Opened;
+    let preexisting = record.flags & flag::PREEXISTING != 0;
     Connection {
         id: ConnectionId { socket: record.id, life: live.life },
         process: Rc::clone(&live.process),
@@ -66,32 +57,62 @@ pub(super) fn connection(live: &Live, occasion: Occasion, clock: Clock) -> Conne
         local: live.local(),
         remote: live.remote(),
         opened_at: clock.wall(record.opened_at),
-        closed_at: clock.wall(record.released_at.max(record.ended_at)).filter(|_| closed),
-        lifetime: lifetime(record, stopped_at),
-        open,
-        preexisting: known(flag::PREEXISTING),
+        closed_at: None,
+        lifetime: None,
+        open: true,
+        preexisting,
         established: !live.is_unestablished(),
         connect: connect(live),
-        syn_retransmits: (!known(flag::PREEXISTING)).then_some(record.syn_retransmits),
-        bytes_sent: known(flag::BYTES_KNOWN).then_some(record.bytes_sent),
-        bytes_received: known(flag::BYTES_KNOWN).then_some(record.bytes_received),
-        retransmits: known(flag::RETRANSMITS_KNOWN).then_some(record.retransmits),
-        srtt: (known(flag::SRTT_KNOWN) && record.srtt_us != 0).then(|| u64::from(record.srtt_us) * 1000),
-        keepalive: known(flag::KEEPALIVE_KNOWN).then(|| known(flag::KEEPALIVE)),
-        idle_before_close: idle::before_close(live, stopped_at, clock),
-        confidence: match verdict {
-            Some(verdict) => confidence(live, verdict, stopped_at, clock),
-            None if occasion == Occasion::Gone => vec![END_UNSEEN],
-            None => Vec::new(),
-        },
-        close: verdict.map(|verdict| close_of(live, verdict, stopped_at, clock)),
+        syn_retransmits: (!preexisting).then_some(record.syn_retransmits),
+        bytes_sent: None,
+        bytes_received: None,
+        retransmits: None,
+        srtt: None,
+        keepalive: None,
+        idle_before_close: None,
+        confidence: Vec::new(),
+        close: None,
     }
+}
+
+/// All that is known of a connection. Field by field: all at once would be more than the processor's registers hold.
+#[inline]
+pub(super) fn connection(live: &Live, occasion: Occasion, clock: Clock) -> Connection {
+    let record = &live.record;
+    let stopped_at = occasion.stopped_at();
+    let known = |bit| record.flags & bit != 0;
+    let mut connection = opening(live, clock);
+    connection.open = stopped_at.is_some() && record.ended_at == 0 && !known(flag::FINISHED);
+    if !connection.open {
+        connection.closed_at = clock.wall(record.released_at.max(record.ended_at));
+    }
+    connection.lifetime = lifetime(record, stopped_at);
+    if known(flag::BYTES_KNOWN) {
+        connection.bytes_sent = Some(record.bytes_sent);
+        connection.bytes_received = Some(record.bytes_received);
+    }
+    if known(flag::RETRANSMITS_KNOWN) {
+        connection.retransmits = Some(record.retransmits);
+    }
+    if known(flag::SRTT_KNOWN) && record.srtt_us != 0 {
+        connection.srtt = Some(u64::from(record.srtt_us) * 1000);
+    }
+    if known(flag::KEEPALIVE_KNOWN) {
+        connection.keepalive = Some(known(flag::KEEPALIVE));
+    }
+    connection.idle_before_close = idle::before_close(live, stopped_at, clock);
+    if let Some(verdict) = verdict(live, occasion) {
+        connection.close = Some(close_of(live, verdict, stopped_at, clock));
+        connection.confidence = confidence(live, verdict, stopped_at, clock);
+    } else if occasion == Occasion::Gone {
+        connection.confidence = vec![END_UNSEEN];
+    }
+    connection
 }
 
 /// Who ended it and how, if anything has.
 fn verdict(live: &Live, occasion: Occasion) -> Option<Verdict> {
     match occasion {
-        Occasion::Opened => None,
         _ if close::has_begun(&live.record) => Some(close::judge(&live.record)),
         Occasion::Stopped(_) => live.present.as_deref().and_then(|present| close::by_state(present.state)),
         Occasion::Complete | Occasion::Superseded => Some(close::judge(&live.record)),
@@ -153,21 +174,25 @@ fn lifetime(record: &SocketRecord, stopped_at: Option<u64>) -> Option<u64> {
 /// Where values are bounds. Empty, which costs no allocation, for nearly all connections.
 fn confidence(live: &Live, verdict: Verdict, stopped_at: Option<u64>, clock: Clock) -> Vec<Confidence> {
     let record = &live.record;
-    let mut notes = Vec::new();
-    if opened_by(record).is_some() {
-        let why = "opened by one process, released by another";
-        notes.push(Confidence { field: "pid", bound: Bound::Estimate, why });
+    let note = |field, bound, why| Some(Confidence { field, bound, why });
+    let owner = match opened_by(record) {
+        Some(_) => note("pid", Bound::Estimate, "opened by one process, released by another"),
+        None => None,
+    };
+    let close = match verdict.guessed {
+        true => note("close", Bound::Estimate, "the event that shows who was first was not seen"),
+        false => None,
+    };
+    let unnoticed = match stopped_at.is_some() && verdict.closer == Closer::Peer && is_dead_since_before_trace(live) {
+        true => note("close.unnoticed_ms", Bound::Lower, "the peer closed before the trace began"),
+        false => None,
+    };
+    let idle = match live.is_unestablished() {
+        true => None,
+        false => idle::confidence(record, verdict.closer, verdict.how, clock),
+    };
+    if owner.is_none() && close.is_none() && unnoticed.is_none() && idle.is_none() {
+        return Vec::new();
     }
-    if verdict.guessed {
-        let why = "the event that shows who was first was not seen";
-        notes.push(Confidence { field: "close", bound: Bound::Estimate, why });
-    }
-    if stopped_at.is_some() && verdict.closer == Closer::Peer && is_dead_since_before_trace(live) {
-        let why = "the peer closed before the trace began";
-        notes.push(Confidence { field: "close.unnoticed_ms", bound: Bound::Lower, why });
-    }
-    if !live.is_unestablished() {
-        notes.extend(idle::confidence(record, verdict.closer, verdict.how, clock));
-    }
-    notes
+    [owner, close, unnoticed, idle].into_iter().flatten().collect()
 }

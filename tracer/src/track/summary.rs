@@ -1,27 +1,33 @@
 //! The totals of a trace, by process name and destination.
 
-use std::net::SocketAddr;
+use std::{net::SocketAddr, rc::Rc};
 
 use foldhash::fast::RandomState;
 use hashbrown::{Equivalent, HashMap};
-use sketches_ddsketch::{Config, DDSketch};
 
-use super::record::{Closer, Connection, Group, Nanos, Role, Summary, WallTime};
-
-/// Medians are within this share of the true value.
-const MEDIAN_ERROR: f64 = 0.01;
-/// Bounds the memory of one median to 8 kB; with the error above it spans nine powers of ten.
-const MEDIAN_BINS: u32 = 1024;
-/// Smaller durations count as this, in nanoseconds.
-const MEDIAN_SMALLEST: f64 = 1_000.0;
+use super::{
+    record::{Closer, Connection, Group, Nanos, Process, Role, Summary, WallTime},
+    spread::Spread,
+};
 
 /// Running totals.
 pub(super) struct Totals {
     connections: u64,
     open: u64,
-    groups: HashMap<Key, Tally, RandomState>,
+    /// Where a group's tally is.
+    groups: HashMap<Key, usize, RandomState>,
+    tallies: Vec<Tally>,
+    /// The last group of each role: most connections are of few.
+    recent: [Option<Recent>; 3],
     other: Option<Tally>,
     max_groups: usize,
+}
+
+/// A group that takes no look-up.
+struct Recent {
+    process: Rc<Process>,
+    destination: Destination,
+    index: usize,
 }
 
 /// What a group has in common.
@@ -55,7 +61,15 @@ enum Destination {
 
 impl Totals {
     pub fn new(max_groups: usize) -> Self {
-        Self { connections: 0, open: 0, groups: HashMap::default(), other: None, max_groups }
+        Self {
+            connections: 0,
+            open: 0,
+            groups: HashMap::default(),
+            tallies: Vec::new(),
+            recent: [None, None, None],
+            other: None,
+            max_groups,
+        }
     }
 
     /// Counts a connection that is put out.
@@ -67,7 +81,10 @@ impl Totals {
 
     /// Ends the count. Hooks, losses and remarks are left to be filled in.
     pub fn into_summary(self, began_at: WallTime, stopped_at: WallTime) -> Summary {
-        let mut groups: Vec<Group> = self.groups.into_iter().map(|(key, tally)| tally.into_group(key)).collect();
+        let mut keys: Vec<_> = self.groups.into_iter().collect();
+        keys.sort_unstable_by_key(|(_, index)| *index);
+        let mut groups: Vec<Group> =
+            self.tallies.into_iter().zip(keys).map(|(tally, (key, _))| tally.into_group(key)).collect();
         groups.sort_by(|a, b| {
             let by_name = || (&a.comm, &a.destination).cmp(&(&b.comm, &b.destination));
             b.connections.cmp(&a.connections).then_with(by_name)
@@ -91,12 +108,26 @@ impl Totals {
             Some(Role::Server) => Destination::LocalPort(connection.local.port()),
             Some(Role::Client) | None => Destination::Remote(connection.remote),
         };
-        let key = KeyRef { comm: &connection.process.comm, role: connection.role, destination };
-        let full = self.groups.len() >= self.max_groups;
-        if full && !self.groups.contains_key(&key) {
-            return self.other.get_or_insert_default();
+        let place = connection.role.map_or(0, |role| 1 + role as usize);
+        if let Some(recent) = &self.recent[place]
+            && Rc::ptr_eq(&recent.process, &connection.process)
+            && recent.destination == destination
+        {
+            return &mut self.tallies[recent.index];
         }
-        self.groups.entry_ref(&key).or_default()
+        let process = &connection.process;
+        let key = KeyRef { comm: &process.comm, role: connection.role, destination };
+        let index = match self.groups.get(&key) {
+            Some(index) => *index,
+            None if self.groups.len() >= self.max_groups => return self.other.get_or_insert_default(),
+            None => {
+                self.groups.insert(Key::from(&key), self.tallies.len());
+                self.tallies.push(Tally::default());
+                self.tallies.len() - 1
+            }
+        };
+        self.recent[place] = Some(Recent { process: Rc::clone(process), destination, index });
+        &mut self.tallies[index]
     }
 }
 
@@ -114,7 +145,7 @@ struct Tally {
     failed: u64,
     setup: Nanos,
     connect: Spread,
-    bytes: (u64, u64),
+    bytes: (Option<u64>, Option<u64>),
     idle: Spread,
     closers: (u64, u64, u64),
 }
@@ -129,8 +160,8 @@ impl Tally {
         if let Some(connect) = connection.connect.filter(|_| !failed) {
             self.connect.add(connect);
         }
-        self.bytes.0 = self.bytes.0.saturating_add(connection.bytes_sent.unwrap_or(0));
-        self.bytes.1 = self.bytes.1.saturating_add(connection.bytes_received.unwrap_or(0));
+        add_known(&mut self.bytes.0, connection.bytes_sent);
+        add_known(&mut self.bytes.1, connection.bytes_received);
         let Some(close) = &connection.close else {
             return;
         };
@@ -169,58 +200,9 @@ impl Tally {
     }
 }
 
-/// Smallest, median and largest of any number of durations, in bounded memory: the ends exact, the median nearly so.
-#[derive(Default)]
-struct Spread(Option<Box<Sketch>>);
-
-struct Sketch {
-    smallest: Nanos,
-    largest: Nanos,
-    all: DDSketch,
-}
-
-impl Spread {
-    fn add(&mut self, value: Nanos) {
-        let sketch = self.0.get_or_insert_with(|| {
-            let all = DDSketch::new(Config::new(MEDIAN_ERROR, MEDIAN_BINS, MEDIAN_SMALLEST));
-            Box::new(Sketch { smallest: value, largest: value, all })
-        });
-        sketch.smallest = sketch.smallest.min(value);
-        sketch.largest = sketch.largest.max(value);
-        sketch.all.add(value as f64);
-    }
-
-    fn range(&self) -> Option<(Nanos, Nanos, Nanos)> {
-        let Sketch { smallest, largest, all } = self.0.as_deref()?;
-        let median = all.quantile(0.5).ok().flatten()?;
-        // A float beyond the range of u64 saturates; NaN gives 0.
-        Some((*smallest, (median as u64).clamp(*smallest, *largest), *largest))
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_spread_has_exact_ends_and_a_near_median() {
-        let mut spread = Spread::default();
-        assert_eq!(spread.range(), None);
-        for value in 1..=1001u64 {
-            spread.add(value * 1_000_000);
-        }
-        let (smallest, median, largest) = spread.range().expect("not empty");
-        assert_eq!((smallest, largest), (1_000_000, 1_001_000_000));
-        assert!(median.abs_diff(501_000_000) <= 501_000_000 / 100, "{median}");
-    }
-
-    #[test]
-    fn a_spread_takes_any_value() {
-        let mut spread = Spread::default();
-        for value in [0, 1, u64::MAX] {
-            spread.add(value);
-        }
-        let (smallest, _, largest) = spread.range().expect("not empty");
-        assert_eq!((smallest, largest), (0, u64::MAX));
+/// Adds what is known; a sum of nothing known is not known either.
+fn add_known(sum: &mut Option<u64>, bytes: Option<u64>) {
+    if let Some(bytes) = bytes {
+        *sum = Some(sum.unwrap_or(0).saturating_add(bytes));
     }
 }

@@ -1,10 +1,14 @@
 //! The live connections, by socket number, and a short memory of those reported lately.
 
 use foldhash::fast::RandomState;
-use hashlink::LinkedHashMap;
+use hashbrown::HashMap;
+use hashlink::{
+    LinkedHashMap,
+    linked_hash_map::{Entry, OccupiedEntry},
+};
 use tracer_ebpf::SocketRecord;
 
-use super::connection::{Live, Relation};
+use super::connection::Live;
 
 /// How many reported connections are remembered, so that a late event of one does not make it appear again.
 const REMEMBERED: usize = 4096;
@@ -12,8 +16,37 @@ const REMEMBERED: usize = 4096;
 /// Live connections, oldest first, at most as many as allowed.
 pub(super) struct Table {
     live: LinkedHashMap<u64, Live, RandomState>,
-    reported: LinkedHashMap<u64, Reported, RandomState>,
+    reported: Memory,
     max: usize,
+}
+
+/// A socket's live connection in its place.
+pub(super) struct Known<'t> {
+    entry: OccupiedEntry<'t, u64, Live, RandomState>,
+    reported: &'t mut Memory,
+}
+
+impl Known<'_> {
+    /// The connection.
+    pub fn live(&mut self) -> &mut Live {
+        self.entry.get_mut()
+    }
+
+    /// Takes it out as one that has been reported, and remembers it as such.
+    pub fn forget(self) {
+        self.reported.insert(self.entry.get());
+        self.entry.remove();
+    }
+}
+
+/// The connections reported last: at least [`REMEMBERED`], at most twice as many.
+#[derive(Default)]
+struct Memory {
+    newer: HashMap<u64, Reported, RandomState>,
+    /// The full predecessor of `newer`; bounds the memory without a list of ages.
+    older: HashMap<u64, Reported, RandomState>,
+    /// No number is greater: those of new sockets mostly are.
+    greatest: u64,
 }
 
 /// What is remembered of a socket's last reported connection.
@@ -23,24 +56,43 @@ struct Reported {
     life: u32,
 }
 
+impl Memory {
+    fn get(&self, id: u64) -> Option<Reported> {
+        if id > self.greatest {
+            return None;
+        }
+        self.newer.get(&id).or_else(|| self.older.get(&id)).copied()
+    }
+
+    fn insert(&mut self, live: &Live) {
+        if self.newer.len() >= REMEMBERED {
+            std::mem::swap(&mut self.newer, &mut self.older);
+            self.newer.clear();
+        }
+        self.greatest = self.greatest.max(live.record.id);
+        self.newer.insert(live.record.id, Reported { opened_at: live.record.opened_at, life: live.life });
+    }
+}
+
 impl Table {
     pub fn new(max: usize) -> Self {
-        Self {
-            live: LinkedHashMap::with_hasher(RandomState::default()),
-            reported: LinkedHashMap::with_hasher(RandomState::default()),
-            max: max.max(1),
+        Self { live: LinkedHashMap::with_hasher(RandomState::default()), reported: Memory::default(), max: max.max(1) }
+    }
+
+    /// Which of its socket's connections, from 0, a record begins, if none of them is live. `None` if it comes late,
+    /// from one that was reported already.
+    pub fn next_life(&self, record: &SocketRecord) -> Option<u32> {
+        match self.reported.get(record.id) {
+            None => Some(0),
+            Some(last) => (record.opened_at > last.opened_at).then(|| last.life.saturating_add(1)),
         }
     }
 
-    /// Which of its socket's connections, from 0, a record begins, if it is not of the live one. `None` if it comes late,
-    /// from one that was reported already.
-    pub fn next_life(&self, record: &SocketRecord) -> Option<u32> {
-        if let Some(live) = self.live.get(&record.id) {
-            return (live.relation(record) == Relation::Later).then(|| live.life.saturating_add(1));
-        }
-        match self.reported.get(&record.id) {
-            None => Some(0),
-            Some(last) => (record.opened_at > last.opened_at).then(|| last.life.saturating_add(1)),
+    /// A socket's live connection, to change or to take out.
+    pub fn known(&mut self, id: u64) -> Option<Known<'_>> {
+        match self.live.entry(id) {
+            Entry::Occupied(entry) => Some(Known { entry, reported: &mut self.reported }),
+            Entry::Vacant(_) => None,
         }
     }
 
@@ -51,7 +103,7 @@ impl Table {
 
     /// Whether the socket has had a connection that was reported lately.
     pub fn was_reported(&self, id: u64) -> bool {
-        self.reported.contains_key(&id)
+        self.reported.get(id).is_some()
     }
 
     /// Adds a live connection. Returns the oldest if there is no room for both.
@@ -87,10 +139,6 @@ impl Table {
 
     /// Remembers a connection as reported.
     pub fn remember(&mut self, live: &Live) {
-        let reported = Reported { opened_at: live.record.opened_at, life: live.life };
-        self.reported.insert(live.record.id, reported);
-        if self.reported.len() > REMEMBERED {
-            self.reported.pop_front();
-        }
+        self.reported.insert(live);
     }
 }

@@ -191,7 +191,7 @@ prop_compose! {
         (comm, role, destination) in (any::<String>(), any_role(), any::<String>()),
         (connections, open, failed) in any::<(u64, u64, u64)>(),
         (setup, connect_median) in any::<(u64, Option<u64>)>(),
-        bytes in any::<(u64, u64)>(),
+        bytes in any::<(Option<u64>, Option<u64>)>(),
         idle in any::<Option<(u64, u64, u64)>>(),
         closers in any::<(u64, u64, u64)>(),
     ) -> Group {

@@ -98,3 +98,11 @@ fn colours_are_codes_around_the_same_text() {
 fn an_empty_trace_has_a_summary() {
     assert_eq!(text(false, &records([stop(61 * S)])), "\n0 connections in 1.00 min, 0 still open\n");
 }
+
+#[test]
+fn a_connect_that_failed_at_once_took_no_time() {
+    let unreachable =
+        SocketRecord { flags: flag::FINISHED | flag::NO_SYN, ..failed(1, 2 * S, 2_000, libc::ENETUNREACH) };
+    let text = text(false, &records([unreachable].map(Event::Socket)));
+    assert!(text.lines().next().is_some_and(|line| line.ends_with("  unreachable (ENETUNREACH)")), "{text}");
+}
