@@ -1,6 +1,6 @@
 //! Who is behind a connection: process, thread, name, cgroup of the current task.
 
-use aya_ebpf::helpers::{bpf_get_current_cgroup_id, bpf_get_current_pid_tgid};
+use aya_ebpf::helpers::bpf_get_current_pid_tgid;
 use tracer_ebpf::{COMM_LEN, SocketRecord};
 
 use crate::kernel::{
@@ -33,13 +33,6 @@ fn name_owner<A: Access>(record: &mut SocketRecord) {
     let Some(leader) = Task::<A>::current().leader() else { return };
     record.process_started_at = leader.started_at().unwrap_or(0);
     record.comm = leader.comm().unwrap_or([0; COMM_LEN]);
-}
-
-/// Records the cgroup of the current task.
-#[inline(always)]
-pub fn cgroup(record: &mut SocketRecord) {
-    // SAFETY: takes nothing.
-    record.cgroup_id = unsafe { bpf_get_current_cgroup_id() };
 }
 
 /// What the release wants to know of the current task: is it ending, is it a kernel thread.

@@ -150,10 +150,8 @@ shared! {
         pub opened_at: u64,
         /// When the state became ESTABLISHED (client) or the accept returned (server).
         pub established_at: u64,
-        /// First FIN or RST either way, or the timeout.
+        /// First FIN or RST either way, or the timeout. The peer's FIN if `state_at_end` is CLOSE_WAIT.
         pub end_sign_at: u64,
-        /// Arrival of the peer's FIN.
-        pub peer_fin_at: u64,
         /// Entry of `tcp_close`.
         pub released_at: u64,
         /// When the state became CLOSE.
@@ -164,8 +162,6 @@ shared! {
         pub bytes_received: u64,
         /// `start_boottime` of the process `tgid`, to tell reused PIDs apart.
         pub process_started_at: u64,
-        /// cgroup v2 id of the task that opened the connection.
-        pub cgroup_id: u64,
         /// Process that owns the connection: the opener, or who released it if that was another.
         pub tgid: u32,
         /// Its thread.
@@ -455,7 +451,8 @@ offsets! {
 }
 
 const _: () = {
-    assert!(size_of::<SocketRecord>() == 200 && align_of::<SocketRecord>() == 8);
+    // With the kernel's head of 72 bytes this fits an allocation of 256 in socket storage.
+    assert!(size_of::<SocketRecord>() == 184 && align_of::<SocketRecord>() == 8);
     assert!(size_of::<ProcessRecord>() == 24 + COMM_LEN + FILENAME_LEN && align_of::<ProcessRecord>() == 8);
     assert!(size_of::<Cidr>() == 32 && align_of::<Cidr>() == 4);
     assert!(size_of::<Config>() == 40 + COMM_LEN + 2 * MAX_PORTS + 32 * MAX_REMOTES);

@@ -7,7 +7,7 @@ use aya_ebpf::{
 };
 use tracer_ebpf::{Config, Loss, Offsets, SocketRecord};
 
-use crate::overlap::Hook;
+use crate::overlap::{Event, Hook};
 
 /// Settings of this trace. Written by user space before load, read-only after: the verifier sees constants and drops
 /// the branches that they rule out.
@@ -78,7 +78,7 @@ pub static NEXT_ID: PerCpuArray<u64, 1> = PerCpuArray::new();
 /// The event that a hook's first program served last on this processor, see `overlap`. Written by that program, read by
 /// the hook's second one.
 #[btf_map]
-pub static LAST_SERVED: PerCpuArray<u64, { Hook::COUNT }> = PerCpuArray::new();
+pub static LAST_SERVED: PerCpuArray<Event, { Hook::COUNT }> = PerCpuArray::new();
 
 /// Target processes (key: tgid, value: `target` bits). Written by user space at the start and by the fork hook,
 /// deleted by the exit hook.

@@ -2,7 +2,7 @@
 
 use aya_ebpf::{
     bindings::{BPF_RB_AVAIL_DATA, BPF_RB_FORCE_WAKEUP, BPF_RB_NO_WAKEUP},
-    helpers::{bpf_ktime_get_boot_ns, bpf_ringbuf_output, bpf_ringbuf_query},
+    helpers::{bpf_ktime_get_boot_ns, bpf_ringbuf_query},
 };
 use tracer_ebpf::{Loss, ProcessRecord, SocketRecord};
 
@@ -41,15 +41,26 @@ pub fn send_process(record: &ProcessRecord) {
 /// Copies `event` into the ring buffer. Waking user space costs far more than the event itself, so it is left to the
 /// reader's timer until much is waiting.
 #[inline(always)]
-fn send<T>(event: &T) {
+fn send<T: 'static>(event: &T) {
     let ring = (&raw const EVENTS).cast_mut().cast();
     // SAFETY: the map's address.
     let waiting = unsafe { bpf_ringbuf_query(ring, u64::from(BPF_RB_AVAIL_DATA)) };
     let wake = if waiting >= u64::from(config!(wake_bytes)) { BPF_RB_FORCE_WAKEUP } else { BPF_RB_NO_WAKEUP };
-    let bytes = core::ptr::from_ref(event).cast_mut().cast();
-    // SAFETY: the map's address and a live value of the given size.
-    let result = unsafe { bpf_ringbuf_output(ring, bytes, size_of::<T>() as u64, wake.into()) };
-    if result != 0 {
+    let Some(mut room) = EVENTS.reserve_untyped::<T>(0) else {
         count(Loss::RingFull);
+        return;
+    };
+    copy(event, room.as_mut_ptr());
+    room.submit(wake.into());
+}
+
+/// Word by word and volatile: the compiler would otherwise call its own memcpy, a loop over single bytes.
+#[inline(always)]
+fn copy<T>(from: &T, to: *mut T) {
+    const { assert!(size_of::<T>().is_multiple_of(size_of::<u64>()) && align_of::<T>() == align_of::<u64>()) };
+    let (from, to) = (core::ptr::from_ref(from).cast::<u64>(), to.cast::<u64>());
+    for index in 0..size_of::<T>() / size_of::<u64>() {
+        // SAFETY: inside both, which are made of plain numbers and aligned to 8 bytes.
+        unsafe { to.add(index).write_volatile(from.add(index).read_volatile()) };
     }
 }

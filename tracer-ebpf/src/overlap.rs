@@ -22,15 +22,24 @@ impl Hook {
     pub const COUNT: usize = 4;
 }
 
-/// One event of a hook: a socket, and for changes of state the new one, which fits below a socket's alignment.
+/// One event of a hook: a socket, and for changes of state the new one.
+#[repr(C)]
+#[derive(Clone, Copy)]
+pub struct Event {
+    sock: u64,
+    state: u64,
+}
+
+/// Kept apart: the verifier forbids sums of a pointer and a number that it does not know ("value -2147483648 makes
+/// trusted_ptr_ pointer be out of bounds").
 #[inline(always)]
-pub fn event(sock: Pointer, state: i32) -> u64 {
-    (sock as u64).wrapping_add(state as u64)
+pub fn event(sock: Pointer, state: i32) -> Event {
+    Event { sock: sock as u64, state: u64::from(state as u8) }
 }
 
 /// The first program: leaves word on this processor which event it serves.
 #[inline(always)]
-pub fn first(hook: Hook, event: u64, work: impl FnOnce() -> Outcome) -> Outcome {
+pub fn first(hook: Hook, event: Event, work: impl FnOnce() -> Outcome) -> Outcome {
     let last = LAST_SERVED.get_ptr_mut(hook as u32)?;
     // SAFETY: the slot belongs to this processor, which a program never leaves; volatile, because who interrupts reads it.
     unsafe { last.write_volatile(event) };
@@ -40,10 +49,11 @@ pub fn first(hook: Hook, event: u64, work: impl FnOnce() -> Outcome) -> Outcome 
 /// The second program. If the word is of another event, then either the first was skipped for this one, or it did serve
 /// it and has served another before this program's turn came; `is_served` tells from the socket's record.
 #[inline(always)]
-pub fn second(hook: Hook, event: u64, is_served: impl FnOnce() -> bool, work: impl FnOnce() -> Outcome) -> Outcome {
+pub fn second(hook: Hook, event: Event, is_served: impl FnOnce() -> bool, work: impl FnOnce() -> Outcome) -> Outcome {
     let last = LAST_SERVED.get_ptr_mut(hook as u32)?;
     // SAFETY: the slot belongs to this processor.
-    if unsafe { last.read_volatile() } == event || is_served() {
+    let last = unsafe { last.read_volatile() };
+    if last.sock == event.sock && last.state == event.state || is_served() {
         return None;
     }
     count(Loss::SkippedAndServed);

@@ -28,13 +28,11 @@ pub const EMPTY: SocketRecord = SocketRecord {
     opened_at: 0,
     established_at: 0,
     end_sign_at: 0,
-    peer_fin_at: 0,
     released_at: 0,
     ended_at: 0,
     bytes_sent: 0,
     bytes_received: 0,
     process_started_at: 0,
-    cgroup_id: 0,
     tgid: 0,
     tid: 0,
     opener_tgid: 0,
@@ -163,7 +161,6 @@ pub fn begin<A: Access>(record: &mut SocketRecord, sock: Sock<A>, ends: &Ends, r
     record.netns = sock.netns().unwrap_or(0);
     set_ends(record, ends);
     identity::own::<A>(record);
-    identity::cgroup(record);
     record.opener_tgid = record.tgid;
 }
 

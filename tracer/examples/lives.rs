@@ -33,7 +33,6 @@ fn opened(id: u64, opened_at: u64, established_at: u64, side: u8, ports: (u16, u
         opened_at,
         established_at,
         process_started_at: 77,
-        cgroup_id: 4_200,
         tgid,
         tid: tgid,
         opener_tgid: tgid,
@@ -73,7 +72,6 @@ fn connection(number: u64) -> [SocketRecord; 5] {
     let peer_closed = SocketRecord {
         kind: kind::PEER_CLOSED,
         flags: known | flag::PEER_FIN,
-        peer_fin_at: closed_at + 3_210,
         ..close(server, closed_at + 3_210, tcp_state::CLOSE_WAIT)
     };
     let released = SocketRecord { released_at: closed_at + 7_654, ..peer_closed };

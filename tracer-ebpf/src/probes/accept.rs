@@ -112,9 +112,7 @@ fn note_early_end<A: Access>(record: &mut SocketRecord, sock: Sock<A>, at: u64) 
     let waited = sock.tcp().and_then(|tcp| tcp.ack_age()).unwrap_or(0);
     record.sent_idle_ticks = record.sent_idle_ticks.saturating_sub(waited);
     record.received_idle_ticks = record.received_idle_ticks.saturating_sub(waited);
-    if state == tcp_state::CLOSE_WAIT {
-        record.peer_fin_at = at;
-    } else {
+    if state == tcp_state::CLOSE {
         record.ended_at = at;
         read_totals(record, sock);
     }

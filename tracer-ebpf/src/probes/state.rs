@@ -61,8 +61,7 @@ fn is_served<A: Access>(sock: Sock<A>, after: i32) -> bool {
     let Some(record) = find(sock) else { return false };
     match after as u8 {
         tcp_state::ESTABLISHED => record.established_at != 0,
-        tcp_state::FIN_WAIT1 => record.end_sign_at != 0,
-        tcp_state::CLOSE_WAIT => record.peer_fin_at != 0,
+        tcp_state::FIN_WAIT1 | tcp_state::CLOSE_WAIT => record.end_sign_at != 0,
         tcp_state::CLOSE => record.ended_at != 0,
         _ => false,
     }
@@ -101,7 +100,6 @@ fn established<A: Access>(sock: Sock<A>) -> Outcome {
 fn peer_closed<A: Access>(sock: Sock<A>, before: u8) -> Outcome {
     let record = find_or_adopt(sock)?;
     let at = now();
-    record.peer_fin_at = at;
     end_begins(record, sock, before, tcp_state::CLOSE_WAIT, at);
     send_socket(record, kind::PEER_CLOSED, at);
     Some(())

@@ -45,18 +45,8 @@ impl Losses {
     ///
     /// # Errors
     /// If the kernel refuses to read the map.
-    pub fn new_losses(&mut self, ebpf: &Ebpf) -> Result<Vec<(&'static str, u64)>> {
+    pub fn new_losses(&mut self) -> Result<Vec<(&'static str, u64)>> {
         let mut news = Vec::new();
-        // What a hook's second program did instead of the first is not lost. That it was skipped itself means nothing: the
-        // first ran then, or the first one's count tells.
-        let served = total(&self.counters, Loss::SkippedAndServed)?;
-        let counting = ebpf.programs().filter(|(name, _)| is_first(name));
-        let skipped: u64 = counting.filter_map(|(_, program)| skipped_runs(program)).sum();
-        let skipped = skipped.saturating_sub(served);
-        if skipped > self.skipped_reported {
-            news.push((SKIPPED, skipped - self.skipped_reported));
-            self.skipped_reported = skipped;
-        }
         for ((cause, word), reported) in CAUSES.iter().zip(&mut self.reported) {
             let total = total(&self.counters, *cause)?;
             if total > *reported {
@@ -65,6 +55,21 @@ impl Losses {
             }
         }
         Ok(news)
+    }
+
+    /// Runs that the kernel skipped and no second program served, since the last call. Dearer to ask than the counters.
+    ///
+    /// # Errors
+    /// If the kernel refuses to read the map.
+    pub fn new_skipped(&mut self, ebpf: &Ebpf) -> Result<(&'static str, u64)> {
+        // What a hook's second program did instead of the first is not lost. That it was skipped itself means nothing: the
+        // first ran then, or the first one's count tells.
+        let served = total(&self.counters, Loss::SkippedAndServed)?;
+        let counting = ebpf.programs().filter(|(name, _)| is_first(name));
+        let skipped: u64 = counting.filter_map(|(_, program)| skipped_runs(program)).sum();
+        let news = skipped.saturating_sub(served).saturating_sub(self.skipped_reported);
+        self.skipped_reported += news;
+        Ok((SKIPPED, news))
     }
 
     /// Records that the LRU hash threw out to make room: made, less deleted, less those still there.

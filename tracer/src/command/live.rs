@@ -32,6 +32,8 @@ use crate::{
 const READ_EVERY: Duration = Duration::from_millis(100);
 /// How often losses are reported, and whether any target is left is looked at.
 const LOOK_EVERY: Duration = Duration::from_secs(1);
+/// How often the kernel is asked for skipped hooks: a file is read for each program.
+const LOOK_CLOSELY_EVERY: Duration = Duration::from_secs(10);
 /// Events taken before signals are looked at again.
 const BATCH: usize = 16_384;
 /// The kernel side urges the reader when the ring buffer is full to 1/n.
@@ -84,6 +86,7 @@ impl Session {
         tokio::pin!(done);
         let mut read = ticker(READ_EVERY);
         let mut look = ticker(LOOK_EVERY);
+        let mut look_closely = ticker(LOOK_CLOSELY_EVERY);
         loop {
             tokio::select! {
                 result = &mut done => return Ok(Some(result)),
@@ -92,12 +95,13 @@ impl Session {
                 urged = self.reader.urged() => urged?,
                 _ = read.tick() => {}
                 _ = look.tick() => {
-                    self.reader.report_losses(&self.ebpf)?;
+                    self.reader.report_losses()?;
                     if self.selection.ends_with_its_processes() && self.no_target_left()? {
                         talk("all traced processes have ended");
                         return Ok(None);
                     }
                 }
+                _ = look_closely.tick() => self.reader.report_skipped(&self.ebpf)?,
             }
             self.reader.read(BATCH, |_| {})?;
             self.reader.flush()?;
@@ -132,7 +136,8 @@ impl Session {
         // place, so that whatever is gone by now must have been seen to end.
         let present = (reader.live() > 0).then(|| open_sockets::snapshot(None));
         let evicted = if lru { reader.evicted(&ebpf)? } else { 0 };
-        reader.report_losses(&ebpf)?;
+        reader.report_losses()?;
+        reader.report_skipped(&ebpf)?;
         drop(ebpf);
         // Nothing is attached any more; what came until then is still in the ring buffer.
         reader.read_all(|_| {})?;

@@ -105,14 +105,23 @@ impl Reader {
     ///
     /// # Errors
     /// As [`Reader::read`], or if the counters cannot be read.
-    pub fn report_losses(&mut self, ebpf: &Ebpf) -> Result<()> {
-        for (cause, count) in self.losses.new_losses(ebpf)? {
+    pub fn report_losses(&mut self) -> Result<()> {
+        for (cause, count) in self.losses.new_losses()? {
             self.lost("kernel", cause, count)?;
         }
         for (cause, count) in std::mem::take(&mut self.undecodable) {
             self.lost("user", cause, count)?;
         }
         Ok(())
+    }
+
+    /// Reports runs of hooks that the kernel skipped since the last call.
+    ///
+    /// # Errors
+    /// As [`Reader::report_losses`].
+    pub fn report_skipped(&mut self, ebpf: &Ebpf) -> Result<()> {
+        let (cause, count) = self.losses.new_skipped(ebpf)?;
+        self.lost("kernel", cause, count)
     }
 
     /// Reports a loss.

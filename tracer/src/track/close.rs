@@ -21,10 +21,8 @@ const fn sure(closer: Closer, how: How) -> Verdict {
 
 /// Whether anything has begun to end this connection.
 pub(super) fn has_begun(record: &SocketRecord) -> bool {
-    let SocketRecord { end_sign_at, peer_fin_at, released_at, ended_at, .. } = *record;
-    (end_sign_at | peer_fin_at | released_at | ended_at) != 0
-        || record.state_before_end != 0
-        || record.flags & flag::NO_SYN != 0
+    let SocketRecord { end_sign_at, released_at, ended_at, .. } = *record;
+    (end_sign_at | released_at | ended_at) != 0 || record.state_before_end != 0 || record.flags & flag::NO_SYN != 0
 }
 
 /// Judges a connection whose end has begun.
@@ -80,7 +78,7 @@ fn dropped(record: &SocketRecord) -> Verdict {
 
 /// The change of state is not known (its event was lost): what the rest suggests.
 fn guess(record: &SocketRecord) -> Verdict {
-    let peer_closed = record.peer_fin_at != 0 || record.flags & flag::PEER_FIN != 0;
+    let peer_closed = record.flags & flag::PEER_FIN != 0;
     let reset = flag::RST_RECEIVED | flag::RST_SENT;
     let verdict = match record.error.cast_signed() {
         ECONNREFUSED => sure(Closer::None, How::Refused),

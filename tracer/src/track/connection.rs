@@ -140,13 +140,11 @@ impl Live {
             opened_at: newer.opened_at.max(older.opened_at),
             established_at: known(newer.established_at, older.established_at),
             end_sign_at: newer.end_sign_at.max(older.end_sign_at),
-            peer_fin_at: newer.peer_fin_at.max(older.peer_fin_at),
             released_at: newer.released_at.max(older.released_at),
             ended_at: newer.ended_at.max(older.ended_at),
             bytes_sent: bytes.bytes_sent,
             bytes_received: bytes.bytes_received,
             process_started_at: owner.process_started_at,
-            cgroup_id: known(newer.cgroup_id, older.cgroup_id),
             tgid: owner.tgid,
             tid: owner.tid,
             opener_tgid: known(newer.opener_tgid, older.opener_tgid),
@@ -223,12 +221,10 @@ fn supersedes(new: &SocketRecord, old: &SocketRecord) -> bool {
         && new.flags & flag::PREEXISTING == 0
         && new.opened_at == old.opened_at
         && new.end_sign_at >= old.end_sign_at
-        && new.peer_fin_at >= old.peer_fin_at
         && new.released_at >= old.released_at
         && new.ended_at >= old.ended_at
         && new.syn_retransmits >= old.syn_retransmits
         && keeps(new.established_at, old.established_at)
-        && keeps(new.cgroup_id, old.cgroup_id)
         && keeps(new.opener_tgid.into(), old.opener_tgid.into())
         && keeps(new.tgid.into(), old.tgid.into())
         && keeps(new.netns.into(), old.netns.into())

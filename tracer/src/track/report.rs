@@ -124,7 +124,6 @@ fn close_of(live: &Live, verdict: Verdict, stopped_at: Option<u64>, clock: Clock
     let record = &live.record;
     let noticed_at = if record.released_at != 0 { record.released_at } else { stopped_at.unwrap_or(0) };
     let dead_since = if is_dead_since_before_trace(live) { live.adopted_at } else { record.end_sign_at };
-    let dead_since = if dead_since != 0 { dead_since } else { record.peer_fin_at };
     Close {
         closer: verdict.closer,
         how: verdict.how,
@@ -139,7 +138,6 @@ fn close_of(live: &Live, verdict: Verdict, stopped_at: Option<u64>, clock: Clock
 /// The peer had closed it when it was adopted: when that was is not known.
 fn is_dead_since_before_trace(live: &Live) -> bool {
     live.is_adopted()
-        && live.record.peer_fin_at == 0
         && live.record.end_sign_at == 0
         && live.present.as_deref().is_some_and(|present| present.state == tcp_state::CLOSE_WAIT)
 }

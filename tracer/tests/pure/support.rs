@@ -90,8 +90,7 @@ pub fn closed_locally(open: SocketRecord, at: u64) -> [SocketRecord; 2] {
 /// PEER_CLOSED, RELEASED and ENDED of a peer's close that went unnoticed.
 pub fn closed_by_peer(open: SocketRecord, at: u64, unnoticed: u64) -> [SocketRecord; 3] {
     let ending = ending(open, at, tcp_state::ESTABLISHED, tcp_state::CLOSE_WAIT);
-    let peer_closed =
-        SocketRecord { kind: kind::PEER_CLOSED, peer_fin_at: at, flags: ending.flags | flag::PEER_FIN, ..ending };
+    let peer_closed = SocketRecord { kind: kind::PEER_CLOSED, flags: ending.flags | flag::PEER_FIN, ..ending };
     let released_at = at + unnoticed;
     let released = SocketRecord { kind: kind::RELEASED, at: released_at, released_at, ..peer_closed };
     [
