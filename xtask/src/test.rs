@@ -139,7 +139,18 @@ impl Guest {
         report.into_inner().unwrap_or_else(PoisonError::into_inner).1
     }
 
+    /// A guest that dies is run once more, and that is said: an emulator's slip and a tracer that kills kernels look alike
+    /// at first, but only the tracer does it twice.
     fn run(&self, args: &Args, kernel: Kernel) -> Result<Tally> {
+        self.attempt(args, kernel).or_else(|error| {
+            command::check_interrupted()?;
+            say(format!("vm {}: {error:#}", kernel.name));
+            say(format!("vm {}: running its tests once more", kernel.name));
+            self.attempt(args, kernel)
+        })
+    }
+
+    fn attempt(&self, args: &Args, kernel: Kernel) -> Result<Tally> {
         command::check_interrupted()?;
         let env = [("CONNTRACER", self.tracer.display().to_string()), ("RUST_BACKTRACE", "1".to_owned())];
         let machine = args.hardware.machine(kernel, Duration::from_secs(args.timeout), self.command(&args.filter));
