@@ -255,6 +255,24 @@ shared! {
     }
 }
 
+impl Config {
+    /// Settings that select everything.
+    pub const EVERYTHING: Self = Self {
+        storage: storage::SOCKET,
+        select: 0,
+        role: 0,
+        port_count: 0,
+        remote_count: 0,
+        wake_bytes: 0,
+        cgroup_level: 0,
+        reserved: 0,
+        cgroup_id: 0,
+        comm: [0; COMM_LEN],
+        ports: [0; MAX_PORTS],
+        remotes: [Cidr { network: [0; 4], mask: [0; 4] }; MAX_REMOTES],
+    };
+}
+
 /// Bytes kept of an executed path. Longer paths are cut.
 pub const FILENAME_LEN: usize = 128;
 /// Most `--port` values: they are compared one after the other in the kernel.

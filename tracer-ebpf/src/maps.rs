@@ -12,20 +12,7 @@ use crate::overlap::{Event, Hook};
 /// Settings of this trace. Written by user space before load, read-only after: the verifier sees constants and drops
 /// the branches that they rule out.
 #[unsafe(no_mangle)]
-pub static CONFIG: Global<Config> = Global::new(Config {
-    storage: 0,
-    select: 0,
-    role: 0,
-    port_count: 0,
-    remote_count: 0,
-    wake_bytes: 0,
-    cgroup_level: 0,
-    reserved: 0,
-    cgroup_id: 0,
-    comm: [0; 16],
-    ports: [0; tracer_ebpf::MAX_PORTS],
-    remotes: [tracer_ebpf::Cidr { network: [0; 4], mask: [0; 4] }; tracer_ebpf::MAX_REMOTES],
-});
+pub static CONFIG: Global<Config> = Global::new(Config::EVERYTHING);
 
 /// Where the kernel fields are. Written by user space from BTF before load.
 #[unsafe(no_mangle)]

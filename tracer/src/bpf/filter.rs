@@ -4,22 +4,6 @@ use std::{net::IpAddr, str::FromStr};
 
 use tracer_ebpf::{COMM_LEN, Cidr, Config, MAX_PORTS, MAX_REMOTES};
 
-/// Settings that select everything.
-pub const EVERYTHING: Config = Config {
-    storage: 0,
-    select: 0,
-    role: 0,
-    port_count: 0,
-    remote_count: 0,
-    wake_bytes: 0,
-    cgroup_level: 0,
-    reserved: 0,
-    cgroup_id: 0,
-    comm: [0; COMM_LEN],
-    ports: [0; MAX_PORTS],
-    remotes: [Cidr { network: [0; 4], mask: [0; 4] }; MAX_REMOTES],
-};
-
 /// A network as typed after `--remote`: an address, or an address and a prefix length.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Network {

@@ -3,10 +3,11 @@
 use std::fmt::Write as _;
 
 use anyhow::Result;
+use tracer_ebpf::Config;
 
 use super::live::own_path;
 use crate::{
-    bpf::{self, Backend, Settings, filter::EVERYTHING},
+    bpf::{self, Backend, Settings},
     cli,
     kernel::{btf::Btf, features, offsets},
     track::record::Hook,
@@ -81,7 +82,7 @@ impl Report {
         // Where raising the limit fails, loading says so.
         let _ = features::lift_memlock_limit();
         let settings = Settings {
-            config: EVERYTHING,
+            config: Config::EVERYTHING,
             offsets: resolved.offsets,
             backend,
             preemptible: features::may_preempt(),

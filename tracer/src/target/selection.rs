@@ -50,7 +50,7 @@ impl Selection {
     }
 
     fn of(processes: Processes, filter: &cli::Filter) -> Result<Self> {
-        let mut config = filter::EVERYTHING;
+        let mut config = Config::EVERYTHING;
         filter::set_ports(&mut config, &filter.port).map_err(|error| anyhow!(error))?;
         filter::set_remotes(&mut config, &filter.remote).map_err(|error| anyhow!(error))?;
         config.role = filter.role.map_or(0, |role| role.number().into());
