@@ -1,7 +1,8 @@
 //! What the kernel skips: it lets no program overlap with itself on one processor. A hook in process context can be
 //! interrupted by packets, or its task preempted, and the same hook then fires for another socket; the kernel skips the
 //! program and only counts it. So a hook has a second program, which runs after the first, and works where the first did
-//! not run for this event.
+//! not run for this event. Where the kernel preempts there are a third and a fourth: under load, tasks that preempt each
+//! other in one hook were seen two deep in one connect of sixty, three deep in one of seven hundred.
 
 use tracer_ebpf::Loss;
 
@@ -46,16 +47,18 @@ pub fn first(hook: Hook, event: Event, work: impl FnOnce() -> Outcome) -> Outcom
     work()
 }
 
-/// The second program. If the word is of another event, then either the first was skipped for this one, or it did serve
+/// The second program, and those after it. If the word is of another event, then either the first was skipped for this one, or it did serve
 /// it and has served another before this program's turn came; `is_served` tells from the socket's record.
 #[inline(always)]
 pub fn second(hook: Hook, event: Event, is_served: impl FnOnce() -> bool, work: impl FnOnce() -> Outcome) -> Outcome {
     let last = LAST_SERVED.get_ptr_mut(hook as u32)?;
     // SAFETY: the slot belongs to this processor.
-    let last = unsafe { last.read_volatile() };
-    if last.sock == event.sock && last.state == event.state || is_served() {
+    let word = unsafe { last.read_volatile() };
+    if word.sock == event.sock && word.state == event.state || is_served() {
         return None;
     }
+    // SAFETY: likewise.
+    unsafe { last.write_volatile(event) };
     count(Loss::SkippedAndServed);
     work()
 }

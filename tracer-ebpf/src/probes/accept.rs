@@ -36,6 +36,20 @@ pub fn accept_2_again_fexit(ctx: FExitContext) -> i32 {
     0
 }
 
+/// For a task that preempted another in this hook.
+#[fexit(function = "inet_csk_accept")]
+pub fn accept_2_third_fexit(ctx: FExitContext) -> i32 {
+    let _ = try_accept_second(Sock::new(ctx.arg(2)));
+    0
+}
+
+/// For a task that preempted another in this hook.
+#[fexit(function = "inet_csk_accept")]
+pub fn accept_2_fourth_fexit(ctx: FExitContext) -> i32 {
+    let _ = try_accept_second(Sock::new(ctx.arg(2)));
+    0
+}
+
 /// `struct sock *inet_csk_accept(struct sock *sk, int flags, int *err, bool kern)`, before that.
 #[fexit(function = "inet_csk_accept")]
 pub fn accept_4_fexit(ctx: FExitContext) -> i32 {
@@ -46,6 +60,20 @@ pub fn accept_4_fexit(ctx: FExitContext) -> i32 {
 /// For a task that preempted another in this hook.
 #[fexit(function = "inet_csk_accept")]
 pub fn accept_4_again_fexit(ctx: FExitContext) -> i32 {
+    let _ = try_accept_second(Sock::new(ctx.arg(4)));
+    0
+}
+
+/// For a task that preempted another in this hook.
+#[fexit(function = "inet_csk_accept")]
+pub fn accept_4_third_fexit(ctx: FExitContext) -> i32 {
+    let _ = try_accept_second(Sock::new(ctx.arg(4)));
+    0
+}
+
+/// For a task that preempted another in this hook.
+#[fexit(function = "inet_csk_accept")]
+pub fn accept_4_fourth_fexit(ctx: FExitContext) -> i32 {
     let _ = try_accept_second(Sock::new(ctx.arg(4)));
     0
 }

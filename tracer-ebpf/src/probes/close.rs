@@ -35,6 +35,22 @@ pub fn close_again_fentry(ctx: FEntryContext) -> i32 {
     0
 }
 
+/// For a task that preempted another in this hook.
+#[fentry(function = "tcp_close")]
+pub fn close_third_fentry(ctx: FEntryContext) -> i32 {
+    let sock = Sock::<Direct>::new(ctx.arg(0));
+    let _ = second(Hook::Close, event(sock.pointer, 0), || is_served(sock), || try_close(sock));
+    0
+}
+
+/// For a task that preempted another in this hook.
+#[fentry(function = "tcp_close")]
+pub fn close_fourth_fentry(ctx: FEntryContext) -> i32 {
+    let sock = Sock::<Direct>::new(ctx.arg(0));
+    let _ = second(Hook::Close, event(sock.pointer, 0), || is_served(sock), || try_close(sock));
+    0
+}
+
 #[kprobe(function = "tcp_close")]
 pub fn close_kprobe(ctx: ProbeContext) -> u32 {
     let _ = ctx.arg(0).and_then(|sock| try_close(Sock::<Probe>::new(sock)));

@@ -35,6 +35,22 @@ pub fn connect_again_fentry(ctx: FEntryContext) -> i32 {
     0
 }
 
+/// For a task that preempted another in this hook.
+#[fentry(function = "tcp_connect")]
+pub fn connect_third_fentry(ctx: FEntryContext) -> i32 {
+    let sock = Sock::<Direct>::new(ctx.arg(0));
+    let _ = second(Hook::Connect, event(sock.pointer, 0), || is_served(sock), || try_connect(sock));
+    0
+}
+
+/// For a task that preempted another in this hook.
+#[fentry(function = "tcp_connect")]
+pub fn connect_fourth_fentry(ctx: FEntryContext) -> i32 {
+    let sock = Sock::<Direct>::new(ctx.arg(0));
+    let _ = second(Hook::Connect, event(sock.pointer, 0), || is_served(sock), || try_connect(sock));
+    0
+}
+
 #[kprobe(function = "tcp_connect")]
 pub fn connect_kprobe(ctx: ProbeContext) -> u32 {
     let _ = ctx.arg(0).and_then(|sock| try_connect(Sock::<Probe>::new(sock)));

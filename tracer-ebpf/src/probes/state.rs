@@ -32,6 +32,20 @@ pub fn state_again_tp_btf(ctx: BtfTracePointContext) -> i32 {
     0
 }
 
+/// For tasks that preempt each other.
+#[btf_tracepoint(function = "inet_sock_set_state")]
+pub fn state_third_tp_btf(ctx: BtfTracePointContext) -> i32 {
+    let _ = try_state_second(Sock::<Direct>::new(ctx.arg(0)), ctx.arg(1), ctx.arg(2));
+    0
+}
+
+/// For tasks that preempt each other.
+#[btf_tracepoint(function = "inet_sock_set_state")]
+pub fn state_fourth_tp_btf(ctx: BtfTracePointContext) -> i32 {
+    let _ = try_state_second(Sock::<Direct>::new(ctx.arg(0)), ctx.arg(1), ctx.arg(2));
+    0
+}
+
 #[raw_tracepoint(tracepoint = "inet_sock_set_state")]
 pub fn state_raw_tp(ctx: RawTracePointContext) -> i32 {
     let _ = try_state_first(Sock::<Probe>::new(ctx.arg(0)), ctx.arg(1), ctx.arg(2));

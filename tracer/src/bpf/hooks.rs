@@ -50,7 +50,7 @@ pub enum Part {
     First,
     /// Serves what the first is skipped for because packets interrupted it.
     Second,
-    /// Serves what the first is skipped for because its task was preempted: only on kernels that preempt.
+    /// Serves what those before it are skipped for because tasks preempted each other: only on kernels that preempt.
     SecondIfPreemptible,
 }
 
@@ -138,6 +138,8 @@ pub const HOOKS: &[Spec] = &[
         name: "tcp_close",
         choices: &[
             &[
+                second_if_preemptible("close_fourth_fentry", Attach::Fentry("tcp_close")),
+                second_if_preemptible("close_third_fentry", Attach::Fentry("tcp_close")),
                 second_if_preemptible("close_again_fentry", Attach::Fentry("tcp_close")),
                 program("close_fentry", Attach::Fentry("tcp_close")),
             ],
@@ -179,6 +181,8 @@ pub const HOOKS: &[Spec] = &[
             &[
                 program("state_tp_btf", Attach::TpBtf("inet_sock_set_state")),
                 second("state_again_tp_btf", Attach::TpBtf("inet_sock_set_state")),
+                second_if_preemptible("state_third_tp_btf", Attach::TpBtf("inet_sock_set_state")),
+                second_if_preemptible("state_fourth_tp_btf", Attach::TpBtf("inet_sock_set_state")),
             ],
             &[
                 program("state_raw_tp", Attach::RawTracepoint("inet_sock_set_state")),
@@ -192,6 +196,8 @@ pub const HOOKS: &[Spec] = &[
         name: "tcp_connect",
         choices: &[
             &[
+                second_if_preemptible("connect_fourth_fentry", Attach::Fentry("tcp_connect")),
+                second_if_preemptible("connect_third_fentry", Attach::Fentry("tcp_connect")),
                 second_if_preemptible("connect_again_fentry", Attach::Fentry("tcp_connect")),
                 program("connect_fentry", Attach::Fentry("tcp_connect")),
             ],
@@ -228,10 +234,14 @@ pub const HOOKS: &[Spec] = &[
         name: "inet_csk_accept",
         choices: &[
             &[
+                second_if_preemptible("accept_2_fourth_fexit", Attach::Fexit("inet_csk_accept")),
+                second_if_preemptible("accept_2_third_fexit", Attach::Fexit("inet_csk_accept")),
                 second_if_preemptible("accept_2_again_fexit", Attach::Fexit("inet_csk_accept")),
                 program("accept_2_fexit", Attach::Fexit("inet_csk_accept")),
             ],
             &[
+                second_if_preemptible("accept_4_fourth_fexit", Attach::Fexit("inet_csk_accept")),
+                second_if_preemptible("accept_4_third_fexit", Attach::Fexit("inet_csk_accept")),
                 second_if_preemptible("accept_4_again_fexit", Attach::Fexit("inet_csk_accept")),
                 program("accept_4_fexit", Attach::Fexit("inet_csk_accept")),
             ],
