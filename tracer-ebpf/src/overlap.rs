@@ -16,11 +16,13 @@ pub enum Hook {
     Connect = 1,
     Accept = 2,
     Close = 3,
+    ConnectV4 = 4,
+    ConnectV6 = 5,
 }
 
 impl Hook {
     /// Number of hooks.
-    pub const COUNT: usize = 4;
+    pub const COUNT: usize = 6;
 }
 
 /// One event of a hook: a socket, and for changes of state the new one.

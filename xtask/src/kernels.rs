@@ -24,24 +24,19 @@ pub struct Kernel {
     pub name: &'static str,
     /// The Debian suite that ships it.
     pub suite: &'static str,
-    /// Whether the guest's processors run in parallel threads, rather than by turns in one. In parallel they now and then
-    /// trip over each other's code patching (a tracepoint being switched), and the guest's kernel dies: seen on 6.12. By
-    /// turns the clock ticks several times as often as it should for the work done, and a kernel that preempts in the
-    /// kernel preempts that much more.
-    pub parallel: bool,
     /// Further words for its command line.
     pub parameters: &'static str,
 }
 
 /// Oldest first. 5.10 is the floor; sid gives whatever is newest, 7.2 when this was written.
 pub const KERNELS: [Kernel; 4] = [
-    Kernel { name: "5.10", suite: "bullseye", parallel: false, parameters: "" },
-    Kernel { name: "6.1", suite: "bookworm", parallel: false, parameters: "" },
-    Kernel { name: "6.12", suite: "trixie", parallel: false, parameters: "" },
+    Kernel { name: "5.10", suite: "bullseye", parameters: "" },
+    Kernel { name: "6.1", suite: "bookworm", parameters: "" },
+    Kernel { name: "6.12", suite: "trixie", parameters: "" },
     // From 6.18 on the kernel allocates BPF socket storage only from slabs that are updated by cmpxchg16b, which the VM's
     // processor must do without (QEMU 7.2 emulates it wrongly), or from slabs under debugging. Real machines have the
     // instruction; so the slabs are put under debugging, and the same path is taken as there.
-    Kernel { name: "7.2", suite: "sid", parallel: true, parameters: "slab_debug=F,kmalloc-*" },
+    Kernel { name: "7.2", suite: "sid", parameters: "slab_debug=F,kmalloc-*" },
 ];
 
 /// Names the image of the day.

@@ -180,7 +180,8 @@ impl Machine {
         let (accelerator, cpu) = match (self.kvm, self.count_instructions) {
             (true, _) => ("kvm", "host"),
             (false, true) => ("tcg", EMULATED_CPU),
-            (false, false) if self.kernel.parallel => ("tcg,thread=multi", EMULATED_CPU),
+            // All guest processors in one thread: run in parallel, they now and then execute an instruction of which another
+            // has half finished the patching (a breakpoint where a tracepoint is switched), and the guest's kernel dies.
             (false, false) => ("tcg,thread=single", EMULATED_CPU),
         };
         let cpus = if self.count_instructions { 1 } else { self.cpus };

@@ -17,6 +17,7 @@ use crate::{
     },
     maps::{CONNECT_ARGS, ConnectArgs},
     output::{now, send_socket},
+    overlap::{Hook, event, first, second},
     selection::{connection_selected, current_process_selected},
     socket::{EMPTY, begin},
 };
@@ -31,15 +32,39 @@ const EAFNOSUPPORT: i32 = 97;
 /// `int tcp_v4_connect(struct sock *sk, struct sockaddr *uaddr, int addr_len)`
 #[fexit(function = "tcp_v4_connect")]
 pub fn v4_connect_fexit(ctx: FExitContext) -> i32 {
+    let sock = Sock::<Direct>::new(ctx.arg(0));
     // The return value follows the three arguments; bpf_get_func_ret is missing before 5.17.
-    let _ = try_no_route(Sock::<Direct>::new(ctx.arg(0)), ctx.arg(1), ctx.arg::<i32>(3), AF_INET);
+    let (address, result) = (ctx.arg(1), ctx.arg::<i32>(3));
+    let _ = first(Hook::ConnectV4, event(sock.pointer, 0), || try_no_route(sock, address, result, AF_INET));
+    0
+}
+
+/// For a task that preempted another in this hook.
+#[fexit(function = "tcp_v4_connect")]
+pub fn v4_connect_again_fexit(ctx: FExitContext) -> i32 {
+    let sock = Sock::<Direct>::new(ctx.arg(0));
+    let (address, result) = (ctx.arg(1), ctx.arg::<i32>(3));
+    // A failure leaves no record that would tell whether it has been served.
+    let _ = second(Hook::ConnectV4, event(sock.pointer, 0), || false, || try_no_route(sock, address, result, AF_INET));
     0
 }
 
 /// `int tcp_v6_connect(struct sock *sk, struct sockaddr *uaddr, int addr_len)`
 #[fexit(function = "tcp_v6_connect")]
 pub fn v6_connect_fexit(ctx: FExitContext) -> i32 {
-    let _ = try_no_route(Sock::<Direct>::new(ctx.arg(0)), ctx.arg(1), ctx.arg::<i32>(3), AF_INET6);
+    let sock = Sock::<Direct>::new(ctx.arg(0));
+    let (address, result) = (ctx.arg(1), ctx.arg::<i32>(3));
+    let _ = first(Hook::ConnectV6, event(sock.pointer, 0), || try_no_route(sock, address, result, AF_INET6));
+    0
+}
+
+/// For a task that preempted another in this hook.
+#[fexit(function = "tcp_v6_connect")]
+pub fn v6_connect_again_fexit(ctx: FExitContext) -> i32 {
+    let sock = Sock::<Direct>::new(ctx.arg(0));
+    let (address, result) = (ctx.arg(1), ctx.arg::<i32>(3));
+    // A failure leaves no record that would tell whether it has been served.
+    let _ = second(Hook::ConnectV6, event(sock.pointer, 0), || false, || try_no_route(sock, address, result, AF_INET6));
     0
 }
 

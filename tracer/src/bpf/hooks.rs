@@ -209,7 +209,10 @@ pub const HOOKS: &[Spec] = &[
     Spec {
         name: "tcp_v4_connect",
         choices: &[
-            &[program("v4_connect_fexit", Attach::Fexit("tcp_v4_connect"))],
+            &[
+                second_if_preemptible("v4_connect_again_fexit", Attach::Fexit("tcp_v4_connect")),
+                program("v4_connect_fexit", Attach::Fexit("tcp_v4_connect")),
+            ],
             &[
                 program("v4_connect_kprobe", Attach::Kprobe("tcp_v4_connect")),
                 program("v4_connect_kretprobe", Attach::Kretprobe("tcp_v4_connect")),
@@ -221,7 +224,10 @@ pub const HOOKS: &[Spec] = &[
     Spec {
         name: "tcp_v6_connect",
         choices: &[
-            &[program("v6_connect_fexit", Attach::Fexit("tcp_v6_connect"))],
+            &[
+                second_if_preemptible("v6_connect_again_fexit", Attach::Fexit("tcp_v6_connect")),
+                program("v6_connect_fexit", Attach::Fexit("tcp_v6_connect")),
+            ],
             &[
                 program("v6_connect_kprobe", Attach::Kprobe("tcp_v6_connect")),
                 program("v6_connect_kretprobe", Attach::Kretprobe("tcp_v6_connect")),
