@@ -49,8 +49,8 @@ pub fn first(hook: Hook, event: Event, work: impl FnOnce() -> Outcome) -> Outcom
     work()
 }
 
-/// The second program, and those after it. If the word is of another event, then either the first was skipped for this one, or it did serve
-/// it and has served another before this program's turn came; `is_served` tells from the socket's record.
+/// The second program, and those after it. If the word is of another event, then either the first was skipped for this
+/// one, or it did serve it and has served another before this program's turn came; `is_served` tells from the record.
 #[inline(always)]
 pub fn second(hook: Hook, event: Event, is_served: impl FnOnce() -> bool, work: impl FnOnce() -> Outcome) -> Outcome {
     let last = LAST_SERVED.get_ptr_mut(hook as u32)?;
