@@ -8,8 +8,10 @@
 //! Times are nanoseconds of `CLOCK_BOOTTIME` (it goes on while the machine sleeps); 0 means "not yet" or "unknown".
 #![no_std]
 
+use crate::{exchange::Exchanges, handshake::Handshake};
+
 /// Version of every layout in this file. A recording of another version is refused.
-pub const ABI_VERSION: u32 = 1;
+pub const ABI_VERSION: u32 = 2;
 
 /// Makes a plain-old-data type that both sides can share: fixed layout, and on the user side the traits that let
 /// bytes be viewed as the type without `unsafe`. Those derives also refuse hidden padding.
@@ -34,6 +36,9 @@ macro_rules! shared {
     )*};
 }
 
+pub mod exchange;
+pub mod handshake;
+
 /// An IPv6 address as it stands in memory (network byte order). IPv4 is stored v4-mapped, `::ffff:a.b.c.d`.
 pub type Address = [u8; 16];
 
@@ -53,6 +58,12 @@ pub mod kind {
     pub const RELEASED: u32 = 4;
     /// TCP is done with the connection (state CLOSE).
     pub const ENDED: u32 = 5;
+    /// The first byte of an exchange's answer has passed: an [`ExchangeRecord`](super::ExchangeRecord).
+    pub const ANSWERED: u32 = 6;
+    /// A TLS handshake has succeeded or failed: a [`TlsRecord`](super::TlsRecord).
+    pub const TLS: u32 = 7;
+    /// A piece of a ClientHello or ServerHello: a [`HelloRecord`](super::HelloRecord), cut to what it holds.
+    pub const HELLO: u32 = 8;
     /// A process started another program (`execve`).
     pub const EXEC: u32 = 16;
     /// A process ended.
@@ -102,6 +113,13 @@ pub mod flag {
     pub const RECONNECTED: u32 = 1 << 14;
     /// The last word on this life has been sent; the record only waits to be freed or reused.
     pub const FINISHED: u32 = 1 << 15;
+    /// Sending or receiving is done by the kernel's own TLS (or another upper layer protocol): what passes the hooks may
+    /// not be what the application sent.
+    pub const KERNEL_TLS: u32 = 1 << 16;
+    /// A subflow of a Multipath TCP connection.
+    pub const MPTCP: u32 = 1 << 17;
+    /// The first data went out with the SYN (TCP Fast Open).
+    pub const FAST_OPEN: u32 = 1 << 18;
 }
 
 /// Set in [`SocketRecord::id`] when the kernel has no socket cookie for tracing programs and the tracer counted by
@@ -202,6 +220,76 @@ shared! {
         pub comm: [u8; COMM_LEN],
     }
 
+    /// A connection in detail `exchanges`: what is kept of each socket, and what every connection event is then a copy of.
+    /// Events in detail `connections` end after `socket`.
+    pub struct DetailedRecord {
+        /// Its life.
+        pub socket: SocketRecord,
+        /// Its exchanges.
+        pub exchanges: Exchanges,
+        /// Its TLS handshake.
+        pub handshake: Handshake,
+    }
+
+    /// An exchange's answer has begun. It tells how the exchange began, and the counts at its beginning, which are the end of
+    /// the exchange before it. On a ring buffer of its own, so that a burst of exchanges cannot push out a close.
+    pub struct ExchangeRecord {
+        /// [`kind::ANSWERED`].
+        pub kind: u32,
+        /// Which of the connection's exchanges, from 0.
+        pub index: u32,
+        /// First byte of the answer, as in [`Exchanges::answered_at`].
+        pub at: u64,
+        /// The connection's number.
+        pub id: u64,
+        /// [`Exchanges::asked_at`].
+        pub asked_at: u64,
+        /// [`Exchanges::ready_at`].
+        pub ready_at: u64,
+        /// [`Exchanges::previous_at`].
+        pub previous_at: u64,
+        /// [`Exchanges::sent_before`].
+        pub sent_before: u64,
+        /// [`Exchanges::received_before`].
+        pub received_before: u64,
+        /// [`exchange::flag`] bits.
+        pub flags: u32,
+        /// Explicit padding.
+        pub reserved: u32,
+    }
+
+    /// A TLS handshake has ended. On the ring buffer of the exchanges.
+    pub struct TlsRecord {
+        /// [`kind::TLS`].
+        pub kind: u32,
+        /// Explicit padding.
+        pub reserved: u32,
+        /// When it ended.
+        pub at: u64,
+        /// The connection's number.
+        pub id: u64,
+        /// All that is known of it.
+        pub handshake: Handshake,
+    }
+
+    /// A piece of a hello message as it passed, record headers included. On the ring buffer of the exchanges.
+    pub struct HelloRecord {
+        /// [`kind::HELLO`].
+        pub kind: u32,
+        /// Valid bytes of `bytes`; the event ends behind them.
+        pub length: u32,
+        /// When it passed.
+        pub at: u64,
+        /// The connection's number.
+        pub id: u64,
+        /// From the client (1) or from the server (0).
+        pub from_client: u32,
+        /// Bytes of the same piece that did not fit.
+        pub left_out: u32,
+        /// The bytes.
+        pub bytes: [u8; HELLO_LEN],
+    }
+
     /// A process started a program or ended.
     pub struct ProcessRecord {
         /// [`kind::EXEC`] or [`kind::EXIT`].
@@ -242,8 +330,8 @@ shared! {
         pub wake_bytes: u32,
         /// Level of `cgroup_id` below the root.
         pub cgroup_level: u32,
-        /// Explicit padding.
-        pub reserved: u32,
+        /// [`detail`]: how much is hooked.
+        pub detail: u32,
         /// cgroup to select.
         pub cgroup_id: u64,
         /// Process name to select, zero padded.
@@ -265,7 +353,7 @@ impl Config {
         remote_count: 0,
         wake_bytes: 0,
         cgroup_level: 0,
-        reserved: 0,
+        detail: detail::CONNECTIONS,
         cgroup_id: 0,
         comm: [0; COMM_LEN],
         ports: [0; MAX_PORTS],
@@ -273,6 +361,8 @@ impl Config {
     };
 }
 
+/// Most bytes of one piece of a hello message. A ClientHello with a post-quantum key share is about 1.8 KB long.
+pub const HELLO_LEN: usize = 2048;
 /// Bytes kept of an executed path. Longer paths are cut.
 pub const FILENAME_LEN: usize = 128;
 /// Most `--port` values: they are compared one after the other in the kernel.
@@ -286,6 +376,14 @@ pub mod storage {
     pub const SOCKET: u32 = 0;
     /// LRU hash by socket address, where socket storage is not to be had.
     pub const LRU_HASH: u32 = 1;
+}
+
+/// Values of [`Config::detail`].
+pub mod detail {
+    /// Nothing is hooked per send or receive.
+    pub const CONNECTIONS: u32 = 0;
+    /// Sends and receives are hooked: exchanges, TLS.
+    pub const EXCHANGES: u32 = 1;
 }
 
 /// Bits of [`Config::select`]: a process is traced if any of them selects it.
@@ -342,11 +440,15 @@ pub enum Loss {
     /// Changes of state for which the kernel skipped the first program and the second one did the work; not a loss, the base
     /// to work out how many skipped runs were.
     SkippedAndServed = 6,
+    /// The ring buffer of the exchanges was full: an event was not sent. The lifecycles do not suffer.
+    ExchangeRingFull = 7,
+    /// A message's first bytes could not be read (paged out, or in a form that is not known): TLS may have gone unseen.
+    UnreadablePayload = 8,
 }
 
 impl Loss {
     /// Number of counters.
-    pub const COUNT: u32 = 7;
+    pub const COUNT: u32 = 9;
 }
 
 /// Marks a field that this kernel lacks in [`Offsets`].
@@ -471,6 +573,10 @@ offsets! {
 const _: () = {
     // With the kernel's head of 72 bytes this fits an allocation of 256 in socket storage.
     assert!(size_of::<SocketRecord>() == 184 && align_of::<SocketRecord>() == 8);
+    assert!(size_of::<DetailedRecord>() == size_of::<SocketRecord>() + size_of::<Exchanges>() + size_of::<Handshake>());
+    assert!(size_of::<ExchangeRecord>() == 72 && align_of::<ExchangeRecord>() == 8);
+    assert!(size_of::<TlsRecord>() == 24 + size_of::<Handshake>());
+    assert!(size_of::<HelloRecord>() == 32 + HELLO_LEN && align_of::<HelloRecord>() == 8);
     assert!(size_of::<ProcessRecord>() == 24 + COMM_LEN + FILENAME_LEN && align_of::<ProcessRecord>() == 8);
     assert!(size_of::<Cidr>() == 32 && align_of::<Cidr>() == 4);
     assert!(size_of::<Config>() == 40 + COMM_LEN + 2 * MAX_PORTS + 32 * MAX_REMOTES);
