@@ -32,7 +32,7 @@ pub mod flag {
     pub const CPU_UNKNOWN: u8 = 1 << 5;
     /// Application data passed before the handshake: TLS began in mid-stream (`STARTTLS` and the like).
     pub const MID_STREAM: u8 = 1 << 6;
-    /// Record headers could not be followed: when the handshake ended is not known.
+    /// Record headers could not be followed to the end: when the handshake ended is not known.
     pub const LOST_TRACK: u8 = 1 << 7;
 }
 
@@ -61,3 +61,191 @@ shared! {
 }
 
 const _: () = assert!(size_of::<Handshake>() == 40 && align_of::<Handshake>() == 8);
+
+/// Content types of TLS records (RFC 8446, 5.1).
+mod content {
+    pub const CHANGE_CIPHER_SPEC: u8 = 20;
+    pub const ALERT: u8 = 21;
+    pub const HANDSHAKE: u8 = 22;
+    pub const APPLICATION_DATA: u8 = 23;
+}
+
+/// Types of handshake messages (RFC 8446, 4).
+const CLIENT_HELLO: u8 = 1;
+const SERVER_HELLO: u8 = 2;
+/// Level of an alert that ends the connection, and the description of an orderly end (RFC 8446, 6).
+const FATAL: u8 = 2;
+const CLOSE_NOTIFY: u8 = 0;
+/// Length of an encrypted alert in TLS 1.3: level and description, content type, authentication tag (RFC 8446, 5.2).
+pub const ENCRYPTED_ALERT: u16 = 2 + 1 + 16;
+/// The first bytes of the random number that marks a ServerHello as a HelloRetryRequest (RFC 8446, 4.1.3).
+const RETRY_REQUEST: [u8; 8] = [0xcf, 0x21, 0xad, 0x74, 0xe5, 0x9a, 0x61, 0x11];
+/// The longest record: 2^14 bytes of plaintext and what encryption may add (RFC 5246, 6.2.3).
+const LONGEST: u16 = (1 << 14) + 2048;
+
+/// Length of a record's header.
+pub const HEADER_LEN: usize = 5;
+/// Bytes of a record's body that are looked at: a hello message up to the first half of its random number.
+pub const BODY_LEN: usize = 16;
+
+/// A record's header.
+#[derive(Clone, Copy)]
+pub struct Header {
+    content: u8,
+    /// Length of the body.
+    pub length: u16,
+}
+
+impl Header {
+    /// Reads five bytes; `None` if no TLS record begins like this.
+    #[inline(always)]
+    pub fn parse(bytes: [u8; HEADER_LEN]) -> Option<Self> {
+        let [content, major, minor, high, low] = bytes;
+        let length = u16::from(high) << 8 | u16::from(low);
+        let is_known = content >= content::CHANGE_CIPHER_SPEC && content <= content::APPLICATION_DATA;
+        (is_known && major == 3 && minor <= 4 && length != 0 && length <= LONGEST).then_some(Self { content, length })
+    }
+
+    /// Whether a ClientHello may begin here.
+    #[inline(always)]
+    pub fn may_be_client_hello(self) -> bool {
+        // The shortest message of all: header 4, version 2, random 32, then lengths.
+        self.content == content::HANDSHAKE && self.length >= 4
+    }
+
+    /// Whether it is an alert for certain.
+    #[inline(always)]
+    pub fn is_alert(self) -> bool {
+        self.content == content::ALERT
+    }
+
+    /// Whether it may be an encrypted alert of TLS 1.3.
+    #[inline(always)]
+    pub fn may_be_alert(self) -> bool {
+        self.content == content::APPLICATION_DATA && self.length == ENCRYPTED_ALERT
+    }
+
+    /// Whether it holds application data, or what looks like it.
+    #[inline(always)]
+    pub fn is_application_data(self) -> bool {
+        self.content == content::APPLICATION_DATA
+    }
+}
+
+/// What a record means to the handshake.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Step {
+    /// Nothing that ends it.
+    Goes,
+    /// It has succeeded; in TLS 1.3, where session tickets may follow, `tickets`.
+    Done {
+        /// Whether what the server sends next may be session tickets.
+        tickets: bool,
+    },
+    /// It has failed.
+    Failed,
+}
+
+impl Handshake {
+    /// Whether a handshake is under way.
+    #[inline(always)]
+    pub fn is_under_way(&self) -> bool {
+        self.phase == phase::CLIENT_HELLO || self.phase == phase::SERVER_HELLO
+    }
+
+    /// Takes in a record by its header and the first bytes of its body, of which `known` are valid.
+    ///
+    /// The end, whichever side looks: in TLS 1.3 the client's first protected record after the ServerHello, its Finished (the
+    /// change of cipher before it is for show); up to TLS 1.2 the record after both sides have changed their ciphers.
+    #[inline(always)]
+    pub fn record(&mut self, at: u64, from_client: bool, header: Header, body: &[u8; BODY_LEN], known: u32) -> Step {
+        let message = if known == 0 { 0 } else { body[0] };
+        match self.phase {
+            phase::LOOKING if from_client && header.may_be_client_hello() && message == CLIENT_HELLO => {
+                self.phase = phase::CLIENT_HELLO;
+                self.started_at = at;
+                Step::Goes
+            }
+            phase::CLIENT_HELLO | phase::SERVER_HELLO => self.next_record(from_client, header, body, known, message),
+            _ => Step::Goes,
+        }
+    }
+
+    #[inline(always)]
+    fn next_record(
+        &mut self,
+        from_client: bool,
+        header: Header,
+        body: &[u8; BODY_LEN],
+        known: u32,
+        message: u8,
+    ) -> Step {
+        match header.content {
+            content::ALERT => self.alert(from_client, header, body, known),
+            content::HANDSHAKE if self.phase == phase::CLIENT_HELLO => {
+                if !from_client && message == SERVER_HELLO {
+                    self.server_hello(body, known);
+                }
+                Step::Goes
+            }
+            content::CHANGE_CIPHER_SPEC if self.phase == phase::SERVER_HELLO => {
+                self.flags |= if from_client { flag::CLIENT_CHANGED } else { flag::SERVER_CHANGED };
+                Step::Goes
+            }
+            content::HANDSHAKE => {
+                let both = flag::CLIENT_CHANGED | flag::SERVER_CHANGED;
+                if self.flags & both == both { self.done(false) } else { Step::Goes }
+            }
+            // No handshake message is that short. Its level and description cannot be read.
+            content::APPLICATION_DATA if self.phase == phase::SERVER_HELLO && header.length == ENCRYPTED_ALERT => {
+                self.alert_from(from_client)
+            }
+            content::APPLICATION_DATA if self.phase == phase::SERVER_HELLO && from_client => self.done(true),
+            _ => Step::Goes,
+        }
+    }
+
+    #[inline(always)]
+    fn server_hello(&mut self, body: &[u8; BODY_LEN], known: u32) {
+        // Type 1, length 3, version 2, then the random number.
+        let mut is_retry = known >= 14;
+        let mut index = 0;
+        while index < RETRY_REQUEST.len() {
+            is_retry &= body[6 + index] == RETRY_REQUEST[index];
+            index += 1;
+        }
+        if is_retry {
+            self.flags |= flag::RETRIED;
+        } else {
+            self.phase = phase::SERVER_HELLO;
+        }
+    }
+
+    /// An alert in the clear has a body of two bytes. A warning does not end the handshake, but for the orderly end.
+    #[inline(always)]
+    fn alert(&mut self, from_client: bool, header: Header, body: &[u8; BODY_LEN], known: u32) -> Step {
+        let is_clear = header.length == 2 && known >= 2;
+        if is_clear && body[0] != FATAL && body[1] != CLOSE_NOTIFY {
+            return Step::Goes;
+        }
+        if is_clear {
+            (self.alert_level, self.alert_description) = (body[0], body[1]);
+        }
+        self.alert_from(from_client)
+    }
+
+    #[inline(always)]
+    fn done(&mut self, tickets: bool) -> Step {
+        self.phase = phase::DONE;
+        Step::Done { tickets }
+    }
+
+    #[inline(always)]
+    fn alert_from(&mut self, client: bool) -> Step {
+        if client {
+            self.flags |= flag::ALERT_FROM_CLIENT;
+        }
+        self.phase = phase::FAILED;
+        Step::Failed
+    }
+}

@@ -5,13 +5,17 @@
 #![cfg_attr(target_arch = "bpf", feature(asm_experimental_arch))]
 
 mod identity;
+mod kept;
 mod kernel;
 mod maps;
+mod message;
 mod output;
 mod overlap;
 mod probes;
 mod selection;
 mod socket;
+mod tls;
+mod verifier;
 
 /// GPL-compatible, as helpers such as `bpf_probe_read_kernel` demand.
 #[unsafe(link_section = "license")]

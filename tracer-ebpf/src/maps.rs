@@ -5,9 +5,13 @@ use aya_ebpf::{
     btf_maps::{HashMap, LruHashMap, PerCpuArray, RingBuf, SkStorage},
     macros::btf_map,
 };
-use tracer_ebpf::{Config, Loss, Offsets, SocketRecord};
+use tracer_ebpf::{Config, ExchangeRecord, Loss, Offsets, SocketRecord};
 
-use crate::overlap::{Event, Hook};
+use crate::{
+    kept::Kept,
+    message::Message,
+    overlap::{Event, Hook},
+};
 
 /// Settings of this trace. Written by user space before load, read-only after: the verifier sees constants and drops
 /// the branches that they rule out.
@@ -48,15 +52,33 @@ pub(crate) use offset;
 #[btf_map]
 pub static EVENTS: RingBuf<SocketRecord, { 8 * 1024 * 1024 }> = RingBuf::new();
 
+/// Exchanges, handshakes, hello messages and DNS messages on their way to user space. User space sets the size
+/// (`--exchange-ring-size`, 8 MiB unless told).
+#[btf_map]
+pub static EXCHANGES: RingBuf<ExchangeRecord, { 8 * 1024 * 1024 }> = RingBuf::new();
+
 /// The record of each traced socket, where socket storage can be had. Made by the connect, accept and adopt paths,
 /// freed by the kernel with the socket.
 #[btf_map]
 pub static SOCKETS: SkStorage<SocketRecord> = SkStorage::new();
 
+/// The same in detail `exchanges`: one look-up finds all that is kept of a socket.
+#[btf_map]
+pub static SOCKETS_DETAILED: SkStorage<Kept> = SkStorage::new();
+
 /// The same by socket address, where it cannot. Made by the same paths, deleted at the release. User space sets the
 /// size (`--max-connections`).
 #[btf_map]
 pub static SOCKETS_LRU: LruHashMap<u64, SocketRecord, 65536> = LruHashMap::new();
+
+/// The same in detail `exchanges`.
+#[btf_map]
+pub static SOCKETS_LRU_DETAILED: LruHashMap<u64, Kept, 65536> = LruHashMap::new();
+
+/// The first bytes of the message that a hook looks at, one for each of the hooks that do: two tasks that preempt each other
+/// on one processor may be in two hooks, never in the same.
+#[btf_map]
+pub static MESSAGES: PerCpuArray<Message, 2> = PerCpuArray::new();
 
 /// Numbers for sockets without a cookie, one counter a CPU.
 #[btf_map]

@@ -16,7 +16,7 @@ use crate::{
     output::{count, now, send_socket},
     overlap::{Hook, event, first, second},
     selection::{connection_selected, current_process_selected},
-    socket::{begin, end_begins, find, find_or_create, read_totals},
+    socket::{begin, begin_exchanges, end_begins, find, find_or_create, read_totals, ready},
 };
 
 /// `struct sock *inet_csk_accept(struct sock *sk, struct proto_accept_arg *arg)`, from 6.10 on. In a fexit context the
@@ -120,6 +120,8 @@ fn try_accept<A: Access>(sock: Sock<A>) -> Outcome {
     let record = find_or_create(sock)?;
     begin(record, sock, &ends, role::SERVER, at);
     record.established_at = at;
+    begin_exchanges(record, sock);
+    ready(record, sock, at);
     if let Some(again) = sock.tcp().and_then(|tcp| tcp.retransmits()) {
         record.syn_retransmits = again;
     }

@@ -16,7 +16,7 @@ use crate::{
     },
     output::{now, send_socket},
     overlap::{Hook, event, first, second},
-    socket::{find, find_or_adopt, full_barrier, remove},
+    socket::{count_last_sent, find, find_or_adopt, full_barrier, remove},
 };
 
 /// `void tcp_close(struct sock *sk, long timeout)`
@@ -73,6 +73,7 @@ fn try_close<A: Access>(sock: Sock<A>) -> Outcome {
     let at = now();
     note_releaser::<A>(record);
     record.released_at = at;
+    count_last_sent(record, sock, sock.state().unwrap_or(0));
     // Most often TCP ends after this, and the event of that end carries the release too.
     if has_ended(record) {
         send_socket(record, kind::RELEASED, at);

@@ -16,7 +16,7 @@ use crate::{
     output::{count, now, send_socket},
     overlap::{Hook, event, first, second},
     selection::{connection_selected, current_process_selected},
-    socket::{begin, find, find_or_create},
+    socket::{begin, begin_exchanges, find, find_or_create},
 };
 
 /// `int tcp_connect(struct sock *sk)`
@@ -73,6 +73,7 @@ fn try_connect<A: Access>(sock: Sock<A>) -> Outcome {
     let record = find_or_create(sock)?;
     finish_former_life(record, at);
     begin(record, sock, &ends, role::CLIENT, at);
+    begin_exchanges(record, sock);
     Some(())
 }
 

@@ -4,6 +4,8 @@
 pub mod accept;
 pub mod close;
 pub mod connect;
+pub mod error;
+pub mod io;
 pub mod no_route;
 pub mod process;
 pub mod reset;

@@ -16,10 +16,10 @@ use crate::{
         sock::{Ends, Sock, v4_mapped},
     },
     maps::{CONNECT_ARGS, ConnectArgs},
-    output::{now, send_socket},
+    output::{now, send_life},
     overlap::{Hook, event, first, second},
     selection::{connection_selected, current_process_selected},
-    socket::{EMPTY, begin},
+    socket::{EMPTY, fill},
 };
 
 const AF_INET: u16 = 2;
@@ -121,12 +121,12 @@ fn try_no_route<A: Access>(sock: Sock<A>, address: Pointer, result: i32, family:
     }
     let at = now();
     let mut record = EMPTY;
-    begin(&mut record, sock, &ends, role::CLIENT, at);
+    fill(&mut record, sock, &ends, role::CLIENT, at);
     record.ended_at = at;
     record.end_sign_at = at;
     record.error = result.unsigned_abs();
     record.flags = flag::NO_SYN | flag::FINISHED;
-    send_socket(&mut record, kind::ENDED, at);
+    send_life(&mut record, kind::ENDED, at);
     Some(())
 }
 

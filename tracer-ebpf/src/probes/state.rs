@@ -15,7 +15,7 @@ use crate::{
     },
     output::{now, send_socket},
     overlap::{Hook, event, first, second},
-    socket::{end_begins, find, find_or_adopt, full_barrier, read_totals, remove},
+    socket::{end_begins, find, find_or_adopt, full_barrier, read_totals, ready, remove},
 };
 
 /// `inet_sock_set_state(const struct sock *sk, const int oldstate, const int newstate)`
@@ -103,6 +103,7 @@ fn established<A: Access>(sock: Sock<A>) -> Outcome {
     let record = find(sock)?;
     let at = now();
     record.established_at = at;
+    ready(record, sock, at);
     if let Some(again) = sock.tcp().and_then(|tcp| tcp.retransmits()) {
         record.syn_retransmits = again;
     }

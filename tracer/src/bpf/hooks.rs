@@ -1,5 +1,7 @@
 //! The hooks as a table: what each serves, the programs of its first choice and of its fallback.
 
+use tracer_ebpf::detail;
+
 /// How a program is attached.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Attach {
@@ -59,10 +61,15 @@ pub enum Part {
 pub struct Spec {
     /// Name in reports: the kernel function or tracepoint.
     pub name: &'static str,
-    /// What can serve it, best first. The programs of one choice go together; the last choice needs no typed pointers.
+    /// What can serve it, best first. The programs of one choice go together; the last choice needs no typed pointers, and
+    /// is empty where nothing else will do.
     pub choices: &'static [&'static [Program]],
     /// Whether it touches socket records: those hooks must all agree on where the records are.
     pub keeps_records: bool,
+    /// The detail in which it is attached: one of `tracer_ebpf::detail`, or a greater one.
+    pub detail: u32,
+    /// A function that some supported kernels lack, because another serves for it there: then nothing is missing.
+    pub superseded: bool,
     /// What is absent from the output without it.
     pub without: &'static str,
 }
@@ -114,6 +121,8 @@ pub const HOOKS: &[Spec] = &[
             &[program("exit_raw_tp", Attach::RawTracepoint("sched_process_exit"))],
         ],
         keeps_records: false,
+        detail: detail::CONNECTIONS,
+        superseded: false,
         without: "a target's number that is used again by a stranger is traced",
     },
     Spec {
@@ -123,6 +132,8 @@ pub const HOOKS: &[Spec] = &[
             &[program("exec_raw_tp", Attach::RawTracepoint("sched_process_exec"))],
         ],
         keeps_records: false,
+        detail: detail::CONNECTIONS,
+        superseded: false,
         without: "the executable of processes that live only for an instant, and --comm for names taken on by exec",
     },
     Spec {
@@ -132,6 +143,8 @@ pub const HOOKS: &[Spec] = &[
             &[program("fork_raw_tp", Attach::RawTracepoint("sched_process_fork"))],
         ],
         keeps_records: false,
+        detail: detail::CONNECTIONS,
+        superseded: false,
         without: "the connections of a target's children",
     },
     Spec {
@@ -146,7 +159,21 @@ pub const HOOKS: &[Spec] = &[
             &[program("close_kprobe", Attach::Kprobe("tcp_close"))],
         ],
         keeps_records: true,
+        detail: detail::CONNECTIONS,
+        superseded: false,
         without: "released_at, unnoticed_ms, process_exited; connections are reported when TCP ends them",
+    },
+    Spec {
+        name: "sk_error_report",
+        choices: &[
+            &[program("error_fentry", Attach::Fentry("sk_error_report"))],
+            &[program("error_default_fentry", Attach::Fentry("sock_def_error_report"))],
+            &[program("error_kprobe", Attach::Kprobe("sock_def_error_report"))],
+        ],
+        keeps_records: true,
+        detail: detail::CONNECTIONS,
+        superseded: false,
+        without: "now and then the error of a connection that failed, where the application was quicker to take it",
     },
     Spec {
         name: "tcp_receive_reset",
@@ -155,6 +182,8 @@ pub const HOOKS: &[Spec] = &[
             &[program("receive_reset_raw_tp", Attach::RawTracepoint("tcp_receive_reset"))],
         ],
         keeps_records: true,
+        detail: detail::CONNECTIONS,
+        superseded: false,
         without: "the proof that an RST arrived; it is inferred from the socket's error",
     },
     Spec {
@@ -164,6 +193,8 @@ pub const HOOKS: &[Spec] = &[
             &[program("send_reset_raw_tp", Attach::RawTracepoint("tcp_send_reset"))],
         ],
         keeps_records: true,
+        detail: detail::CONNECTIONS,
+        superseded: false,
         without: "the proof that an RST was sent; it is inferred from the state machine",
     },
     Spec {
@@ -173,6 +204,8 @@ pub const HOOKS: &[Spec] = &[
             &[program("retransmit_raw_tp", Attach::RawTracepoint("tcp_retransmit_skb"))],
         ],
         keeps_records: true,
+        detail: detail::CONNECTIONS,
+        superseded: false,
         without: "connects that hang are known only when they end",
     },
     Spec {
@@ -190,6 +223,8 @@ pub const HOOKS: &[Spec] = &[
             ],
         ],
         keeps_records: true,
+        detail: detail::CONNECTIONS,
+        superseded: false,
         without: "connect times, closers and ends: next to everything",
     },
     Spec {
@@ -204,6 +239,8 @@ pub const HOOKS: &[Spec] = &[
             &[program("connect_kprobe", Attach::Kprobe("tcp_connect"))],
         ],
         keeps_records: true,
+        detail: detail::CONNECTIONS,
+        superseded: false,
         without: "all client connections",
     },
     Spec {
@@ -219,6 +256,8 @@ pub const HOOKS: &[Spec] = &[
             ],
         ],
         keeps_records: true,
+        detail: detail::CONNECTIONS,
+        superseded: false,
         without: "IPv4 connects that fail before a SYN is sent (no route, no free port)",
     },
     Spec {
@@ -234,6 +273,8 @@ pub const HOOKS: &[Spec] = &[
             ],
         ],
         keeps_records: true,
+        detail: detail::CONNECTIONS,
+        superseded: false,
         without: "IPv6 connects that fail before a SYN is sent",
     },
     Spec {
@@ -254,6 +295,48 @@ pub const HOOKS: &[Spec] = &[
             &[program("accept_kretprobe", Attach::Kretprobe("inet_csk_accept"))],
         ],
         keeps_records: true,
+        detail: detail::CONNECTIONS,
+        superseded: false,
         without: "all server connections",
+    },
+    Spec {
+        name: "tcp_sendmsg_locked",
+        choices: &[
+            &[program("send_fentry", Attach::Fentry("tcp_sendmsg_locked"))],
+            &[program("send_kprobe", Attach::Kprobe("tcp_sendmsg_locked"))],
+        ],
+        keeps_records: true,
+        detail: detail::EXCHANGES,
+        superseded: false,
+        without: "all exchanges, and TLS",
+    },
+    Spec {
+        name: "tcp_sendpage",
+        choices: &[&[program("send_page_fentry", Attach::Fentry("tcp_sendpage"))], &[]],
+        keeps_records: true,
+        detail: detail::EXCHANGES,
+        superseded: true,
+        without: "when sendfile sent data",
+    },
+    Spec {
+        name: "tcp_recvmsg",
+        choices: &[
+            &[program("receive_6_fexit", Attach::Fexit("tcp_recvmsg"))],
+            &[program("receive_5_fexit", Attach::Fexit("tcp_recvmsg"))],
+            &[program("receive_4_fexit", Attach::Fexit("tcp_recvmsg"))],
+            &[program("received_kprobe", Attach::Kprobe("tcp_cleanup_rbuf"))],
+        ],
+        keeps_records: true,
+        detail: detail::EXCHANGES,
+        superseded: false,
+        without: "all exchanges, and TLS",
+    },
+    Spec {
+        name: "tcp_splice_read",
+        choices: &[&[program("splice_read_fexit", Attach::Fexit("tcp_splice_read"))], &[]],
+        keeps_records: true,
+        detail: detail::EXCHANGES,
+        superseded: false,
+        without: "when splice took data",
     },
 ];

@@ -236,6 +236,7 @@ fn settings(selection: &Selection, live: &cli::Live) -> Result<Settings> {
         preemptible: features::may_preempt(),
         without: live.without_hook.clone(),
         ring_bytes,
+        exchange_ring_bytes: ring_bytes,
         max_connections: live.max_connections,
     })
 }
