@@ -7,7 +7,7 @@ use aya_ebpf::{
 };
 use tracer_ebpf::{Config, Loss, Offsets, SocketRecord};
 
-use crate::overlap::{Event, Hook};
+use crate::overlap::{Hook, Marks};
 
 /// Settings of this trace. Written by user space before load, read-only after: the verifier sees constants and drops
 /// the branches that they rule out.
@@ -62,10 +62,10 @@ pub static SOCKETS_LRU: LruHashMap<u64, SocketRecord, 65536> = LruHashMap::new()
 #[btf_map]
 pub static NEXT_ID: PerCpuArray<u64, 1> = PerCpuArray::new();
 
-/// The event that a hook's first program served last on this processor, see `overlap`. Written by that program, read by
-/// the hook's second one.
+/// Which events the programs of a hook have seen on this processor, see `overlap`. Written and read by the programs of the
+/// hook that is the index.
 #[btf_map]
-pub static LAST_SERVED: PerCpuArray<Event, { Hook::COUNT }> = PerCpuArray::new();
+pub static SERVED: PerCpuArray<Marks, { Hook::COUNT }> = PerCpuArray::new();
 
 /// Target processes (key: tgid, value: `target` bits). Written by user space at the start and by the fork hook,
 /// deleted by the exit hook.
