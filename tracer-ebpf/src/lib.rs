@@ -438,7 +438,7 @@ pub enum Loss {
     LruInserted = 4,
     /// Records deleted from the LRU hash; likewise.
     LruDeleted = 5,
-    /// Changes of state for which the kernel skipped the first program and the second one did the work; not a loss, the base
+    /// Events for which the kernel skipped the first program of a hook and another one did the work; not a loss, the base
     /// to work out how many skipped runs were.
     SkippedAndServed = 6,
     /// The ring buffer of the exchanges was full: an event was not sent. The lifecycles do not suffer.

@@ -10,7 +10,7 @@ use tracer_ebpf::{Config, ExchangeRecord, Loss, Offsets, SocketRecord};
 use crate::{
     kept::Kept,
     message::Message,
-    overlap::{Event, Hook},
+    overlap::{Hook, Marks},
 };
 
 /// Settings of this trace. Written by user space before load, read-only after: the verifier sees constants and drops
@@ -84,10 +84,10 @@ pub static MESSAGES: PerCpuArray<Message, 2> = PerCpuArray::new();
 #[btf_map]
 pub static NEXT_ID: PerCpuArray<u64, 1> = PerCpuArray::new();
 
-/// The event that a hook's first program served last on this processor, see `overlap`. Written by that program, read by
-/// the hook's second one.
+/// Which events the programs of a hook have seen on this processor, see `overlap`. Written and read by the programs of the
+/// hook that is the index.
 #[btf_map]
-pub static LAST_SERVED: PerCpuArray<Event, { Hook::COUNT }> = PerCpuArray::new();
+pub static SERVED: PerCpuArray<Marks, { Hook::COUNT }> = PerCpuArray::new();
 
 /// Target processes (key: tgid, value: `target` bits). Written by user space at the start and by the fork hook,
 /// deleted by the exit hook.

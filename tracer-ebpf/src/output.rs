@@ -24,8 +24,22 @@ pub fn now() -> u64 {
 #[inline(always)]
 pub fn count(cause: Loss) {
     if let Some(counter) = LOSSES.get_ptr_mut(cause as u32) {
-        // SAFETY: the slot belongs to this CPU, and BPF programs are not migrated.
-        unsafe { *counter += 1 };
+        add_one(counter);
+    }
+}
+
+/// Adds one in one go: whoever interrupts or preempts this program on its processor may count at the same moment.
+#[inline(always)]
+fn add_one(counter: *mut u64) {
+    #[cfg(target_arch = "bpf")]
+    // SAFETY: a map's value, live and aligned.
+    unsafe {
+        core::arch::asm!("lock *(u64 *)({counter} + 0) += {one}", counter = in(reg) counter, one = in(reg) 1_u64);
+    }
+    #[cfg(not(target_arch = "bpf"))]
+    // SAFETY: likewise.
+    unsafe {
+        *counter += 1;
     }
 }
 

@@ -53,7 +53,7 @@ pub enum Part {
     /// Serves what the first is skipped for because packets interrupted it.
     Second,
     /// Serves what those before it are skipped for because tasks preempted each other: only on kernels that preempt.
-    SecondIfPreemptible,
+    IfPreemptible,
 }
 
 /// One hook: what the rest of the program knows it by.
@@ -107,8 +107,36 @@ const fn second(name: &'static str, attach: Attach) -> Program {
     Program { name, attach, part: Part::Second }
 }
 
-const fn second_if_preemptible(name: &'static str, attach: Attach) -> Program {
-    Program { name, attach, part: Part::SecondIfPreemptible }
+const fn if_preemptible(name: &'static str, attach: Attach) -> Program {
+    Program { name, attach, part: Part::IfPreemptible }
+}
+
+/// The programs of a hook that fires in processes only: a function's entry or return, the latest attached runs first.
+macro_rules! in_processes {
+    ($stem:literal, $kind:literal, $attach:expr) => {
+        &[
+            if_preemptible(concat!($stem, "_6_", $kind), $attach),
+            if_preemptible(concat!($stem, "_5_", $kind), $attach),
+            if_preemptible(concat!($stem, "_4_", $kind), $attach),
+            if_preemptible(concat!($stem, "_3_", $kind), $attach),
+            if_preemptible(concat!($stem, "_2_", $kind), $attach),
+            program(concat!($stem, "_", $kind), $attach),
+        ]
+    };
+}
+
+/// The programs of a tracepoint that packets fire too: they run in the order in which they were attached.
+macro_rules! in_interrupts {
+    ($stem:literal, $kind:literal, $attach:expr) => {
+        &[
+            program(concat!($stem, "_", $kind), $attach),
+            second(concat!($stem, "_2_", $kind), $attach),
+            if_preemptible(concat!($stem, "_3_", $kind), $attach),
+            if_preemptible(concat!($stem, "_4_", $kind), $attach),
+            if_preemptible(concat!($stem, "_5_", $kind), $attach),
+            if_preemptible(concat!($stem, "_6_", $kind), $attach),
+        ]
+    };
 }
 
 /// All hooks, in the order in which they are attached: ends before beginnings, so that a connection whose beginning was
@@ -150,12 +178,7 @@ pub const HOOKS: &[Spec] = &[
     Spec {
         name: "tcp_close",
         choices: &[
-            &[
-                second_if_preemptible("close_fourth_fentry", Attach::Fentry("tcp_close")),
-                second_if_preemptible("close_third_fentry", Attach::Fentry("tcp_close")),
-                second_if_preemptible("close_again_fentry", Attach::Fentry("tcp_close")),
-                program("close_fentry", Attach::Fentry("tcp_close")),
-            ],
+            in_processes!("close", "fentry", Attach::Fentry("tcp_close")),
             &[program("close_kprobe", Attach::Kprobe("tcp_close"))],
         ],
         keeps_records: true,
@@ -211,16 +234,8 @@ pub const HOOKS: &[Spec] = &[
     Spec {
         name: "inet_sock_set_state",
         choices: &[
-            &[
-                program("state_tp_btf", Attach::TpBtf("inet_sock_set_state")),
-                second("state_again_tp_btf", Attach::TpBtf("inet_sock_set_state")),
-                second_if_preemptible("state_third_tp_btf", Attach::TpBtf("inet_sock_set_state")),
-                second_if_preemptible("state_fourth_tp_btf", Attach::TpBtf("inet_sock_set_state")),
-            ],
-            &[
-                program("state_raw_tp", Attach::RawTracepoint("inet_sock_set_state")),
-                second("state_again_raw_tp", Attach::RawTracepoint("inet_sock_set_state")),
-            ],
+            in_interrupts!("state", "tp_btf", Attach::TpBtf("inet_sock_set_state")),
+            in_interrupts!("state", "raw_tp", Attach::RawTracepoint("inet_sock_set_state")),
         ],
         keeps_records: true,
         detail: detail::CONNECTIONS,
@@ -230,12 +245,7 @@ pub const HOOKS: &[Spec] = &[
     Spec {
         name: "tcp_connect",
         choices: &[
-            &[
-                second_if_preemptible("connect_fourth_fentry", Attach::Fentry("tcp_connect")),
-                second_if_preemptible("connect_third_fentry", Attach::Fentry("tcp_connect")),
-                second_if_preemptible("connect_again_fentry", Attach::Fentry("tcp_connect")),
-                program("connect_fentry", Attach::Fentry("tcp_connect")),
-            ],
+            in_processes!("connect", "fentry", Attach::Fentry("tcp_connect")),
             &[program("connect_kprobe", Attach::Kprobe("tcp_connect"))],
         ],
         keeps_records: true,
@@ -246,10 +256,7 @@ pub const HOOKS: &[Spec] = &[
     Spec {
         name: "tcp_v4_connect",
         choices: &[
-            &[
-                second_if_preemptible("v4_connect_again_fexit", Attach::Fexit("tcp_v4_connect")),
-                program("v4_connect_fexit", Attach::Fexit("tcp_v4_connect")),
-            ],
+            in_processes!("v4_connect", "fexit", Attach::Fexit("tcp_v4_connect")),
             &[
                 program("v4_connect_kprobe", Attach::Kprobe("tcp_v4_connect")),
                 program("v4_connect_kretprobe", Attach::Kretprobe("tcp_v4_connect")),
@@ -263,10 +270,7 @@ pub const HOOKS: &[Spec] = &[
     Spec {
         name: "tcp_v6_connect",
         choices: &[
-            &[
-                second_if_preemptible("v6_connect_again_fexit", Attach::Fexit("tcp_v6_connect")),
-                program("v6_connect_fexit", Attach::Fexit("tcp_v6_connect")),
-            ],
+            in_processes!("v6_connect", "fexit", Attach::Fexit("tcp_v6_connect")),
             &[
                 program("v6_connect_kprobe", Attach::Kprobe("tcp_v6_connect")),
                 program("v6_connect_kretprobe", Attach::Kretprobe("tcp_v6_connect")),
@@ -280,18 +284,8 @@ pub const HOOKS: &[Spec] = &[
     Spec {
         name: "inet_csk_accept",
         choices: &[
-            &[
-                second_if_preemptible("accept_2_fourth_fexit", Attach::Fexit("inet_csk_accept")),
-                second_if_preemptible("accept_2_third_fexit", Attach::Fexit("inet_csk_accept")),
-                second_if_preemptible("accept_2_again_fexit", Attach::Fexit("inet_csk_accept")),
-                program("accept_2_fexit", Attach::Fexit("inet_csk_accept")),
-            ],
-            &[
-                second_if_preemptible("accept_4_fourth_fexit", Attach::Fexit("inet_csk_accept")),
-                second_if_preemptible("accept_4_third_fexit", Attach::Fexit("inet_csk_accept")),
-                second_if_preemptible("accept_4_again_fexit", Attach::Fexit("inet_csk_accept")),
-                program("accept_4_fexit", Attach::Fexit("inet_csk_accept")),
-            ],
+            in_processes!("accept_2", "fexit", Attach::Fexit("inet_csk_accept")),
+            in_processes!("accept_4", "fexit", Attach::Fexit("inet_csk_accept")),
             &[program("accept_kretprobe", Attach::Kretprobe("inet_csk_accept"))],
         ],
         keeps_records: true,

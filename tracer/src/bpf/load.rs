@@ -196,7 +196,7 @@ fn load_hook(
     let choices = if settings.backend == Backend::Kprobe { spec.fallback() } else { spec.choices };
     let mut refusals = Vec::new();
     for choice in choices.iter().filter(|choice| !choice.is_empty()) {
-        let needed = |program: &&Program| settings.preemptible || program.part != Part::SecondIfPreemptible;
+        let needed = |program: &&Program| settings.preemptible || program.part != Part::IfPreemptible;
         let programs: Vec<_> = choice.iter().filter(needed).copied().collect();
         match load_all(ebpf, btf, &programs) {
             Ok(()) => {

@@ -85,7 +85,8 @@ impl Report {
             config: Config { detail: detail::EXCHANGES, ..Config::EVERYTHING },
             offsets: resolved.offsets,
             backend,
-            preemptible: features::may_preempt(),
+            // Every program is to be looked at, not only those that this kernel would get.
+            preemptible: verifier || features::may_preempt(),
             without: Vec::new(),
             ring_bytes: 1 << 20,
             exchange_ring_bytes: 1 << 20,

@@ -101,7 +101,7 @@ impl Session {
                         return Ok(None);
                     }
                 }
-                _ = look_closely.tick() => self.reader.report_skipped(&self.ebpf)?,
+                _ = look_closely.tick() => self.reader.report_skipped(&self.ebpf, false)?,
             }
             self.reader.read(BATCH, |_| {})?;
             self.reader.flush()?;
@@ -137,7 +137,7 @@ impl Session {
         let present = (reader.live() > 0).then(|| open_sockets::snapshot(None));
         let evicted = if lru { reader.evicted(&ebpf)? } else { 0 };
         reader.report_losses()?;
-        reader.report_skipped(&ebpf)?;
+        reader.report_skipped(&ebpf, true)?;
         drop(ebpf);
         // Nothing is attached any more; what came until then is still in the ring buffer.
         reader.read_all(|_| {})?;

@@ -115,12 +115,12 @@ impl Reader {
         Ok(())
     }
 
-    /// Reports runs of hooks that the kernel skipped since the last call.
+    /// Reports events that the kernel skipped all programs for, see [`Losses::new_skipped`].
     ///
     /// # Errors
     /// As [`Reader::report_losses`].
-    pub fn report_skipped(&mut self, ebpf: &Ebpf) -> Result<()> {
-        let (cause, count) = self.losses.new_skipped(ebpf)?;
+    pub fn report_skipped(&mut self, ebpf: &Ebpf, is_end: bool) -> Result<()> {
+        let (cause, count) = self.losses.new_skipped(ebpf, is_end)?;
         self.lost("kernel", cause, count)
     }
 
