@@ -8,6 +8,8 @@
 //! Times are nanoseconds of `CLOCK_BOOTTIME` (it goes on while the machine sleeps); 0 means "not yet" or "unknown".
 #![no_std]
 
+pub mod tls;
+
 /// Version of every layout in this file. A recording of another version is refused.
 pub const ABI_VERSION: u32 = 1;
 
