@@ -1,7 +1,7 @@
 //! What is kept of a socket in detail `exchanges`: the record that events are copies of, and behind it what only the hooks
 //! need to go on.
 
-use tracer_ebpf::{DetailedRecord, SocketRecord, detail, walk::Walk};
+use tracer_ebpf::{DetailedRecord, SocketRecord, detail, tls::walk::Walk};
 
 use crate::maps::config;
 

@@ -8,7 +8,7 @@
 //! Times are nanoseconds of `CLOCK_BOOTTIME` (it goes on while the machine sleeps); 0 means "not yet" or "unknown".
 #![no_std]
 
-use crate::{exchange::Exchanges, handshake::Handshake};
+use crate::{exchange::Exchanges, tls::handshake::Handshake};
 
 /// Version of every layout in this file. A recording of another version is refused.
 pub const ABI_VERSION: u32 = 2;
@@ -37,8 +37,7 @@ macro_rules! shared {
 }
 
 pub mod exchange;
-pub mod handshake;
-pub mod walk;
+pub mod tls;
 
 /// An IPv6 address as it stands in memory (network byte order). IPv4 is stored v4-mapped, `::ffff:a.b.c.d`.
 pub type Address = [u8; 16];

@@ -4,6 +4,7 @@
 // Inline assembly for BPF is not stable; see `socket::full_barrier`.
 #![cfg_attr(target_arch = "bpf", feature(asm_experimental_arch))]
 
+mod follow;
 mod identity;
 mod kept;
 mod kernel;
@@ -14,7 +15,6 @@ mod overlap;
 mod probes;
 mod selection;
 mod socket;
-mod tls;
 mod verifier;
 
 /// GPL-compatible, as helpers such as `bpf_probe_read_kernel` demand.

@@ -9,6 +9,7 @@ use aya_ebpf::{
 use tracer_ebpf::{ID_COUNTED, Loss, SocketRecord, adopted, exchange, flag, role, storage, tcp_state};
 
 use crate::{
+    follow::LOOKS,
     identity,
     kept::{Kept, in_detail, kept},
     kernel::{
@@ -17,7 +18,6 @@ use crate::{
     },
     maps::{ADOPTED, NEXT_ID, SOCKETS, SOCKETS_DETAILED, SOCKETS_LRU, SOCKETS_LRU_DETAILED, config},
     output::count,
-    tls::LOOKS,
 };
 
 /// The record of a traced socket.

@@ -15,6 +15,7 @@ use tracer_ebpf::{
 
 use super::Outcome;
 use crate::{
+    follow::{Call, Look, look},
     kept::{Kept, kept},
     kernel::{
         access::{Access, Direct, Pointer, Probe},
@@ -25,7 +26,6 @@ use crate::{
     message::{Hook, Source},
     output::{now, send_exchange},
     socket::find_or_adopt,
-    tls::{Call, Look, look},
     verifier::hide,
 };
 

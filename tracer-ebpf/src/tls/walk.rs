@@ -1,6 +1,6 @@
 //! Where a stream of TLS records stands: between two calls of send or receive a record may end anywhere.
 
-use crate::handshake::{HEADER_LEN, Header};
+use super::record::{HEADER_LEN, Header};
 
 /// One direction of a connection.
 #[repr(C)]
@@ -41,7 +41,7 @@ impl Walk {
     /// The header of the record whose body is at hand.
     #[inline(always)]
     pub fn header(&self) -> Option<Header> {
-        Header::parse(self.header)
+        Header::parse(&self.header)
     }
 
     /// Takes a whole header. `false` if it is none.
@@ -76,7 +76,7 @@ impl Walk {
     #[inline(always)]
     fn begin(&mut self) -> bool {
         self.have = 0;
-        match Header::parse(self.header) {
+        match Header::parse(&self.header) {
             Some(header) => {
                 self.remaining = u32::from(header.length);
                 self.at_body = 1;

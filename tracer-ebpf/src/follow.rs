@@ -1,12 +1,14 @@
 //! TLS as it passes: finds the beginning of a handshake, follows its records to the end, takes the processor times of the
 //! threads that work on it, and tells alerts and session tickets from application data. What a record means stands in
-//! `tracer_ebpf::handshake`.
+//! `tracer_ebpf::tls::handshake`.
 
 use tracer_ebpf::{
-    TlsRecord,
-    handshake::{BODY_LEN, HEADER_LEN, Handshake, Header, Step, flag, phase},
-    kind,
-    walk::Walk,
+    TlsRecord, kind,
+    tls::{
+        handshake::{BODY_LEN, Handshake, Step, flag, phase},
+        record::{HEADER_LEN, Header},
+        walk::Walk,
+    },
 };
 
 use crate::{
@@ -105,7 +107,7 @@ fn may_be_hello<A: Access>(kept: &mut Kept, call: Call<A>) -> bool {
     kept.looks -= 1;
     kept.pieces = [PIECES; 2];
     kept.sample.tid = 0;
-    call.source.head::<HEADER_LEN>().and_then(Header::parse).is_some_and(Header::may_be_client_hello)
+    call.source.head::<HEADER_LEN>().and_then(|bytes| Header::parse(&bytes)).is_some_and(Header::may_be_client_hello)
 }
 
 /// Follows the records of a handshake through one call.
@@ -313,7 +315,9 @@ fn alerts<A: Access>(kept: &mut Kept, call: Call<A>) -> Look {
     if call.length > LONGEST_ALERT {
         return Look::Data;
     }
-    let Some(header) = call.source.head::<HEADER_LEN>().and_then(Header::parse) else { return Look::Data };
+    let Some(header) = call.source.head::<HEADER_LEN>().and_then(|bytes| Header::parse(&bytes)) else {
+        return Look::Data;
+    };
     if !header.is_alert() && !header.may_be_alert() {
         return Look::Data;
     }

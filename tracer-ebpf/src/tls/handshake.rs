@@ -1,5 +1,7 @@
 //! A connection's TLS handshake as its record headers show it, the same for every library.
 
+use super::record::{ContentType, Header};
+
 /// Values of [`Handshake::phase`].
 pub mod phase {
     /// No ClientHello has passed; the first bytes of what passes are looked at.
@@ -62,14 +64,6 @@ shared! {
 
 const _: () = assert!(size_of::<Handshake>() == 40 && align_of::<Handshake>() == 8);
 
-/// Content types of TLS records (RFC 8446, 5.1).
-mod content {
-    pub const CHANGE_CIPHER_SPEC: u8 = 20;
-    pub const ALERT: u8 = 21;
-    pub const HANDSHAKE: u8 = 22;
-    pub const APPLICATION_DATA: u8 = 23;
-}
-
 /// Types of handshake messages (RFC 8446, 4).
 const CLIENT_HELLO: u8 = 1;
 const SERVER_HELLO: u8 = 2;
@@ -80,55 +74,34 @@ const CLOSE_NOTIFY: u8 = 0;
 pub const ENCRYPTED_ALERT: u16 = 2 + 1 + 16;
 /// The first bytes of the random number that marks a ServerHello as a HelloRetryRequest (RFC 8446, 4.1.3).
 const RETRY_REQUEST: [u8; 8] = [0xcf, 0x21, 0xad, 0x74, 0xe5, 0x9a, 0x61, 0x11];
-/// The longest record: 2^14 bytes of plaintext and what encryption may add (RFC 5246, 6.2.3).
-const LONGEST: u16 = (1 << 14) + 2048;
-
-/// Length of a record's header.
-pub const HEADER_LEN: usize = 5;
 /// Bytes of a record's body that are looked at: a hello message up to the first half of its random number.
 pub const BODY_LEN: usize = 16;
 
-/// A record's header.
-#[derive(Clone, Copy)]
-pub struct Header {
-    content: u8,
-    /// Length of the body.
-    pub length: u16,
-}
-
+/// What a record's header alone tells.
 impl Header {
-    /// Reads five bytes; `None` if no TLS record begins like this.
-    #[inline(always)]
-    pub fn parse(bytes: [u8; HEADER_LEN]) -> Option<Self> {
-        let [content, major, minor, high, low] = bytes;
-        let length = u16::from(high) << 8 | u16::from(low);
-        let is_known = content >= content::CHANGE_CIPHER_SPEC && content <= content::APPLICATION_DATA;
-        (is_known && major == 3 && minor <= 4 && length != 0 && length <= LONGEST).then_some(Self { content, length })
-    }
-
     /// Whether a ClientHello may begin here.
     #[inline(always)]
     pub fn may_be_client_hello(self) -> bool {
-        // The shortest message of all: header 4, version 2, random 32, then lengths.
-        self.content == content::HANDSHAKE && self.length >= 4
+        // A message has a head of four bytes.
+        self.content_type == ContentType::Handshake && self.length >= 4
     }
 
     /// Whether it is an alert for certain.
     #[inline(always)]
     pub fn is_alert(self) -> bool {
-        self.content == content::ALERT
+        self.content_type == ContentType::Alert
     }
 
     /// Whether it may be an encrypted alert of TLS 1.3.
     #[inline(always)]
     pub fn may_be_alert(self) -> bool {
-        self.content == content::APPLICATION_DATA && self.length == ENCRYPTED_ALERT
+        self.is_application_data() && self.length == ENCRYPTED_ALERT
     }
 
     /// Whether it holds application data, or what looks like it.
     #[inline(always)]
     pub fn is_application_data(self) -> bool {
-        self.content == content::APPLICATION_DATA
+        self.content_type == ContentType::ApplicationData
     }
 }
 
@@ -180,27 +153,27 @@ impl Handshake {
         known: u32,
         message: u8,
     ) -> Step {
-        match header.content {
-            content::ALERT => self.alert(from_client, header, body, known),
-            content::HANDSHAKE if self.phase == phase::CLIENT_HELLO => {
+        match header.content_type {
+            ContentType::Alert => self.alert(from_client, header, body, known),
+            ContentType::Handshake if self.phase == phase::CLIENT_HELLO => {
                 if !from_client && message == SERVER_HELLO {
                     self.server_hello(body, known);
                 }
                 Step::Goes
             }
-            content::CHANGE_CIPHER_SPEC if self.phase == phase::SERVER_HELLO => {
+            ContentType::ChangeCipherSpec if self.phase == phase::SERVER_HELLO => {
                 self.flags |= if from_client { flag::CLIENT_CHANGED } else { flag::SERVER_CHANGED };
                 Step::Goes
             }
-            content::HANDSHAKE => {
+            ContentType::Handshake => {
                 let both = flag::CLIENT_CHANGED | flag::SERVER_CHANGED;
                 if self.flags & both == both { self.done(false) } else { Step::Goes }
             }
             // No handshake message is that short. Its level and description cannot be read.
-            content::APPLICATION_DATA if self.phase == phase::SERVER_HELLO && header.length == ENCRYPTED_ALERT => {
+            ContentType::ApplicationData if self.phase == phase::SERVER_HELLO && header.length == ENCRYPTED_ALERT => {
                 self.alert_from(from_client)
             }
-            content::APPLICATION_DATA if self.phase == phase::SERVER_HELLO && from_client => self.done(true),
+            ContentType::ApplicationData if self.phase == phase::SERVER_HELLO && from_client => self.done(true),
             _ => Step::Goes,
         }
     }
