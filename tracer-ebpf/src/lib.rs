@@ -38,6 +38,7 @@ macro_rules! shared {
 
 pub mod exchange;
 pub mod handshake;
+pub mod tls;
 
 /// An IPv6 address as it stands in memory (network byte order). IPv4 is stored v4-mapped, `::ffff:a.b.c.d`.
 pub type Address = [u8; 16];

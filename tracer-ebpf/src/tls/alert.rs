@@ -1,0 +1,29 @@
+//! Alerts that are sent in the clear (RFC 8446 6): those of a handshake that fails before it has keys.
+
+use crate::tls::record::{ContentType, HEADER_LEN, Header};
+
+/// Bytes of an alert in the clear, record header included.
+pub const ALERT_LEN: usize = HEADER_LEN + 2;
+
+/// An alert in the clear.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Alert {
+    /// 1 warning, 2 fatal.
+    pub level: u8,
+    /// Why; `names::AlertDescription` has the word.
+    pub description: u8,
+}
+
+impl Alert {
+    /// Reads an alert record; `None` if it is something else. A protected alert is longer and is not taken for one.
+    #[inline(always)]
+    pub const fn parse(bytes: &[u8; ALERT_LEN]) -> Option<Self> {
+        let [b0, b1, b2, b3, b4, level, description] = *bytes;
+        match Header::parse(&[b0, b1, b2, b3, b4]) {
+            Some(Header { content_type: ContentType::Alert, length: 2, .. }) if level == 1 || level == 2 => {
+                Some(Self { level, description })
+            }
+            _ => None,
+        }
+    }
+}
