@@ -7,7 +7,7 @@ use aya::{
     maps::SkStorage,
     programs::{BtfTracePoint, FEntry, FExit, KProbe, ProgramError, RawTracePoint},
 };
-use tracer_ebpf::{Config, Offsets, SocketRecord, storage};
+use tracer_ebpf::{Config, Offsets, SocketRecord, detail, storage};
 use zerocopy::IntoBytes as _;
 
 use super::hooks::{Attach, HOOKS, Part, Program, Spec, backend_of};
@@ -15,6 +15,9 @@ use crate::track::record::Hook;
 
 /// The BPF object, built by `build.rs`.
 static OBJECT: &[u8] = aya::include_bytes_aligned!(env!("CONNTRACER_BPF_OBJECT_PATH"));
+
+/// A ring buffer must be a multiple of the page size, which is at most this.
+const SMALLEST_RING: u32 = 1 << 16;
 
 /// Which programs to use.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, clap::ValueEnum)]
@@ -38,7 +41,8 @@ pub struct Settings {
     pub preemptible: bool,
     /// Names of hooks to leave out.
     pub without: Vec<String>,
-    /// Size of the ring buffer in bytes, a power of two and a multiple of the page size.
+    /// Size of each ring buffer in bytes, a power of two and a multiple of the page size. The one of the exchanges is made as
+    /// small as can be where nothing is sent to it.
     pub ring_bytes: u32,
     /// Most connections in the LRU hash, and most sockets that can be adopted.
     pub max_connections: u32,
@@ -161,11 +165,13 @@ fn load_with(settings: &Settings, storage: Storage<'_>) -> Result<Loaded> {
 
 /// Makes the maps and fills in the constants.
 fn open(settings: &Settings, lru: bool) -> Result<Ebpf> {
+    let exchange_ring = if settings.config.detail == detail::EXCHANGES { settings.ring_bytes } else { SMALLEST_RING };
     let config = Config { storage: if lru { storage::LRU_HASH } else { storage::SOCKET }, ..settings.config };
     EbpfLoader::new()
         .override_global("CONFIG", config.as_bytes(), true)
         .override_global("OFFSETS", settings.offsets.as_bytes(), true)
         .map_max_entries("EVENTS", settings.ring_bytes)
+        .map_max_entries("EXCHANGES", exchange_ring)
         .map_max_entries("SOCKETS_LRU", if lru { settings.max_connections } else { 1 })
         .map_max_entries("ADOPTED", settings.max_connections)
         .load(OBJECT)

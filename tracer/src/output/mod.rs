@@ -6,6 +6,7 @@ mod identity;
 mod line;
 pub mod ndjson;
 mod number;
+mod phases;
 pub mod recording;
 mod summary;
 pub mod text;

@@ -6,7 +6,7 @@ use foldhash::fast::RandomState;
 use hashbrown::{Equivalent, HashMap};
 
 use super::{
-    record::{Closer, Connection, Group, Nanos, Process, Role, Summary, WallTime},
+    record::{Closer, Connection, Exchange, Group, GroupExchanges, Nanos, Process, Role, Summary, WallTime},
     spread::Spread,
 };
 
@@ -76,7 +76,13 @@ impl Totals {
     pub fn add(&mut self, connection: &Connection) {
         self.connections += 1;
         self.open += u64::from(connection.open);
-        self.tally(connection).add(connection);
+        self.tally(&connection.process, connection.role, connection.local.port(), connection.remote).add(connection);
+    }
+
+    /// Counts an exchange that is put out.
+    #[inline]
+    pub fn add_exchange(&mut self, exchange: &Exchange) {
+        self.tally(&exchange.process, exchange.role, exchange.local_port, exchange.remote).add_exchange(exchange);
     }
 
     /// Ends the count. Hooks, losses and remarks are left to be filled in.
@@ -103,20 +109,19 @@ impl Totals {
         }
     }
 
-    fn tally(&mut self, connection: &Connection) -> &mut Tally {
-        let destination = match connection.role {
-            Some(Role::Server) => Destination::LocalPort(connection.local.port()),
-            Some(Role::Client) | None => Destination::Remote(connection.remote),
+    fn tally(&mut self, process: &Rc<Process>, role: Option<Role>, local_port: u16, remote: SocketAddr) -> &mut Tally {
+        let destination = match role {
+            Some(Role::Server) => Destination::LocalPort(local_port),
+            Some(Role::Client) | None => Destination::Remote(remote),
         };
-        let place = connection.role.map_or(0, |role| 1 + role as usize);
+        let place = role.map_or(0, |role| 1 + role as usize);
         if let Some(recent) = &self.recent[place]
-            && Rc::ptr_eq(&recent.process, &connection.process)
+            && Rc::ptr_eq(&recent.process, process)
             && recent.destination == destination
         {
             return &mut self.tallies[recent.index];
         }
-        let process = &connection.process;
-        let key = KeyRef { comm: &process.comm, role: connection.role, destination };
+        let key = KeyRef { comm: &process.comm, role, destination };
         let index = match self.groups.get(&key) {
             Some(index) => *index,
             None if self.groups.len() >= self.max_groups => return self.other.get_or_insert_default(),
@@ -148,9 +153,61 @@ struct Tally {
     bytes: (Option<u64>, Option<u64>),
     idle: Spread,
     closers: (u64, u64, u64),
+    turns: Option<Box<Turns>>,
+}
+
+/// Totals of a group's exchanges.
+#[derive(Default)]
+struct Turns {
+    count: u64,
+    cold: u64,
+    warm: u64,
+    stale: u64,
+    handshake: Nanos,
+    cold_total: Spread,
+    cold_first_byte: Spread,
+    warm_first_byte: Spread,
+}
+
+impl Turns {
+    #[inline]
+    fn add(&mut self, exchange: &Exchange) {
+        let is_cold = exchange.cold == Some(true);
+        *(if is_cold { &mut self.cold } else { &mut self.warm }) += 1;
+        self.stale += u64::from(exchange.stale);
+        let Some(first_byte) = exchange.first_byte else { return };
+        if !is_cold {
+            return self.warm_first_byte.add(first_byte);
+        }
+        self.cold_first_byte.add(first_byte);
+        // A server waits for no setup.
+        let setup = exchange.setup.as_deref().map_or(Some(0), |setup| setup.total);
+        if let Some(setup) = setup {
+            self.cold_total.add(setup.saturating_add(first_byte));
+        }
+    }
+
+    fn into_group(self) -> GroupExchanges {
+        let median = |spread: &Spread| spread.range().map(|(_, median, _)| median);
+        GroupExchanges {
+            count: self.count,
+            cold: self.cold,
+            warm: self.warm,
+            stale: self.stale,
+            cold_median: median(&self.cold_total),
+            cold_first_byte_median: median(&self.cold_first_byte),
+            warm_median: median(&self.warm_first_byte),
+            handshake: self.handshake,
+        }
+    }
 }
 
 impl Tally {
+    #[inline]
+    fn add_exchange(&mut self, exchange: &Exchange) {
+        self.turns.get_or_insert_default().add(exchange);
+    }
+
     fn add(&mut self, connection: &Connection) {
         let failed = !connection.established && !connection.open;
         self.connections += 1;
@@ -162,6 +219,12 @@ impl Tally {
         }
         add_known(&mut self.bytes.0, connection.bytes_sent);
         add_known(&mut self.bytes.1, connection.bytes_received);
+        if let Some(exchanges) = &connection.exchanges {
+            let turns = self.turns.get_or_insert_default();
+            turns.count += u64::from(exchanges.count);
+            let handshake = connection.tls.as_ref().and_then(|tls| tls.handshake);
+            turns.handshake = turns.handshake.saturating_add(handshake.unwrap_or(0));
+        }
         let Some(close) = &connection.close else {
             return;
         };
@@ -192,6 +255,7 @@ impl Tally {
             open: self.open,
             failed: self.failed,
             setup: self.setup,
+            exchanges: self.turns.map(|turns| turns.into_group()),
             connect_median: self.connect.range().map(|(_, median, _)| median),
             bytes: self.bytes,
             idle: self.idle.range(),

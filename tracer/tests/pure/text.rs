@@ -11,7 +11,7 @@ use tracer_ebpf::{SocketRecord, flag, kind, tcp_state};
 use crate::support::*;
 
 fn text(colour: bool, records: &[Record]) -> String {
-    let (mut writer, mut out) = (Text::new(colour), Vec::new());
+    let (mut writer, mut out) = (Text::new(colour, true), Vec::new());
     for record in records {
         writer.record(record, &mut out);
     }
