@@ -171,8 +171,8 @@ fn with_exchanges(events: &[SocketRecord; 5], count: u32, items: &mut Items) {
 
 /// Takes the items all the way, as the reader of the ring buffer does.
 #[inline(never)]
-fn replay(items: &Items, enricher: &mut Enricher, pipeline: &mut Pipeline) -> Result<()> {
-    for item in items.iter() {
+fn replay<'i>(items: impl Iterator<Item = &'i [u8]>, enricher: &mut Enricher, pipeline: &mut Pipeline) -> Result<()> {
+    for item in items {
         lend(item, |item| {
             let Item::Event(event) = item else { return Ok(()) };
             if let Some(record) = event.socket()
@@ -191,6 +191,10 @@ struct Nothing;
 
 impl Output for Nothing {
     fn record(&mut self, _: &Record, _: &mut Vec<u8>) {}
+
+    fn wants_exchanges(&self) -> bool {
+        false
+    }
 }
 
 fn main() -> Result<()> {
@@ -204,15 +208,15 @@ fn main() -> Result<()> {
         "summary" => Box::new(Ndjson::new(false)),
         _ => Box::new(Nothing),
     };
-    let mut items = Items::default();
-    for connection in (0..number).map(connection) {
-        match exchanges {
-            0 => connection.iter().for_each(|record| items.push(record)),
-            _ => with_exchanges(&connection, exchanges, &mut items),
-        }
-    }
     let correlator = Correlator::new(CLOCK, Limits::default());
     let sink = Sink::open(Some(Path::new(to)))?;
     let mut pipeline = Pipeline::new(None, correlator, output, sink);
-    replay(&items, &mut Enricher::default(), &mut pipeline)
+    let connections = (0..number).map(connection);
+    if exchanges == 0 {
+        let items: Vec<_> = connections.flatten().collect();
+        return replay(items.iter().map(SocketRecord::as_bytes), &mut Enricher::default(), &mut pipeline);
+    }
+    let mut items = Items::default();
+    connections.for_each(|connection| with_exchanges(&connection, exchanges, &mut items));
+    replay(items.iter(), &mut Enricher::default(), &mut pipeline)
 }

@@ -96,17 +96,14 @@ impl Identities {
                 local.write(connection.local, line);
                 line.literal(br#"","remote":""#);
                 remote.write(connection.remote, line);
-                line.literal(br#"","remote_name":"#);
-            });
-            let name = hello(connection).and_then(|hello| hello.sni.as_deref());
-            optional(name, &mut text, json_string);
-            room.line(&mut text, |line| {
-                match name {
-                    Some(_) => line.literal(br#","remote_name_source":"sni","opened_at":"#),
-                    None => line.literal(br#","remote_name_source":null,"opened_at":"#),
+                if connection.tls.is_none() {
+                    line.literal(br#"","remote_name":null,"remote_name_source":null,"opened_at":"#);
+                    optional(connection.opened_at, line, |time, line| line.literal(times.quoted(time)));
                 }
-                optional(connection.opened_at, line, |time, line| line.literal(times.quoted(time)));
             });
+            if let Some(hello) = hello(connection) {
+                named(hello, connection.opened_at, times, &mut text);
+            }
             *life = Life { text, ..Life::new(connection) };
         }
         &life.text
@@ -182,7 +179,20 @@ impl Turns {
     }
 }
 
+/// From the end of `remote` to `opened_at`, where TLS may name the remote end.
+#[inline(never)]
+fn named(hello: &Hello, opened_at: Option<WallTime>, times: &mut Times, out: &mut Vec<u8>) {
+    out.extend_from_slice(br#"","remote_name":"#);
+    optional(hello.sni.as_deref(), out, json_string);
+    out.extend_from_slice(match hello.sni {
+        Some(_) => br#","remote_name_source":"sni","opened_at":"#.as_slice(),
+        None => br#","remote_name_source":null,"opened_at":"#,
+    });
+    optional(opened_at, out, |time, out| out.literal(times.quoted(time)));
+}
+
 /// What names the remote end.
+#[inline]
 fn hello(connection: &Connection) -> Option<&Rc<Hello>> {
     connection.tls.as_deref().map(|tls| &tls.hello)
 }
@@ -240,6 +250,7 @@ impl Rest {
     }
 }
 
+#[inline(always)]
 fn id(id: ConnectionId, out: &mut impl Put) {
     hex(id.socket, out);
     if id.life > 0 {

@@ -41,6 +41,10 @@ impl Output for Ndjson {
             Record::Summary(summary) => self.summary(summary, out),
         }
     }
+
+    fn wants_exchanges(&self) -> bool {
+        !self.without_exchanges
+    }
 }
 
 impl Ndjson {
@@ -69,18 +73,14 @@ impl Ndjson {
         let Self { times, identities, room, .. } = self;
         out.literal(br#"{"type":"connection","id":""#);
         out.extend_from_slice(identities.of(connection, times));
-        match connection.tls.as_deref() {
-            None => room.line(out, |line| {
+        if connection.tls.is_none() && connection.exchanges.is_none() {
+            room.line(out, |line| {
                 let closed_at = beginning(connection, times, line);
-                line.literal(b"null");
-                rest(connection, closed_at, times, line);
-            }),
-            Some(tls) => {
-                let mut closed_at = None;
-                room.line(out, |line| closed_at = beginning(connection, times, line));
-                write_tls(tls, room, out);
-                room.line(out, |line| rest(connection, closed_at, times, line));
-            }
+                line.literal(br#","tls":null,"exchanges":null,"bytes_sent":"#);
+                rest::<false>(connection, closed_at, times, line);
+            });
+        } else {
+            detailed(connection, times, room, out);
         }
         if !connection.confidence.is_empty() {
             items(&connection.confidence, out, confidence);
@@ -173,7 +173,7 @@ fn time(time: Option<WallTime>, times: &mut Times, out: &mut impl Put) {
     optional(time, out, |time, out| out.literal(times.quoted(time)));
 }
 
-/// A `connection` line from `closed_at` to the value of `tls`. Returns the text of `closed_at`, which mostly is that of the end
+/// A `connection` line from `closed_at` to what comes before `tls`. Returns the text of `closed_at`, which mostly is that of the end
 /// too.
 #[inline(always)]
 fn beginning(connection: &Connection, times: &mut Times, line: &mut Line) -> Option<(WallTime, Quoted)> {
@@ -190,17 +190,38 @@ fn beginning(connection: &Connection, times: &mut Times, line: &mut Line) -> Opt
     optional(connection.connect, line, milliseconds);
     line.literal(br#","syn_retransmits":"#);
     optional(connection.syn_retransmits, line, decimal);
-    line.literal(br#","tls":"#);
     closed_at
 }
 
-/// What follows `tls`; remarks, and the end of the line if there are any, are left to be added.
+/// A `connection` line from `closed_at` on, in detail `exchanges`.
+#[inline(never)]
+fn detailed(connection: &Connection, times: &mut Times, room: &mut Room, out: &mut Vec<u8>) {
+    let mut closed_at = None;
+    room.line(out, |line| {
+        closed_at = beginning(connection, times, line);
+        line.literal(br#","tls":"#);
+    });
+    match connection.tls.as_deref() {
+        Some(tls) => write_tls(tls, room, out),
+        None => out.literal(b"null"),
+    }
+    room.line(out, |line| {
+        line.literal(br#","exchanges":"#);
+        optional(connection.exchanges.as_ref(), line, |exchanges, line| decimal(exchanges.count, line));
+        line.literal(br#","bytes_sent":"#);
+        rest::<true>(connection, closed_at, times, line);
+    });
+}
+
+/// From the value of `bytes_sent` on; remarks, and the end of the line if there are any, are left to be added.
 #[inline(always)]
-fn rest(connection: &Connection, closed_at: Option<(WallTime, Quoted)>, times: &mut Times, line: &mut Line) {
-    let exchanges = connection.exchanges.as_ref();
-    line.literal(br#","exchanges":"#);
-    optional(exchanges, line, |exchanges, line| decimal(exchanges.count, line));
-    line.literal(br#","bytes_sent":"#);
+fn rest<const DETAILED: bool>(
+    connection: &Connection,
+    closed_at: Option<(WallTime, Quoted)>,
+    times: &mut Times,
+    line: &mut Line,
+) {
+    let exchanges = if DETAILED { connection.exchanges.as_ref() } else { None };
     optional(connection.bytes_sent, line, decimal);
     line.literal(br#","bytes_received":"#);
     optional(connection.bytes_received, line, decimal);
@@ -212,9 +233,13 @@ fn rest(connection: &Connection, closed_at: Option<(WallTime, Quoted)>, times: &
     optional(connection.keepalive, line, boolean);
     line.literal(br#","idle_before_close_ms":"#);
     optional(connection.idle_before_close, line, milliseconds);
-    line.literal(br#","max_idle_ms":"#);
-    optional(exchanges.and_then(|exchanges| exchanges.max_idle), line, milliseconds);
-    line.literal(br#","close":"#);
+    if DETAILED {
+        line.literal(br#","max_idle_ms":"#);
+        optional(exchanges.and_then(|exchanges| exchanges.max_idle), line, milliseconds);
+        line.literal(br#","close":"#);
+    } else {
+        line.literal(br#","max_idle_ms":null,"close":"#);
+    }
     optional(connection.close.as_ref(), line, |end, line| close(end, closed_at, times, line));
     match exchanges.map(|exchanges| exchanges.stale) {
         None => line.literal(br#","stale_exchange":null,"confidence":["#),

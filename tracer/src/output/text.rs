@@ -45,6 +45,10 @@ impl Output for Text {
         out.extend_from_slice(line.trim_end().as_bytes());
         out.push(b'\n');
     }
+
+    fn wants_exchanges(&self) -> bool {
+        self.verbose
+    }
 }
 
 impl Text {

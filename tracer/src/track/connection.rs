@@ -8,6 +8,7 @@ use zerocopy::FromZeros;
 use super::{
     exchange::{Turn, Turned},
     record::{Nanos, Process},
+    summary::Place,
     tls::{self, Tls},
 };
 use crate::stage::event::OpenSocket;
@@ -112,9 +113,18 @@ impl Live {
         record.netns = known(record.netns, socket.netns);
         if record.tgid == 0 {
             (record.tgid, record.opener_tgid) = (socket.pid, socket.pid);
-            self.process = process;
+            self.belong_to(process);
         }
         self.rare().adopted_at = socket.at.max(1);
+    }
+
+    /// Gives it another owner.
+    #[inline]
+    pub fn belong_to(&mut self, process: Rc<Process>) {
+        self.process = process;
+        if let Some(detail) = &mut self.detail {
+            detail.turn.group = Place::default();
+        }
     }
 
     /// Its exchanges and TLS, to change.

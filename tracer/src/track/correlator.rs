@@ -10,13 +10,14 @@ use tracer_ebpf::{
 
 use super::{
     clock::Clock,
+    close::Verdict,
     connection::{Live, Relation},
     early::{Early, Waiting},
     exchange::Turned,
     losses::Losses,
     process::Processes,
-    record::{Exchange, Hello, Hook, Loss, Record},
-    report::{self, Occasion},
+    record::{Hello, Hook, Loss, Record},
+    report::{self, Occasion, Standing, Together},
     summary::Totals,
     table::Table,
     tls,
@@ -64,6 +65,8 @@ pub struct Correlator {
     surveyed: Vec<u32>,
     /// Events of connections that are not known yet.
     waiting: Waiting,
+    /// Whether anybody wants the records of exchanges.
+    puts_out_exchanges: bool,
     /// What the TLS of many connections has in common.
     shared: tls::Shared,
     /// Whether the trace has detail `exchanges`.
@@ -94,6 +97,7 @@ impl Correlator {
             shown: HashSet::default(),
             surveyed: Vec::new(),
             waiting: Waiting::default(),
+            puts_out_exchanges: true,
             shared: tls::Shared::default(),
             sees_exchanges: false,
             sees_releases: true,
@@ -102,17 +106,20 @@ impl Correlator {
         }
     }
 
+    /// Whether each exchange is to be put out, or only counted.
+    pub fn put_out_exchanges(&mut self, puts_out: bool) {
+        self.puts_out_exchanges = puts_out;
+    }
+
     /// Takes in one event and puts out the records that follow from it. After the stop nothing follows any more.
+    #[inline(always)]
     pub fn apply<'e>(&mut self, event: impl Into<EventRef<'e>>, emit: &mut impl FnMut(&Record)) {
         if self.stopped {
             return;
         }
         match event.into() {
-            EventRef::Socket(record) => self.socket(record, None, emit),
-            EventRef::Detailed(record) => {
-                self.sees_exchanges = true;
-                self.socket(&record.socket, Some(record), emit);
-            }
+            EventRef::Socket(record) => self.socket::<false>(record, None, emit),
+            EventRef::Detailed(record) => self.detailed(record, emit),
             EventRef::Exchange(record) => self.exchange(record, emit),
             EventRef::Tls(record) => self.tls(record),
             EventRef::Process(record) => self.process(record),
@@ -139,23 +146,40 @@ impl Correlator {
         self.table.len()
     }
 
-    fn socket(&mut self, record: &SocketRecord, more: Option<&DetailedRecord>, emit: &mut impl FnMut(&Record)) {
+    /// Takes in what the kernel says of a connection's life in detail `exchanges`.
+    #[inline(never)]
+    fn detailed(&mut self, record: &DetailedRecord, emit: &mut impl FnMut(&Record)) {
+        self.sees_exchanges = true;
+        self.socket::<true>(&record.socket, Some(record), emit);
+    }
+
+    /// Takes in what the kernel says of a connection's life. What there is `more` of it comes in detail `exchanges`: a path
+    /// of its own, so that the other does not pay for it.
+    #[inline(always)]
+    fn socket<const DETAILED: bool>(
+        &mut self,
+        record: &SocketRecord,
+        more: Option<&DetailedRecord>,
+        emit: &mut impl FnMut(&Record),
+    ) {
+        let more = if DETAILED { more } else { None };
         self.saw(record.at);
         let life = match self.table.known(record.id) {
             Some(mut known) => match known.live().relation(record) {
                 Relation::Same => {
                     let live = known.live();
                     if live.merge(record) {
-                        live.process = self.processes.owner(&live.record);
+                        live.belong_to(self.processes.owner(&live.record));
                     }
                     announce(live, record.kind, self.clock, emit);
-                    let mut out = Out { clock: self.clock, totals: &mut self.totals, emit };
+                    let mut out =
+                        Out { clock: self.clock, totals: &mut self.totals, exchanges: self.puts_out_exchanges, emit };
                     if let Some(more) = more {
                         let turned = live.see_detail(more, &mut self.shared);
                         out.turned(live, turned);
                     }
                     if live.is_complete(self.sees_releases) {
-                        let exchanges = self.sees_exchanges.then_some(more.map(|more| &more.exchanges));
+                        let exchanges = DETAILED.then(|| more.map(|more| &more.exchanges));
                         out.connection(live, exchanges, Occasion::Complete);
                         if let Some(by_ends) = &mut self.by_ends {
                             by_ends.remove(&ends(live));
@@ -176,30 +200,34 @@ impl Correlator {
             None => self.table.next_life(record),
         };
         if let Some(life) = life {
-            self.begin(record, more, life, emit);
+            self.begin::<DETAILED>(record, more, life, emit);
         }
     }
 
     /// Takes in the first record of a connection.
-    fn begin(
+    #[inline(never)]
+    fn begin<const DETAILED: bool>(
         &mut self,
         record: &SocketRecord,
         more: Option<&DetailedRecord>,
         life: u32,
         emit: &mut impl FnMut(&Record),
     ) {
+        let more = if DETAILED { more } else { None };
         let mut live = Live::new(record, self.processes.owner(record), life);
         announce(&mut live, record.kind, self.clock, emit);
-        self.see_early(&mut live, emit);
-        let mut out = Out { clock: self.clock, totals: &mut self.totals, emit };
+        if DETAILED && !self.waiting.is_empty() {
+            self.see_early(&mut live, emit);
+        }
+        let mut out = Out { clock: self.clock, totals: &mut self.totals, exchanges: self.puts_out_exchanges, emit };
         if let Some(more) = more {
             let turned = live.see_detail(more, &mut self.shared);
-            out.turned(&live, turned);
+            out.turned(&mut live, turned);
         }
         if live.is_complete(self.sees_releases) {
             self.table.remember(&live);
-            let exchanges = self.sees_exchanges.then_some(more.map(|more| &more.exchanges));
-            out.connection(&live, exchanges, Occasion::Complete);
+            let exchanges = DETAILED.then(|| more.map(|more| &more.exchanges));
+            out.connection(&mut live, exchanges, Occasion::Complete);
         } else {
             if let Some(more) = more {
                 live.keep(&more.exchanges);
@@ -209,13 +237,15 @@ impl Correlator {
     }
 
     /// Takes in that an exchange was answered.
+    #[inline(never)]
     fn exchange(&mut self, record: &ExchangeRecord, emit: &mut impl FnMut(&Record)) {
         self.saw(record.at);
         self.sees_exchanges = true;
         match self.table.get(record.id) {
             Some(live) if record.at >= live.record.opened_at => {
                 let turned = live.detail().turn.answered(record);
-                Out { clock: self.clock, totals: &mut self.totals, emit }.turned(live, turned);
+                Out { clock: self.clock, totals: &mut self.totals, exchanges: self.puts_out_exchanges, emit }
+                    .turned(live, turned);
             }
             other => {
                 let may_come = other.is_none();
@@ -225,6 +255,7 @@ impl Correlator {
     }
 
     /// Takes in that a handshake ended.
+    #[inline(never)]
     fn tls(&mut self, record: &TlsRecord) {
         self.saw(record.at);
         self.sees_exchanges = true;
@@ -262,9 +293,9 @@ impl Correlator {
     }
 
     /// Takes in the events that came before their connection was known.
-    #[inline]
+    #[inline(never)]
     fn see_early(&mut self, live: &mut Live, emit: &mut impl FnMut(&Record)) {
-        let mut out = Out { clock: self.clock, totals: &mut self.totals, emit };
+        let mut out = Out { clock: self.clock, totals: &mut self.totals, exchanges: self.puts_out_exchanges, emit };
         for event in self.waiting.take(live.record.id) {
             match event {
                 Early::Exchange(record) => {
@@ -277,11 +308,13 @@ impl Correlator {
         }
     }
 
+    #[inline(never)]
     fn process(&mut self, record: &ProcessRecord) {
         self.saw(record.at);
         self.processes.change(record);
     }
 
+    #[inline(never)]
     fn user(&mut self, event: &UserEvent, emit: &mut impl FnMut(&Record)) {
         match event {
             UserEvent::Identity(identity) => self.processes.identify(identity),
@@ -345,12 +378,12 @@ impl Correlator {
         let surveyed: HashSet<u32, RandomState> = std::mem::take(&mut self.surveyed).into_iter().collect();
         let shown = std::mem::take(&mut self.shown);
         let mut unseen_ends = 0;
-        while let Some(live) = self.table.take_oldest() {
+        while let Some(mut live) = self.table.take_oldest() {
             let gone =
                 live.record.ended_at == 0 && surveyed.contains(&live.record.netns) && !shown.contains(&live.record.id);
             unseen_ends += u64::from(gone);
             let occasion = if gone { Occasion::Gone } else { Occasion::Stopped(at) };
-            self.put_out(&live, occasion, emit);
+            self.put_out(&mut live, occasion, emit);
         }
         if unseen_ends > 0 {
             self.lose(at, "kernel", "end_unseen", unseen_ends, emit);
@@ -378,16 +411,17 @@ impl Correlator {
     }
 
     fn report(&mut self, id: u64, occasion: Occasion, emit: &mut impl FnMut(&Record)) {
-        if let Some(live) = self.table.take(id) {
+        if let Some(mut live) = self.table.take(id) {
             self.forget_ends(&live);
-            self.put_out(&live, occasion, emit);
+            self.put_out(&mut live, occasion, emit);
         }
     }
 
     /// Reports a connection of which no further event comes.
-    fn put_out(&mut self, live: &Live, occasion: Occasion, emit: &mut impl FnMut(&Record)) {
+    fn put_out(&mut self, live: &mut Live, occasion: Occasion, emit: &mut impl FnMut(&Record)) {
         let exchanges = self.sees_exchanges.then_some(None);
-        Out { clock: self.clock, totals: &mut self.totals, emit }.connection(live, exchanges, occasion);
+        Out { clock: self.clock, totals: &mut self.totals, exchanges: self.puts_out_exchanges, emit }
+            .connection(live, exchanges, occasion);
     }
 
     fn forget_ends(&mut self, live: &Live) {
@@ -430,39 +464,55 @@ fn announce(live: &mut Live, kind: u32, clock: Clock, emit: &mut impl FnMut(&Rec
 struct Out<'c, E> {
     clock: Clock,
     totals: &'c mut Totals,
+    /// Whether anybody wants the records of exchanges.
+    exchanges: bool,
     emit: &'c mut E,
 }
 
 impl<E: FnMut(&Record)> Out<'_, E> {
     /// Puts out the `exchange` record of one that has ended, if one has.
-    #[inline]
-    fn turned(&mut self, live: &Live, turned: Option<Turned>) {
+    #[inline(always)]
+    fn turned(&mut self, live: &mut Live, turned: Option<Turned>) {
         if let Some(turned) = turned {
-            self.exchange(report::exchange(live, &turned, self.clock));
+            self.exchange(live, &turned, Standing::Over);
         }
     }
 
-    fn exchange(&mut self, exchange: Exchange) {
-        self.totals.add_exchange(&exchange);
-        (self.emit)(&Record::Exchange(exchange));
+    #[inline]
+    fn exchange(&mut self, live: &mut Live, turned: &Turned, standing: Standing) {
+        self.totals.add_exchange(live, turned, standing);
+        if self.exchanges {
+            (self.emit)(&Record::Exchange(report::exchange(live, turned, standing, self.clock)));
+        }
     }
 
     /// Puts out the `connection` record; in detail `exchanges` the last exchanges before it. What the last event said of
     /// these comes with it.
-    fn connection(&mut self, live: &Live, exchanges: Option<Option<&Exchanges>>, occasion: Occasion) {
+    #[inline(always)]
+    fn connection(&mut self, live: &mut Live, exchanges: Option<Option<&Exchanges>>, occasion: Occasion) {
         let verdict = report::verdict(live, occasion);
-        let together = exchanges.map(|last| {
-            let last = report::last_exchanges(live, live.latest(last), occasion, verdict, self.clock);
-            for exchange in last.exchanges.into_iter().flatten() {
-                self.exchange(exchange);
-            }
-            last.together
-        });
+        let together = exchanges.map(|last| self.last_exchanges(live, last, occasion, verdict));
         let record = Record::Connection(report::connection(live, verdict, together, occasion, self.clock));
         if let Record::Connection(connection) = &record {
             self.totals.add(connection);
         }
         (self.emit)(&record);
+    }
+
+    /// Puts out what is left to tell of a connection's exchanges.
+    #[inline(never)]
+    fn last_exchanges(
+        &mut self,
+        live: &mut Live,
+        last: Option<&Exchanges>,
+        occasion: Occasion,
+        verdict: Option<Verdict>,
+    ) -> Together {
+        let last = report::last_exchanges(live, live.latest(last), occasion, verdict, self.clock);
+        for (turned, standing) in last.exchanges.into_iter().flatten() {
+            self.exchange(live, &turned, standing);
+        }
+        last.together
     }
 }
 

@@ -41,12 +41,14 @@ impl Waiting {
         self.count += 1;
     }
 
-    /// Takes a connection's events out, oldest first.
+    /// Whether nothing waits.
     #[inline]
+    pub fn is_empty(&self) -> bool {
+        self.newer.is_empty() && self.older.is_empty()
+    }
+
+    /// Takes a connection's events out, oldest first.
     pub fn take(&mut self, id: u64) -> Vec<Early> {
-        if self.newer.is_empty() && self.older.is_empty() {
-            return Vec::new();
-        }
         let mut events = self.older.remove(&id).unwrap_or_default();
         let newer = self.newer.remove(&id).unwrap_or_default();
         self.count -= newer.len();

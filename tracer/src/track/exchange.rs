@@ -12,7 +12,7 @@ use tracer_ebpf::{
     },
 };
 
-use super::{clock::span, record::Nanos};
+use super::{clock::span, record::Nanos, summary::Place};
 
 /// Set beside the kernel's flags when there is an exchange at all.
 const BEGUN: u8 = 1 << 6;
@@ -38,6 +38,8 @@ pub(super) struct Turn {
     received_before: u64,
     index: u32,
     flags: u8,
+    /// The summary's group that they are counted in.
+    pub group: Place,
 }
 
 /// An exchange whose end is known, or that ends here.
@@ -89,7 +91,7 @@ impl Turned {
 impl Turn {
     /// Takes in that an exchange was answered. Returns the one that has ended by that. An event of an earlier exchange says
     /// nothing new.
-    #[inline]
+    #[inline(always)]
     pub fn answered(&mut self, record: &ExchangeRecord) -> Option<Turned> {
         if self.has_begun() && record.index <= self.index {
             if record.index == self.index && self.answered_at == 0 {
@@ -109,6 +111,7 @@ impl Turn {
             received_before: record.received_before,
             index: record.index,
             flags: kept(record.flags) | BEGUN | self.past(),
+            group: self.group,
         };
         before
     }
@@ -134,6 +137,7 @@ impl Turn {
             received_before: exchanges.received_before,
             index,
             flags: kept(exchanges.flags) | BEGUN | self.past(),
+            group: self.group,
         };
         before
     }
@@ -189,7 +193,7 @@ impl Turn {
     }
 
     /// The present exchange, ended by one that began with these counts. If that is not the next one, they tell nothing.
-    #[inline]
+    #[inline(always)]
     fn ended_by(&self, next: u32, last_at: u64, sent: u64, received: u64) -> Option<Turned> {
         let end = match next == self.index.wrapping_add(1) {
             true => self.until((last_at != 0).then_some(last_at), Some(sent), Some(received)),
@@ -199,6 +203,7 @@ impl Turn {
     }
 
     /// What passed until these counts.
+    #[inline(always)]
     fn until(&self, last_at: Option<u64>, sent: Option<u64>, received: Option<u64>) -> End {
         End {
             last_at,
@@ -207,7 +212,7 @@ impl Turn {
         }
     }
 
-    #[inline]
+    #[inline(always)]
     fn with(&self, end: End) -> Option<Turned> {
         let flagged = |bit: u32| self.flags & bit as u8 != 0;
         self.has_begun().then(|| Turned {

@@ -28,6 +28,7 @@ pub(super) fn exact_before_close(record: &SocketRecord, exchanges: Option<&Excha
 
 /// From the last payload either way to the first sign of the end, or to the stop while open. Its grain is the kernel's
 /// tick, some milliseconds.
+#[inline(always)]
 pub(super) fn before_close(live: &Live, stopped_at: Option<u64>, clock: Clock) -> Option<Nanos> {
     let record = &live.record;
     if live.is_unestablished() {
@@ -44,6 +45,7 @@ pub(super) fn before_close(live: &Live, stopped_at: Option<u64>, clock: Clock) -
 }
 
 /// Why the idle time of a closed connection may not be what it says.
+#[inline(always)]
 pub(super) fn confidence(record: &SocketRecord, closer: Closer, how: How, clock: Clock) -> Option<Confidence> {
     if record.flags & flag::IDLE_KNOWN == 0 {
         return None;

@@ -79,7 +79,7 @@ pub(super) fn opening(live: &Live, clock: Clock) -> Connection {
 }
 
 /// All that is known of a connection. Field by field: all at once would be more than the processor's registers hold.
-#[inline]
+#[inline(always)]
 pub(super) fn connection(
     live: &Live,
     verdict: Option<Verdict>,
@@ -173,11 +173,28 @@ pub(super) struct Together {
     idle_before_close: Option<Nanos>,
 }
 
+/// How an exchange stands when it is reported.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Standing {
+    /// It has ended.
+    Over,
+    /// It was not answered, and its connection was dead.
+    Dropped,
+    /// It has ended, by the kernel's ticks.
+    OverByTicks,
+    /// The trace stopped before its end was seen.
+    Open,
+    /// The same, and it stood so by the kernel's ticks.
+    OpenByTicks,
+    /// The trace stopped, and only the kernel's ticks tell that it was begun.
+    Begun,
+}
+
 /// What is left to tell of a connection's exchanges when it is reported.
 #[derive(Default)]
 pub(super) struct Last {
     /// The present one, and one begun since of which no event told.
-    pub exchanges: [Option<Exchange>; 2],
+    pub exchanges: [Option<(Turned, Standing)>; 2],
     /// All together.
     pub together: Together,
 }
@@ -211,17 +228,16 @@ pub(super) fn last_exchanges(
     let newest = if further.is_some() { 1 } else { 0 };
     for (place, turned) in [present_turn, further].into_iter().enumerate() {
         let Some(turned) = turned else { continue };
-        let mut exchange = exchange(live, &turned, clock);
-        exchange.open = open && place == newest;
-        if present.is_some() {
-            estimate(&mut exchange);
-        }
-        if !exchange.stale && verdict.is_some_and(|verdict| was_dropped(live, &turned, verdict)) {
-            exchange.stale = true;
-            exchange.confidence.push(STALE_GUESSED);
-        }
-        last.together.stale |= exchange.stale;
-        last.exchanges[place] = Some(exchange);
+        let standing = match (open && place == newest, present.is_some()) {
+            (true, true) if further.is_some() => Standing::Begun,
+            (true, true) => Standing::OpenByTicks,
+            (true, false) => Standing::Open,
+            (false, true) => Standing::OverByTicks,
+            _ if verdict.is_some_and(|verdict| was_dropped(live, &turned, verdict)) => Standing::Dropped,
+            (false, false) => Standing::Over,
+        };
+        last.together.stale |= turned.stale || standing == Standing::Dropped;
+        last.exchanges[place] = Some((turned, standing));
     }
     last
 }
@@ -242,7 +258,7 @@ fn was_dropped(live: &Live, turned: &Turned, verdict: Verdict) -> bool {
     let may_be_dead = turned.index > 0
         || live.record.flags & flag::PREEXISTING != 0
         || turned.idle.is_some_and(|idle| idle >= LONG_IDLE);
-    live.record.role == role::CLIENT && turned.answered_at == 0 && is_gone && may_be_dead
+    live.record.role == role::CLIENT && turned.answered_at == 0 && !turned.stale && is_gone && may_be_dead
 }
 
 /// The exchanges of an open connection, by what sock_diag says of it. Its times have the grain of the kernel's tick.
@@ -293,25 +309,12 @@ fn standing(live: &Live, present: &Present, now: Option<&Exchanges>, clock: Cloc
     }
 }
 
-/// Remarks that its end is from the kernel's ticks.
-fn estimate(exchange: &mut Exchange) {
-    let note = |field| Confidence { field, bound: Bound::Estimate, why: "taken from the kernel's ticks at the stop" };
-    if exchange.duration.is_some() {
-        exchange.confidence.push(note("duration_ms"));
-    }
-    if exchange.first_byte.is_none() && exchange.began_at.is_some() {
-        exchange.confidence.push(note("began_at"));
-    }
-}
-
 /// An exchange as the output shows it.
-#[inline]
-pub(super) fn exchange(live: &Live, turned: &Turned, clock: Clock) -> Exchange {
+#[inline(always)]
+pub(super) fn exchange(live: &Live, turned: &Turned, standing: Standing, clock: Clock) -> Exchange {
     let record = &live.record;
-    let preexisting = record.flags & flag::PREEXISTING != 0;
-    let is_first = turned.index == 0;
-    let duration = turned.duration();
-    let mut exchange = Exchange {
+    let (cold, duration) = (is_cold(live, turned), turned.duration());
+    Exchange {
         connection: ConnectionId { socket: record.id, life: live.life },
         index: turned.index,
         process: Rc::clone(&live.process),
@@ -319,7 +322,7 @@ pub(super) fn exchange(live: &Live, turned: &Turned, clock: Clock) -> Exchange {
         local_port: record.local_port,
         remote: live.remote(),
         hello: live.known_detail().and_then(|detail| detail.tls.hello().cloned()),
-        cold: if preexisting && is_first { None } else { Some(is_first) },
+        cold,
         greeting: turned.greeting,
         began_at: clock.wall(turned.asked_at),
         idle_before: turned.idle,
@@ -327,21 +330,40 @@ pub(super) fn exchange(live: &Live, turned: &Turned, clock: Clock) -> Exchange {
         duration,
         bytes_out: turned.end.sent,
         bytes_in: turned.end.received,
-        setup: None,
-        stale: turned.stale,
-        open: false,
-        confidence: Vec::new(),
-    };
-    if is_first && !preexisting && record.role == role::CLIENT {
-        exchange.setup = Some(Box::new(setup(live)));
+        setup: (cold == Some(true) && record.role == role::CLIENT).then(|| Box::new(setup(live))),
+        stale: turned.stale || standing == Standing::Dropped,
+        open: matches!(standing, Standing::Open | Standing::OpenByTicks | Standing::Begun),
+        confidence: match standing {
+            // As nearly always.
+            Standing::Over if !turned.maybe_tickets && (duration.is_some() || turned.answered_at == 0) => Vec::new(),
+            _ => remarks(turned, standing, duration),
+        },
     }
-    if turned.maybe_tickets {
-        exchange.confidence.push(MAYBE_TICKETS);
-    }
-    if turned.answered_at != 0 && duration.is_none() {
-        exchange.confidence.push(END_LOST);
-    }
-    exchange
+}
+
+/// Whether it is the first on its connection; not known where that was open before the trace.
+#[inline]
+pub(super) fn is_cold(live: &Live, turned: &Turned) -> Option<bool> {
+    let preexisting = live.record.flags & flag::PREEXISTING != 0;
+    if preexisting && turned.index == 0 { None } else { Some(turned.index == 0) }
+}
+
+/// Where an exchange's values are bounds, or missing.
+#[inline(never)]
+fn remarks(turned: &Turned, standing: Standing, duration: Option<Nanos>) -> Vec<Confidence> {
+    let by_ticks = matches!(standing, Standing::OverByTicks | Standing::OpenByTicks);
+    let ticks = |field| Confidence { field, bound: Bound::Estimate, why: "taken from the kernel's ticks at the stop" };
+    let is_answered = turned.answered_at != 0;
+    [
+        turned.maybe_tickets.then_some(MAYBE_TICKETS),
+        (is_answered && duration.is_none()).then_some(END_LOST),
+        (by_ticks && duration.is_some()).then(|| ticks("duration_ms")),
+        (standing == Standing::Begun).then(|| ticks("began_at")),
+        (standing == Standing::Dropped).then_some(STALE_GUESSED),
+    ]
+    .into_iter()
+    .flatten()
+    .collect()
 }
 
 /// The remark on an answer that may not be one yet.
@@ -357,7 +379,7 @@ const END_LOST: Confidence =
 
 /// What a client's connection took until it was ready for its first exchange.
 #[inline(never)]
-fn setup(live: &Live) -> Setup {
+pub(super) fn setup(live: &Live) -> Setup {
     let connect = connect(live);
     let tls = live.known_detail().map(|detail| &detail.tls).filter(|tls| tls.is_part_of_setup());
     let handshake = tls.and_then(|tls| tls.took());
@@ -380,6 +402,7 @@ pub(super) fn verdict(live: &Live, occasion: Occasion) -> Option<Verdict> {
     }
 }
 
+#[inline(always)]
 fn close_of(live: &Live, verdict: Verdict, stopped_at: Option<u64>, clock: Clock) -> Close {
     let record = &live.record;
     let noticed_at = if record.released_at != 0 { record.released_at } else { stopped_at.unwrap_or(0) };
@@ -402,7 +425,8 @@ fn is_dead_since_before_trace(live: &Live) -> bool {
         && live.present().is_some_and(|present| present.state == tcp_state::CLOSE_WAIT)
 }
 
-fn role_of(side: u8) -> Option<Role> {
+#[inline]
+pub(super) fn role_of(side: u8) -> Option<Role> {
     match side {
         role::CLIENT => Some(Role::Client),
         role::SERVER => Some(Role::Server),
@@ -430,6 +454,7 @@ fn lifetime(record: &SocketRecord, stopped_at: Option<u64>) -> Option<u64> {
 }
 
 /// Where values are bounds. Empty, which costs no allocation, for nearly all connections.
+#[inline(always)]
 fn confidence(
     live: &Live,
     verdict: Verdict,

@@ -5,8 +5,13 @@ use std::{net::SocketAddr, rc::Rc};
 use foldhash::fast::RandomState;
 use hashbrown::{Equivalent, HashMap};
 
+use tracer_ebpf::role;
+
 use super::{
-    record::{Closer, Connection, Exchange, Group, GroupExchanges, Nanos, Process, Role, Summary, WallTime},
+    connection::Live,
+    exchange::Turned,
+    record::{Closer, Connection, Group, GroupExchanges, Nanos, Process, Role, Summary, WallTime},
+    report::{self, Standing},
     spread::Spread,
 };
 
@@ -76,13 +81,31 @@ impl Totals {
     pub fn add(&mut self, connection: &Connection) {
         self.connections += 1;
         self.open += u64::from(connection.open);
-        self.tally(&connection.process, connection.role, connection.local.port(), connection.remote).add(connection);
+        self.tally(connection).add(connection);
     }
 
-    /// Counts an exchange that is put out.
+    /// Counts an exchange that has ended.
     #[inline]
-    pub fn add_exchange(&mut self, exchange: &Exchange) {
-        self.tally(&exchange.process, exchange.role, exchange.local_port, exchange.remote).add_exchange(exchange);
+    pub fn add_exchange(&mut self, live: &mut Live, turned: &Turned, standing: Standing) {
+        let place = live.detail().turn.group;
+        let tally = match place.index().and_then(|index| self.tallies.get_mut(index)) {
+            Some(tally) => tally,
+            None => self.place(live),
+        };
+        tally.turns.get_or_insert_default().add(live, turned, standing);
+    }
+
+    /// The group of a connection's exchanges, which the connection remembers.
+    #[inline(never)]
+    fn place(&mut self, live: &mut Live) -> &mut Tally {
+        let process = Rc::clone(&live.process);
+        let (local_port, remote) = (live.record.local_port, live.remote());
+        let index = self.index(&process, report::role_of(live.record.role), local_port, remote);
+        live.detail().turn.group = Place::new(index);
+        match index {
+            Some(index) => &mut self.tallies[index],
+            None => self.other.get_or_insert_default(),
+        }
     }
 
     /// Ends the count. Hooks, losses and remarks are left to be filled in.
@@ -109,7 +132,24 @@ impl Totals {
         }
     }
 
-    fn tally(&mut self, process: &Rc<Process>, role: Option<Role>, local_port: u16, remote: SocketAddr) -> &mut Tally {
+    #[inline(always)]
+    fn tally(&mut self, connection: &Connection) -> &mut Tally {
+        let Connection { process, role, local, remote, .. } = connection;
+        match self.index(process, *role, local.port(), *remote) {
+            Some(index) => &mut self.tallies[index],
+            None => self.other.get_or_insert_default(),
+        }
+    }
+
+    /// Which tally is that of a group; `None` if it is one of those too many.
+    #[inline(always)]
+    fn index(
+        &mut self,
+        process: &Rc<Process>,
+        role: Option<Role>,
+        local_port: u16,
+        remote: SocketAddr,
+    ) -> Option<usize> {
         let destination = match role {
             Some(Role::Server) => Destination::LocalPort(local_port),
             Some(Role::Client) | None => Destination::Remote(remote),
@@ -119,12 +159,12 @@ impl Totals {
             && Rc::ptr_eq(&recent.process, process)
             && recent.destination == destination
         {
-            return &mut self.tallies[recent.index];
+            return Some(recent.index);
         }
         let key = KeyRef { comm: &process.comm, role, destination };
         let index = match self.groups.get(&key) {
             Some(index) => *index,
-            None if self.groups.len() >= self.max_groups => return self.other.get_or_insert_default(),
+            None if self.groups.len() >= self.max_groups => return None,
             None => {
                 self.groups.insert(Key::from(&key), self.tallies.len());
                 self.tallies.push(Tally::default());
@@ -132,7 +172,22 @@ impl Totals {
             }
         };
         self.recent[place] = Some(Recent { process: Rc::clone(process), destination, index });
-        &mut self.tallies[index]
+        Some(index)
+    }
+}
+
+/// Where a group's tally is, as a connection remembers it; 0 if it does not.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(super) struct Place(u16);
+
+impl Place {
+    fn new(index: Option<usize>) -> Self {
+        Self(index.and_then(|index| u16::try_from(index + 1).ok()).unwrap_or(0))
+    }
+
+    #[inline]
+    fn index(self) -> Option<usize> {
+        usize::from(self.0).checked_sub(1)
     }
 }
 
@@ -171,17 +226,22 @@ struct Turns {
 
 impl Turns {
     #[inline]
-    fn add(&mut self, exchange: &Exchange) {
-        let is_cold = exchange.cold == Some(true);
+    fn add(&mut self, live: &Live, turned: &Turned, standing: Standing) {
+        let is_cold = report::is_cold(live, turned) == Some(true);
         *(if is_cold { &mut self.cold } else { &mut self.warm }) += 1;
-        self.stale += u64::from(exchange.stale);
-        let Some(first_byte) = exchange.first_byte else { return };
-        if !is_cold {
-            return self.warm_first_byte.add(first_byte);
+        self.stale += u64::from(turned.stale || standing == Standing::Dropped);
+        match turned.first_byte() {
+            Some(first_byte) if is_cold => self.add_cold(live, first_byte),
+            Some(first_byte) => self.warm_first_byte.add(first_byte),
+            None => {}
         }
+    }
+
+    #[inline(never)]
+    fn add_cold(&mut self, live: &Live, first_byte: Nanos) {
         self.cold_first_byte.add(first_byte);
         // A server waits for no setup.
-        let setup = exchange.setup.as_deref().map_or(Some(0), |setup| setup.total);
+        let setup = if live.record.role == role::CLIENT { report::setup(live).total } else { Some(0) };
         if let Some(setup) = setup {
             self.cold_total.add(setup.saturating_add(first_byte));
         }
@@ -203,11 +263,6 @@ impl Turns {
 }
 
 impl Tally {
-    #[inline]
-    fn add_exchange(&mut self, exchange: &Exchange) {
-        self.turns.get_or_insert_default().add(exchange);
-    }
-
     fn add(&mut self, connection: &Connection) {
         let failed = !connection.established && !connection.open;
         self.connections += 1;
