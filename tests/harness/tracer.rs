@@ -20,7 +20,7 @@ use nix::{
 use crate::{
     client_binary,
     pair::Ends,
-    record::{Connection, Hook, Line, Loss, Open, Summary},
+    record::{Connection, Exchange, Hook, Line, Loss, Open, Summary},
 };
 
 /// What the tracer says on stderr once its hooks are attached and open sockets are adopted.
@@ -339,6 +339,7 @@ pub struct Trace {
     pub status: ExitStatus,
     pub opens: Vec<Open>,
     pub connections: Vec<Connection>,
+    pub exchanges: Vec<Exchange>,
     pub losses: Vec<Loss>,
     pub summary: Option<Summary>,
     pub stderr: String,
@@ -347,13 +348,14 @@ pub struct Trace {
 impl Trace {
     #[track_caller]
     fn new(status: ExitStatus, lines: Vec<Result<Line, String>>, stderr: String) -> Self {
-        let (opens, connections, losses) = Default::default();
-        let mut trace = Self { status, opens, connections, losses, summary: None, stderr };
+        let (opens, connections, exchanges, losses) = Default::default();
+        let mut trace = Self { status, opens, connections, exchanges, losses, summary: None, stderr };
         for line in lines {
             assert!(trace.summary.is_none(), "the summary is the last line, but there is {line:?}");
             match line.unwrap_or_else(|error| panic!("{error}")) {
                 Line::Open(open) => trace.opens.push(open),
                 Line::Connection(connection) => trace.connections.push(*connection),
+                Line::Exchange(exchange) => trace.exchanges.push(*exchange),
                 Line::Loss(loss) => trace.losses.push(loss),
                 Line::Summary(summary) => trace.summary = Some(summary),
             }

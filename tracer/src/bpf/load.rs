@@ -7,7 +7,6 @@ use aya::{
     maps::SkStorage,
     programs::{BtfTracePoint, FEntry, FExit, KProbe, ProgramError, RawTracePoint},
 };
-use rustix::param::page_size;
 use tracer_ebpf::{Config, Offsets, SocketRecord, detail, storage};
 use zerocopy::IntoBytes as _;
 
@@ -16,6 +15,9 @@ use crate::track::record::Hook;
 
 /// The BPF object, built by `build.rs`.
 static OBJECT: &[u8] = aya::include_bytes_aligned!(env!("CONNTRACER_BPF_OBJECT_PATH"));
+
+/// A ring buffer must be a multiple of the page size, which is at most this.
+const SMALLEST_RING: u32 = 1 << 16;
 
 /// Which programs to use.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, clap::ValueEnum)]
@@ -39,10 +41,9 @@ pub struct Settings {
     pub preemptible: bool,
     /// Names of hooks to leave out.
     pub without: Vec<String>,
-    /// Size of the ring buffer in bytes, a power of two and a multiple of the page size.
+    /// Size of each ring buffer in bytes, a power of two and a multiple of the page size. The one of the exchanges is made as
+    /// small as can be where nothing is sent to it.
     pub ring_bytes: u32,
-    /// The same of the exchanges' ring buffer.
-    pub exchange_ring_bytes: u32,
     /// Most connections in the LRU hash, and most sockets that can be adopted.
     pub max_connections: u32,
 }
@@ -177,7 +178,7 @@ fn open(settings: &Settings, lru: bool) -> Result<Ebpf> {
         .override_global("CONFIG", config.as_bytes(), true)
         .override_global("OFFSETS", settings.offsets.as_bytes(), true)
         .map_max_entries("EVENTS", settings.ring_bytes)
-        .map_max_entries("EXCHANGES", if detailed { settings.exchange_ring_bytes } else { page_size() as u32 })
+        .map_max_entries("EXCHANGES", if detailed { settings.ring_bytes } else { SMALLEST_RING })
         .map_max_entries("SOCKETS_LRU", if lru && !detailed { settings.max_connections } else { 1 })
         .map_max_entries("SOCKETS_LRU_DETAILED", if lru && detailed { settings.max_connections } else { 1 })
         .map_max_entries("ADOPTED", settings.max_connections)

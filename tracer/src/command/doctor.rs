@@ -89,7 +89,6 @@ impl Report {
             preemptible: verifier || features::may_preempt(),
             without: Vec::new(),
             ring_bytes: 1 << 20,
-            exchange_ring_bytes: 1 << 20,
             max_connections: 1024,
         };
         let attached = bpf::load(&settings).and_then(|mut loaded| loaded.attach().map(|()| loaded));

@@ -1,5 +1,5 @@
-//! The fields that a connection's `open` and `connection` lines begin with. The two mostly say the same and mostly come
-//! close together, so the text is kept for a while; and what belongs to a process is kept longer.
+//! The fields that a connection's `open`, `connection` and `exchange` lines begin with. They mostly say the same and mostly
+//! come close together, so the text is kept for a while; and what belongs to a process is kept longer.
 
 use std::{net::SocketAddr, rc::Rc};
 
@@ -9,7 +9,7 @@ use super::{
     ndjson::optional,
     number::{Ends, Times, decimal, hex},
 };
-use crate::track::record::{Connection, ConnectionId, Process, Role, WallTime};
+use crate::track::record::{Connection, ConnectionId, Exchange, Hello, Process, Role, WallTime};
 
 /// Connections whose text is kept, by the last digits of the socket's number: these count up.
 const CONNECTIONS: usize = 64;
@@ -20,6 +20,7 @@ const PROCESSES: usize = 256;
 pub(super) struct Identities {
     lives: Vec<Option<Life>>,
     owners: Vec<Option<Owner>>,
+    turns: Vec<Option<Turns>>,
     local: Ends,
     remote: Ends,
     room: Room,
@@ -30,6 +31,7 @@ impl Default for Identities {
         Self {
             lives: (0..CONNECTIONS).map(|_| None).collect(),
             owners: (0..PROCESSES).map(|_| None).collect(),
+            turns: (0..CONNECTIONS).map(|_| None).collect(),
             local: Ends::default(),
             remote: Ends::default(),
             room: Room::default(),
@@ -45,6 +47,16 @@ struct Life {
     rest: Rest,
     ends: (SocketAddr, SocketAddr),
     opened_at: Option<WallTime>,
+    hello: Option<Rc<Hello>>,
+    text: Vec<u8>,
+}
+
+/// What a connection's `exchange` lines have in common.
+struct Turns {
+    id: ConnectionId,
+    process: Rc<Process>,
+    role: Option<Role>,
+    hello: Option<Rc<Hello>>,
     text: Vec<u8>,
 }
 
@@ -67,7 +79,7 @@ struct Rest {
 impl Identities {
     /// From inside the quotes of `id` to `opened_at`.
     pub fn of(&mut self, connection: &Connection, times: &mut Times) -> &[u8] {
-        let Self { lives, owners, local, remote, room } = self;
+        let Self { lives, owners, local, remote, room, .. } = self;
         let place = connection.id.socket as usize % CONNECTIONS;
         let life = lives[place].get_or_insert_with(|| Life::new(connection));
         if life.text.is_empty() || !life.is_of(connection) {
@@ -84,12 +96,27 @@ impl Identities {
                 local.write(connection.local, line);
                 line.literal(br#"","remote":""#);
                 remote.write(connection.remote, line);
-                line.literal(br#"","remote_name":null,"remote_name_source":null,"opened_at":"#);
-                optional(connection.opened_at, line, |time, line| line.literal(times.quoted(time)));
+                if connection.tls.is_none() {
+                    line.literal(br#"","remote_name":null,"remote_name_source":null,"opened_at":"#);
+                    optional(connection.opened_at, line, |time, line| line.literal(times.quoted(time)));
+                }
             });
+            if let Some(hello) = hello(connection) {
+                named(hello, connection.opened_at, times, &mut text);
+            }
             *life = Life { text, ..Life::new(connection) };
         }
         &life.text
+    }
+
+    /// From inside the quotes of `connection` to the value of `index`.
+    #[inline]
+    pub fn of_exchange(&mut self, exchange: &Exchange) -> &[u8] {
+        let place = exchange.connection.socket as usize % CONNECTIONS;
+        if !self.turns[place].as_ref().is_some_and(|turns| turns.is_of(exchange)) {
+            self.turns[place] = Some(Turns::of(exchange, &mut self.remote, &mut self.room));
+        }
+        self.turns[place].as_ref().map_or(&[], |turns| &turns.text)
     }
 }
 
@@ -102,6 +129,7 @@ impl Life {
             rest: Rest::of(connection),
             ends: (connection.local, connection.remote),
             opened_at: connection.opened_at,
+            hello: hello(connection).cloned(),
             text: Vec::new(),
         }
     }
@@ -112,6 +140,70 @@ impl Life {
             && self.opened_at == connection.opened_at
             && self.rest == Rest::of(connection)
             && self.ends == (connection.local, connection.remote)
+            && is_same(&self.hello, hello(connection))
+    }
+}
+
+impl Turns {
+    #[inline]
+    fn is_of(&self, exchange: &Exchange) -> bool {
+        self.id == exchange.connection
+            && Rc::ptr_eq(&self.process, &exchange.process)
+            && self.role == exchange.role
+            && is_same(&self.hello, exchange.hello.as_ref())
+    }
+
+    #[inline(never)]
+    fn of(exchange: &Exchange, remote: &mut Ends, room: &mut Room) -> Self {
+        let Exchange { connection, process, role, hello, .. } = exchange;
+        let mut out = Vec::new();
+        room.line(&mut out, |line| {
+            id(*connection, line);
+            line.literal(br#"","pid":"#);
+            decimal(process.pid, line);
+            line.literal(br#","comm":"#);
+        });
+        json_string(&process.comm, &mut out);
+        room.line(&mut out, |line| {
+            match role {
+                Some(Role::Client) => line.literal(br#","role":"client","remote":""#),
+                Some(Role::Server) => line.literal(br#","role":"server","remote":""#),
+                None => line.literal(br#","role":null,"remote":""#),
+            }
+            remote.write(exchange.remote, line);
+            line.literal(br#"","remote_name":"#);
+        });
+        optional(hello.as_ref().and_then(|hello| hello.sni.as_deref()), &mut out, json_string);
+        out.extend_from_slice(br#","index":"#);
+        Self { id: *connection, process: Rc::clone(process), role: *role, hello: hello.clone(), text: out }
+    }
+}
+
+/// From the end of `remote` to `opened_at`, where TLS may name the remote end.
+#[inline(never)]
+fn named(hello: &Hello, opened_at: Option<WallTime>, times: &mut Times, out: &mut Vec<u8>) {
+    out.extend_from_slice(br#"","remote_name":"#);
+    optional(hello.sni.as_deref(), out, json_string);
+    out.extend_from_slice(match hello.sni {
+        Some(_) => br#","remote_name_source":"sni","opened_at":"#.as_slice(),
+        None => br#","remote_name_source":null,"opened_at":"#,
+    });
+    optional(opened_at, out, |time, out| out.literal(times.quoted(time)));
+}
+
+/// What names the remote end.
+#[inline]
+fn hello(connection: &Connection) -> Option<&Rc<Hello>> {
+    connection.tls.as_deref().map(|tls| &tls.hello)
+}
+
+/// Holding it keeps its address its own.
+#[inline]
+fn is_same(kept: &Option<Rc<Hello>>, hello: Option<&Rc<Hello>>) -> bool {
+    match (kept, hello) {
+        (None, None) => true,
+        (Some(kept), Some(hello)) => Rc::ptr_eq(kept, hello),
+        _ => false,
     }
 }
 
@@ -158,6 +250,7 @@ impl Rest {
     }
 }
 
+#[inline(always)]
 fn id(id: ConnectionId, out: &mut impl Put) {
     hex(id.socket, out);
     if id.life > 0 {

@@ -1,14 +1,17 @@
 //! Text for people: one line a connection, and a table at the end.
 
+use std::net::SocketAddr;
+
 use super::{
     Output,
     escape::plain,
     number::clock,
+    phases::phases,
     summary,
     units::{duration, size},
     words::{Gravity, ending},
 };
-use crate::track::record::{Connection, Loss, Process, Record, Role, WallTime};
+use crate::track::record::{Connection, Exchange, Loss, Process, Record, Role, WallTime};
 
 /// Widths of the columns before the free text, in characters; what is longer pushes the rest aside.
 const PROCESS_WIDTH: usize = 22;
@@ -18,12 +21,14 @@ const VALUE_WIDTH: usize = 7;
 /// The text writer.
 pub struct Text {
     paint: Paint,
+    verbose: bool,
 }
 
 impl Text {
-    /// With colours only if told so: whether this is a terminal is for others to know.
-    pub fn new(colour: bool) -> Self {
-        Self { paint: Paint { colour } }
+    /// With colours only if told so: whether this is a terminal is for others to know. A line for each exchange only if
+    /// `verbose`.
+    pub fn new(colour: bool, verbose: bool) -> Self {
+        Self { paint: Paint { colour }, verbose }
     }
 }
 
@@ -32,11 +37,17 @@ impl Output for Text {
         let line = match record {
             Record::Open(connection) => self.open(connection),
             Record::Connection(connection) => self.connection(connection),
+            Record::Exchange(_) if !self.verbose => return,
+            Record::Exchange(exchange) => self.exchange(exchange),
             Record::Loss(loss) => self.loss(loss),
             Record::Summary(summary) => summary::text(summary, self.paint),
         };
         out.extend_from_slice(line.trim_end().as_bytes());
         out.push(b'\n');
+    }
+
+    fn wants_exchanges(&self) -> bool {
+        self.verbose
     }
 }
 
@@ -76,20 +87,44 @@ impl Text {
         format!("{head}{connect}{}{words}", values.concat())
     }
 
-    /// Time, process, direction and the other end.
+    fn exchange(&self, exchange: &Exchange) -> String {
+        let ends = Ends {
+            process: &exchange.process,
+            role: exchange.role,
+            remote: exchange.remote,
+            local_port: exchange.local_port,
+        };
+        let words = phases(exchange);
+        let words = match exchange.stale {
+            true => self.paint.red(&words),
+            false => self.paint.dim(&words),
+        };
+        format!("{}{words}", self.line_head(&ends, exchange.began_at))
+    }
+
     fn head(&self, connection: &Connection, at: Option<WallTime>) -> String {
-        let direction = match connection.role {
+        let ends = Ends {
+            process: &connection.process,
+            role: connection.role,
+            remote: connection.remote,
+            local_port: connection.local.port(),
+        };
+        self.line_head(&ends, at)
+    }
+
+    /// Time, process, direction and the other end.
+    fn line_head(&self, ends: &Ends<'_>, at: Option<WallTime>) -> String {
+        let direction = match ends.role {
             Some(Role::Client) => "->",
             Some(Role::Server) => "<-",
             None => "--",
         };
-        let process = process(&connection.process);
-        let remote = connection.remote.to_string();
-        let local = match connection.role {
+        let process = process(ends.process);
+        let local = match ends.role {
             Some(Role::Client) => String::new(),
-            _ => format!(" at :{}", connection.local.port()),
+            _ => format!(" at :{}", ends.local_port),
         };
-        let ends = format!("{remote}{local}");
+        let ends = format!("{}{local}", ends.remote);
         let time = self.paint.dim(&time_of_day(at));
         format!("{time}  {process:<PROCESS_WIDTH$}  {direction} {ends:<REMOTE_WIDTH$}  ")
     }
@@ -100,6 +135,14 @@ impl Text {
         let words = self.paint.red(&format!("LOST {count} in the {place}: {cause}"));
         format!("{}  {words}", self.paint.dim(&time_of_day(Some(*at))))
     }
+}
+
+/// Who talks to whom.
+struct Ends<'r> {
+    process: &'r Process,
+    role: Option<Role>,
+    remote: SocketAddr,
+    local_port: u16,
 }
 
 /// `curl[1234]`

@@ -28,6 +28,7 @@ pub struct Enricher {
 
 impl Enricher {
     /// The event that names a connection's process, if it has not been looked up yet.
+    #[inline(always)]
     pub fn identify(&mut self, record: &SocketRecord) -> Option<Event> {
         let key = (record.tgid, record.process_started_at);
         if self.recent[place(key)] == Some(key) || !self.learn(key) {
@@ -48,6 +49,7 @@ impl Enricher {
     }
 
     /// Whether `key` is new; it is known from here on.
+    #[inline(never)]
     fn learn(&mut self, key: Key) -> bool {
         self.recent[place(key)] = Some(key);
         if self.known.contains(&key) {

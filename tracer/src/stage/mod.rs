@@ -3,6 +3,8 @@
 pub mod decode;
 pub mod enrich;
 pub mod event;
+pub mod hello;
+pub mod merge;
 pub mod pipeline;
 pub mod read;
 pub mod recorder;

@@ -4,6 +4,8 @@ mod clock;
 mod close;
 mod connection;
 mod correlator;
+mod early;
+mod exchange;
 mod idle;
 mod losses;
 mod process;
@@ -12,6 +14,7 @@ mod report;
 mod spread;
 mod summary;
 mod table;
+mod tls;
 
 pub use clock::Clock;
 pub use correlator::{Correlator, Limits};
