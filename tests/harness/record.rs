@@ -1,7 +1,7 @@
 //! The output as the contract has it (`docs/ndjson.md`). A field too many or too few is an error: the contract would have
 //! changed.
 
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 
 use serde::Deserialize;
 use time::OffsetDateTime;
@@ -14,6 +14,10 @@ pub enum Line {
     Open(Open),
     /// A connection's whole life.
     Connection(Box<Connection>),
+    /// One turn of request and response on a connection.
+    Exchange(Box<Exchange>),
+    /// A name was looked up.
+    Dns(Box<Dns>),
     /// Something was lost.
     Loss(Loss),
     /// The last line.
@@ -112,7 +116,7 @@ pub struct Connection {
     pub dns_ms: Option<f64>,
     pub connect_ms: Option<f64>,
     pub syn_retransmits: Option<u32>,
-    pub tls: Option<serde_json::Value>,
+    pub tls: Option<Tls>,
     pub exchanges: Option<u64>,
     pub bytes_sent: Option<u64>,
     pub bytes_received: Option<u64>,
@@ -139,6 +143,98 @@ pub struct Close {
     pub released_at: Option<OffsetDateTime>,
     #[serde(with = "time::serde::rfc3339::option")]
     pub ended_at: Option<OffsetDateTime>,
+}
+
+/// A connection's TLS handshake.
+#[derive(Clone, Debug, PartialEq, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Tls {
+    pub handshake_ms: Option<f64>,
+    pub version: Option<String>,
+    pub sni: Option<String>,
+    pub alpn_offered: Option<Vec<String>>,
+    pub alpn: Option<String>,
+    pub versions_offered: Option<Vec<String>>,
+    pub cipher: Option<String>,
+    pub resumed: Option<bool>,
+    pub retried: Option<bool>,
+    pub mid_stream: Option<bool>,
+    pub library: Option<String>,
+    pub source: String,
+    pub cpu_ms: Option<f64>,
+    pub runqueue_ms: Option<f64>,
+    pub wait_ms: Option<f64>,
+    pub failed: Option<Failed>,
+}
+
+/// How a handshake failed.
+#[derive(Clone, Debug, PartialEq, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Failed {
+    pub how: String,
+    pub by: Closer,
+    pub alert: Option<String>,
+    pub after_ms: Option<f64>,
+}
+
+/// The `exchange` record.
+#[derive(Clone, Debug, PartialEq, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Exchange {
+    pub connection: String,
+    pub index: u64,
+    pub pid: u32,
+    pub comm: String,
+    pub role: Option<Role>,
+    pub remote: SocketAddr,
+    pub remote_name: Option<String>,
+    pub cold: Option<bool>,
+    pub greeting: bool,
+    #[serde(with = "time::serde::rfc3339::option")]
+    pub began_at: Option<OffsetDateTime>,
+    pub idle_before_ms: Option<f64>,
+    pub first_byte_ms: Option<f64>,
+    pub duration_ms: Option<f64>,
+    pub bytes_out: Option<u64>,
+    pub bytes_in: Option<u64>,
+    pub setup: Option<Setup>,
+    pub http: Option<serde_json::Value>,
+    pub stale: bool,
+    pub open: bool,
+    pub confidence: Vec<Confidence>,
+}
+
+/// What a cold exchange paid before its first byte could be sent.
+#[derive(Clone, Debug, PartialEq, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Setup {
+    pub dns_ms: Option<f64>,
+    pub connect_ms: Option<f64>,
+    pub handshake_ms: Option<f64>,
+    pub total_ms: Option<f64>,
+}
+
+/// The `dns` record: one lookup.
+#[derive(Clone, Debug, PartialEq, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Dns {
+    pub pid: u32,
+    pub tid: Option<u32>,
+    pub comm: String,
+    pub exe: Option<String>,
+    pub container: Option<String>,
+    pub netns: Option<u32>,
+    pub server: SocketAddr,
+    pub transport: String,
+    pub name: Option<String>,
+    pub record_type: Option<String>,
+    #[serde(with = "time::serde::rfc3339::option")]
+    pub asked_at: Option<OffsetDateTime>,
+    pub latency_ms: Option<f64>,
+    pub rcode: Option<String>,
+    pub answers: Vec<IpAddr>,
+    pub retries: u32,
+    pub failed: bool,
 }
 
 /// A remark on a value that is not exact.
@@ -188,11 +284,25 @@ pub struct Hook {
     pub without: Option<String>,
 }
 
+impl Tls {
+    /// How its handshake failed; fails if it did not.
+    #[track_caller]
+    pub fn failed(&self) -> &Failed {
+        self.failed.as_ref().unwrap_or_else(|| panic!("this handshake did not fail: {self:#?}"))
+    }
+}
+
 impl Connection {
     /// Its end; fails if it has none.
     #[track_caller]
     pub fn close(&self) -> &Close {
         self.close.as_ref().unwrap_or_else(|| panic!("nothing has ended this connection: {self:#?}"))
+    }
+
+    /// Its TLS handshake; fails if none was seen.
+    #[track_caller]
+    pub fn tls(&self) -> &Tls {
+        self.tls.as_ref().unwrap_or_else(|| panic!("no TLS was seen: {self:#?}"))
     }
 
     /// Fails unless this is who ended it, and how.
