@@ -46,7 +46,9 @@ pub fn output_within(command: &mut Command, input: Option<&[u8]>, limit: Duratio
     command.stdin(if input.is_some() { Stdio::piped() } else { Stdio::null() });
     let mut child = command.spawn().unwrap_or_else(|error| panic!("cannot run {command:?}: {error}"));
     let pid = Pid::from_raw(child.id().cast_signed());
-    if let (Some(mut stdin), Some(input)) = (child.stdin.take(), input) {
+    // It stays open until the program has ended: some leave when there is no more to send, before they have an answer.
+    let mut stdin = child.stdin.take();
+    if let (Some(stdin), Some(input)) = (&mut stdin, input) {
         // A program that ends early does not read it.
         let _ = stdin.write_all(input);
     }
@@ -58,7 +60,7 @@ pub fn output_within(command: &mut Command, input: Option<&[u8]>, limit: Duratio
             }
         });
         let output = child.wait_with_output().expect("the output of a program");
-        drop(ended);
+        drop((ended, stdin));
         output
     })
 }

@@ -5,6 +5,7 @@
 
 pub mod accuracy;
 mod actor;
+mod cgroup;
 mod clock;
 mod commands;
 mod net;
@@ -16,9 +17,10 @@ pub mod tls;
 mod tracer;
 
 pub use actor::Actor;
+pub use cgroup::Cgroup;
 pub use clock::{eventually, monotonic_ns, wall_ns};
 pub use commands::{output_of, output_within, run, stdout_of};
-pub use net::{DropRule, Namespace};
+pub use net::{DropRule, Link, Namespace};
 pub use pair::{Ends, Family, Pair, TcpInfo, connect_from, listen, set_linger_zero, tcp_info, unread};
 pub use programs::LoadedPrograms;
 pub use record::{Close, Closer, Connection, Exchange, How, Line, Role, Summary, Tls};

@@ -1,3 +1,4 @@
+import java.io.FilterInputStream;
 import java.io.FilterOutputStream;
 import java.io.IOException;
 import java.io.InputStream;
@@ -36,18 +37,25 @@ public final class Client {
     /** What was measured on one connection; times are of System.nanoTime. */
     static final class Told {
         long began, connected, asked, firstByte;
-        volatile long hello, done;
+        volatile long hello, last, done;
         volatile SSLSession session;
         int exchanges, localPort;
+
+        /** Bytes of the handshake are about to be sent, or have come. */
+        void pass() {
+            if (done != 0) return;
+            last = System.nanoTime();
+            if (hello == 0) hello = last;
+        }
 
         void print(String client) {
             // Sessions keep their time of creation when they are resumed.
             boolean resumed = TOLD.stream().takeWhile(other -> other != this)
                 .anyMatch(other -> other.session.getCreationTime() == session.getCreationTime());
             System.out.println(String.format(Locale.ROOT,
-                "{\"client\":\"%s\",\"connect_ms\":%s,\"handshake_ms\":%s,\"before_hello_ms\":%s,\"first_byte_ms\":%s,"
-                + "\"version\":\"%s\",\"sni\":\"%s\",\"resumed\":%s,\"exchanges\":%d,\"local_port\":%s}",
-                client, ms(began, connected), ms(hello, done), ms(connected, hello), ms(asked, firstByte),
+                "{\"client\":\"%s\",\"connect_ms\":%s,\"before_hello_ms\":%s,\"handshake_ms\":%s,\"after_ms\":%s,"
+                + "\"first_byte_ms\":%s,\"version\":\"%s\",\"sni\":\"%s\",\"resumed\":%s,\"exchanges\":%d,\"local_port\":%s}",
+                client, ms(began, connected), ms(connected, hello), ms(hello, last), ms(last, done), ms(asked, firstByte),
                 session.getProtocol().replace("TLSv", ""), SETTINGS.get("sni"), resumed, exchanges,
                 localPort == 0 ? "null" : localPort));
         }
@@ -79,8 +87,20 @@ public final class Client {
             return new FilterOutputStream(super.getOutputStream()) {
                 @Override
                 public void write(byte[] bytes, int offset, int length) throws IOException {
-                    if (told.hello == 0) told.hello = System.nanoTime();
+                    told.pass();
                     out.write(bytes, offset, length);
+                }
+            };
+        }
+
+        @Override
+        public InputStream getInputStream() throws IOException {
+            return new FilterInputStream(super.getInputStream()) {
+                @Override
+                public int read(byte[] bytes, int offset, int length) throws IOException {
+                    int read = in.read(bytes, offset, length);
+                    told.pass();
+                    return read;
                 }
             };
         }
@@ -148,7 +168,6 @@ public final class Client {
         }
 
         SSLEngineResult look(SSLEngineResult result) {
-            if (told.hello == 0 && result.bytesProduced() > 0) told.hello = System.nanoTime();
             if (result.getHandshakeStatus() == SSLEngineResult.HandshakeStatus.FINISHED) {
                 told.done = System.nanoTime();
                 told.session = real.getSession();
@@ -158,11 +177,14 @@ public final class Client {
 
         @Override
         public SSLEngineResult wrap(ByteBuffer[] from, int offset, int length, ByteBuffer to) throws SSLException {
-            return look(real.wrap(from, offset, length, to));
+            SSLEngineResult result = real.wrap(from, offset, length, to);
+            if (result.bytesProduced() > 0) told.pass();
+            return look(result);
         }
 
         @Override
         public SSLEngineResult unwrap(ByteBuffer from, ByteBuffer[] to, int offset, int length) throws SSLException {
+            if (from.hasRemaining()) told.pass();
             return look(real.unwrap(from, to, offset, length));
         }
 

@@ -22,6 +22,7 @@ type told struct {
 	Client        string   `json:"client"`
 	ConnectMs     float64  `json:"connect_ms"`
 	HandshakeMs   float64  `json:"handshake_ms"`
+	AfterMs       float64  `json:"after_ms"`
 	BeforeHelloMs float64  `json:"before_hello_ms"`
 	FirstByteMs   *float64 `json:"first_byte_ms"`
 	Version       string   `json:"version"`
@@ -47,17 +48,25 @@ func number(name string, otherwise int) int {
 
 func ms(span time.Duration) float64 { return float64(span.Nanoseconds()) / 1e6 }
 
-// Knows when its first bytes were handed to TCP: the ClientHello.
+// Knows when it was first given bytes to send, which is the ClientHello, and when bytes last passed: just before they are
+// sent, just after they came.
 type timedConn struct {
 	net.Conn
-	firstWrite time.Time
+	first, last time.Time
 }
 
 func (c *timedConn) Write(bytes []byte) (int, error) {
-	if c.firstWrite.IsZero() {
-		c.firstWrite = time.Now()
+	c.last = time.Now()
+	if c.first.IsZero() {
+		c.first = c.last
 	}
 	return c.Conn.Write(bytes)
+}
+
+func (c *timedConn) Read(bytes []byte) (int, error) {
+	count, err := c.Conn.Read(bytes)
+	c.last = time.Now()
+	return count, err
 }
 
 var versions = map[uint16]string{tls.VersionTLS12: "1.2", tls.VersionTLS13: "1.3"}
@@ -107,8 +116,8 @@ func connection(config *tls.Config) told {
 		trace := &httptrace.ClientTrace{
 			TLSHandshakeStart: func() { began = time.Now() },
 			TLSHandshakeDone: func(state tls.ConnectionState, err error) {
-				line.HandshakeMs = ms(time.Since(conn.firstWrite))
-				line.BeforeHelloMs = ms(conn.firstWrite.Sub(began))
+				line.BeforeHelloMs, line.AfterMs = ms(conn.first.Sub(began)), ms(time.Since(conn.last))
+				line.HandshakeMs = ms(conn.last.Sub(conn.first))
 				line.Version, line.Resumed = versions[state.Version], state.DidResume
 			},
 			GotConn: func(httptrace.GotConnInfo) { asked = time.Now() },

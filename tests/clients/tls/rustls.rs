@@ -76,21 +76,42 @@ fn config(settings: &Settings) -> Result<ClientConfig> {
     Ok(config)
 }
 
-/// Remembers when the first bytes were handed to TCP: those of the ClientHello.
-struct Timed {
-    stream: TcpStream,
-    first_write: Option<Instant>,
+/// When something happened, and for how long the client's cgroup had been throttled by then, if that is asked for.
+#[derive(Clone, Copy)]
+struct Moment {
+    at: Instant,
+    throttled_ms: Option<f64>,
 }
 
-impl Read for Timed {
-    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
-        self.stream.read(buffer)
+impl Moment {
+    fn now(cpu_stat: Option<&str>) -> io::Result<Self> {
+        let throttled_ms = cpu_stat.map(throttled_ms).transpose().map_err(io::Error::other)?;
+        Ok(Self { at: Instant::now(), throttled_ms })
     }
 }
 
-impl Write for Timed {
+/// Remembers when the first bytes were about to be sent, those of the ClientHello, and when bytes last were about to be sent
+/// or had come.
+struct Timed<'a> {
+    stream: TcpStream,
+    cpu_stat: Option<&'a str>,
+    first: Option<Moment>,
+    last: Option<Moment>,
+}
+
+impl Read for Timed<'_> {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        let read = self.stream.read(buffer)?;
+        self.last = Some(Moment::now(self.cpu_stat)?);
+        Ok(read)
+    }
+}
+
+impl Write for Timed<'_> {
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-        self.first_write.get_or_insert_with(Instant::now);
+        let now = Moment::now(self.cpu_stat)?;
+        self.first.get_or_insert(now);
+        self.last = Some(now);
         self.stream.write(bytes)
     }
 
@@ -109,17 +130,15 @@ fn connection(settings: &Settings, config: Arc<ClientConfig>) -> Result<()> {
     stream.set_read_timeout(Some(PATIENCE))?;
     stream.set_nodelay(true)?;
     let local_port = stream.local_addr()?.port();
-    let mut stream = Timed { stream, first_write: None };
+    let mut stream = Timed { stream, cpu_stat: settings.text("cpu_stat").ok(), first: None, last: None };
 
-    let throttled = || settings.text("cpu_stat").ok().map(throttled_ms).transpose();
-    let throttled_before = throttled()?;
     while tls.is_handshaking() {
         tls.complete_io(&mut stream)?;
     }
     let done = Instant::now();
-    let throttled_ms = throttled()?.zip(throttled_before).map(|(after, before)| after - before);
 
-    let hello = stream.first_write.context("a handshake without a ClientHello")?;
+    stream.cpu_stat = None;
+    let (hello, last) = stream.first.zip(stream.last).context("a handshake without a ClientHello")?;
     let requests = settings.number("requests", 1)?;
     let mut first_byte = None;
     for index in 0..requests {
@@ -146,15 +165,16 @@ fn connection(settings: &Settings, config: Arc<ClientConfig>) -> Result<()> {
     let line = json!({
         "client": "rustls",
         "connect_ms": ms(connected - before),
-        "handshake_ms": ms(done - hello),
-        "before_hello_ms": ms(hello - connected),
+        "before_hello_ms": ms(hello.at - connected),
+        "handshake_ms": ms(last.at - hello.at),
+        "after_ms": ms(done - last.at),
         "first_byte_ms": first_byte.map(ms),
         "version": version,
         "sni": sni,
         "resumed": tls.handshake_kind() == Some(HandshakeKind::Resumed),
         "exchanges": requests,
         "local_port": local_port,
-        "throttled_ms": throttled_ms,
+        "throttled_ms": last.throttled_ms.zip(hello.throttled_ms).map(|(last, first)| last - first),
     });
     println!("{line}");
     Ok(())

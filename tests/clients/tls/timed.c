@@ -1,6 +1,6 @@
 /* Preloaded into programs that do not tell how long their TLS handshakes take: a clock around OpenSSL's and GnuTLS's own
    functions. Appends one line of JSON a handshake to the file $TIMED_OUTPUT. Nothing of what the program does changes.
-   The time runs from when the library hands its first bytes to TCP, as the other clients here measure. */
+   The three parts of a handshake's time are those of client.py. */
 #define _GNU_SOURCE
 #include <dlfcn.h>
 #include <errno.h>
@@ -24,7 +24,7 @@ static void *real(const char *name) {
 }
 
 /* The handshake under way. These programs have one at a time. */
-static struct { void *session; double began, hello; int fd; } now;
+static struct { void *session; double began, hello, last; int fd; } now;
 
 static double clock_ms(void) {
     struct timespec time;
@@ -50,27 +50,41 @@ static void done(const char *client, const char *version, int resumed) {
     int port = ntohs(((struct sockaddr_in *)&address)->sin_port);
     char line[512];
     int size = snprintf(line, sizeof line,
-        "{\"client\":\"%s\",\"connect_ms\":null,\"handshake_ms\":%.3f,\"before_hello_ms\":%.3f,\"first_byte_ms\":null,"
+        "{\"client\":\"%s\",\"connect_ms\":null,\"before_hello_ms\":%.3f,\"handshake_ms\":%.3f,\"after_ms\":%.3f,\"first_byte_ms\":null,"
         "\"version\":\"%s\",\"sni\":null,\"resumed\":%s,\"exchanges\":null,\"local_port\":%d}\n",
-        client, end - now.hello, now.hello - now.began, version, resumed ? "true" : "false", port);
+        client, now.hello - now.began, now.last - now.hello, end - now.last, version, resumed ? "true" : "false", port);
     int file = open(getenv("TIMED_OUTPUT"), O_WRONLY | O_APPEND | O_CREAT, 0600);
     if (file < 0 || REAL(write)(file, line, size) != size) { perror("timed"); abort(); }
     close(file);
 }
 
-/* The first bytes that go to a socket while a handshake is under way are its ClientHello. */
-static void sending(int fd) {
+static int is_socket(int fd) {
     int kind;
     socklen_t length = sizeof kind;
-    if (!now.session || now.hello != 0 || getsockopt(fd, SOL_SOCKET, SO_TYPE, &kind, &length) != 0) return;
-    now.hello = clock_ms();
+    return getsockopt(fd, SOL_SOCKET, SO_TYPE, &kind, &length) == 0;
+}
+
+/* The first bytes that go to a socket while a handshake is under way are its ClientHello. */
+static void sending(int fd) {
+    if (!now.session || !is_socket(fd)) return;
+    now.last = clock_ms();
+    if (now.hello != 0) return;
+    now.hello = now.last;
     now.fd = fd;
+}
+
+static ssize_t received(int fd, ssize_t size) {
+    if (now.session && size > 0 && fd == now.fd) now.last = clock_ms();
+    return size;
 }
 
 ssize_t write(int fd, const void *bytes, size_t size) { sending(fd); return REAL(write)(fd, bytes, size); }
 ssize_t writev(int fd, const struct iovec *parts, int count) { sending(fd); return REAL(writev)(fd, parts, count); }
 ssize_t send(int fd, const void *bytes, size_t size, int flags) { sending(fd); return REAL(send)(fd, bytes, size, flags); }
 ssize_t sendmsg(int fd, const struct msghdr *message, int flags) { sending(fd); return REAL(sendmsg)(fd, message, flags); }
+ssize_t read(int fd, void *bytes, size_t size) { return received(fd, REAL(read)(fd, bytes, size)); }
+ssize_t recv(int fd, void *bytes, size_t size, int flags) { return received(fd, REAL(recv)(fd, bytes, size, flags)); }
+ssize_t recvmsg(int fd, struct msghdr *message, int flags) { return received(fd, REAL(recvmsg)(fd, message, flags)); }
 
 /* OpenSSL. Clients call SSL_connect or SSL_do_handshake, or just write: each goes on with the handshake until it is done. */
 struct ssl_st;
