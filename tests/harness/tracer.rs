@@ -20,7 +20,7 @@ use nix::{
 use crate::{
     client_binary,
     pair::Ends,
-    record::{Connection, Exchange, Hook, Line, Loss, Open, Summary},
+    record::{Connection, Dns, Exchange, Hook, Line, Loss, Open, Summary},
 };
 
 /// What the tracer says on stderr once its hooks are attached and open sockets are adopted.
@@ -204,6 +204,20 @@ impl Tracer {
         })
     }
 
+    /// Waits for all exchanges of a connection that was reported; in their order.
+    #[track_caller]
+    pub fn exchanges_of(&self, connection: &Connection) -> Vec<Exchange> {
+        let count = connection.exchanges.unwrap_or_else(|| panic!("exchanges are counted: {connection:#?}"));
+        let is_its = |line: &Result<Line, String>| match line {
+            Ok(Line::Exchange(exchange)) if exchange.connection == connection.id => Some((**exchange).clone()),
+            _ => None,
+        };
+        let of = |lines: &Vec<Result<Line, String>>| lines.iter().filter_map(is_its).collect::<Vec<_>>();
+        self.output.await_within(DELIVERY, |lines| (of(lines).len() as u64 >= count).then_some(()));
+        let found = of(&self.output.lock().0);
+        in_order(connection, found)
+    }
+
     /// Waits for the `open` record of these ends.
     #[track_caller]
     pub fn open(&self, ends: Ends) -> Open {
@@ -340,6 +354,7 @@ pub struct Trace {
     pub opens: Vec<Open>,
     pub connections: Vec<Connection>,
     pub exchanges: Vec<Exchange>,
+    pub lookups: Vec<Dns>,
     pub losses: Vec<Loss>,
     pub summary: Option<Summary>,
     pub stderr: String,
@@ -348,14 +363,15 @@ pub struct Trace {
 impl Trace {
     #[track_caller]
     fn new(status: ExitStatus, lines: Vec<Result<Line, String>>, stderr: String) -> Self {
-        let (opens, connections, exchanges, losses) = Default::default();
-        let mut trace = Self { status, opens, connections, exchanges, losses, summary: None, stderr };
+        let (opens, connections, exchanges, lookups, losses) = Default::default();
+        let mut trace = Self { status, opens, connections, exchanges, lookups, losses, summary: None, stderr };
         for line in lines {
             assert!(trace.summary.is_none(), "the summary is the last line, but there is {line:?}");
             match line.unwrap_or_else(|error| panic!("{error}")) {
                 Line::Open(open) => trace.opens.push(open),
                 Line::Connection(connection) => trace.connections.push(*connection),
                 Line::Exchange(exchange) => trace.exchanges.push(*exchange),
+                Line::Dns(lookup) => trace.lookups.push(*lookup),
                 Line::Loss(loss) => trace.losses.push(loss),
                 Line::Summary(summary) => trace.summary = Some(summary),
             }
@@ -390,6 +406,13 @@ impl Trace {
         }
     }
 
+    /// All exchanges of a connection of this trace, in their order.
+    #[track_caller]
+    pub fn exchanges_of(&self, connection: &Connection) -> Vec<Exchange> {
+        let its = self.exchanges.iter().filter(|exchange| exchange.connection == connection.id);
+        in_order(connection, its.cloned().collect())
+    }
+
     /// All connections with these ends.
     pub fn connections_of(&self, ends: Ends) -> Vec<&Connection> {
         self.connections.iter().filter(|c| Ends::new(c.local, c.remote) == ends).collect()
@@ -408,6 +431,18 @@ impl Trace {
         assert_eq!(self.summary().losses, [], "nothing may be lost");
         self
     }
+}
+
+/// Fails unless these are all exchanges of a connection, each once and of the same process and peer.
+#[track_caller]
+fn in_order(connection: &Connection, exchanges: Vec<Exchange>) -> Vec<Exchange> {
+    let indexes: Vec<u64> = exchanges.iter().map(|exchange| exchange.index).collect();
+    let expected: Vec<u64> = (0..connection.exchanges.unwrap_or(0)).collect();
+    assert_eq!(indexes, expected, "each exchange once, in order: {connection:#?} {exchanges:#?}");
+    for exchange in &exchanges {
+        assert_eq!((exchange.role, exchange.remote), (connection.role, connection.remote), "{exchange:#?}");
+    }
+    exchanges
 }
 
 /// Takes a line apart, and holds it against the published schema.
