@@ -23,8 +23,8 @@ pub fn digest(bytes: &[u8]) -> usize {
         }
         let _ = write!(text, "{client:?} {server:?}");
     }
-    if let Some(Alert { level, description }) = bytes.first_chunk().and_then(Alert::parse) {
-        let _ = write!(text, "{level} {}", AlertDescription(description));
+    if let Some(alert) = bytes.first_chunk().and_then(Alert::parse) {
+        let _ = write!(text, "{alert:?} {}", AlertDescription(alert.description));
     }
     text.0
 }

@@ -3,6 +3,7 @@
 //! A copy begins at a record header: where TLS begins in mid-stream, the caller cuts what was before. A message that is wrong
 //! anywhere in the copy gives nothing but the reason; one that is cut gives what was found up to there.
 
+use crate::tls::alert::Alert;
 use crate::tls::bounded::{Bytes, List};
 pub use crate::tls::message::Malformed;
 use crate::tls::message::{Part, Stop, Stream};
@@ -79,7 +80,7 @@ pub struct ClientHello {
     pub session_id: Option<SessionId>,
     /// Versions offered, best first as clients send them. Without that extension the highest one, which is the version field.
     pub versions: List<u16, MAX_VERSIONS>,
-    /// SNI. `None` also if what was sent is no host name.
+    /// SNI; with Encrypted Client Hello the outer one. `None` also if what was sent is no host name.
     pub name: Option<HostName>,
     /// ALPN protocols offered.
     pub alpn: List<Protocol, MAX_PROTOCOLS>,
@@ -172,6 +173,8 @@ pub struct ServerHello {
     pub retry: bool,
     /// ALPN protocol chosen. TLS 1.3 sends it protected, so it is `None` there; also if longer than [`MAX_PROTOCOL`].
     pub alpn: Option<Protocol>,
+    /// A fatal alert that came in its place. The server refuses; what was chosen before, in a HelloRetryRequest, stands.
+    pub alert: Option<Alert>,
 }
 
 impl ServerHello {
@@ -182,6 +185,7 @@ impl ServerHello {
         let mut next = || stream.message(SERVER_HELLO, LONGEST_HELLO, |body| hello.read(body));
         let outcome = next().and_then(|is_retry| if is_retry { next() } else { Ok(false) });
         hello.complete = reached_end(outcome)?;
+        hello.alert = stream.fatal();
         Ok(hello)
     }
 

@@ -6,6 +6,7 @@
 
 use core::fmt;
 
+use crate::tls::alert::Alert;
 use crate::tls::bounded::Bytes;
 use crate::tls::record::{ContentType, HEADER_LEN, Header};
 
@@ -66,12 +67,19 @@ pub(super) struct Stream<'a> {
     rest: &'a [u8],
     /// Bytes of the record at hand that have not been taken.
     record_left: usize,
+    /// An alert in the clear that stands where a message should begin: none will come.
+    fatal: Option<Alert>,
 }
 
 impl<'a> Stream<'a> {
     /// Begins at the first record header.
     pub(super) const fn new(copy: &'a [u8]) -> Self {
-        Self { rest: copy, record_left: 0 }
+        Self { rest: copy, record_left: 0, fatal: None }
+    }
+
+    /// The fatal alert that came in place of the message sought.
+    pub(super) const fn fatal(&self) -> Option<Alert> {
+        self.fatal
     }
 
     /// Reads the next message, which must be of type `kind` and at most `longest` bytes.
@@ -81,7 +89,7 @@ impl<'a> Stream<'a> {
         longest: usize,
         read: impl FnOnce(&mut Part<'_, 'a>) -> Result<T, Stop>,
     ) -> Result<T, Stop> {
-        self.skip_change_cipher_spec()?;
+        self.skip_asides()?;
         let mut head = Part { stream: self, left: 4 };
         if head.u8()? != kind {
             return Err(Malformed::Message.into());
@@ -94,13 +102,26 @@ impl<'a> Stream<'a> {
         Part { stream: self, left: len }.part(len, read)
     }
 
-    /// Between messages there may be a dummy for middleboxes (RFC 8446 5 and D.4), a single one each time.
-    fn skip_change_cipher_spec(&mut self) -> Result<(), Stop> {
-        if self.record_left == 0
-            && let Some((head, rest)) = self.rest.split_first_chunk::<HEADER_LEN>()
-            && let Some(Header { content_type: ContentType::ChangeCipherSpec, length: 1, .. }) = Header::parse(head)
-        {
-            self.rest = rest.get(1..).ok_or(Stop::End)?;
+    /// Passes over what may stand between messages: the dummy for middleboxes (RFC 8446 5 and D.4), and alerts that only
+    /// warn, as some servers send before their hello when they do not know the name. A fatal alert ends it all.
+    fn skip_asides(&mut self) -> Result<(), Stop> {
+        while self.record_left == 0 {
+            let Some((head, rest)) = self.rest.split_first_chunk::<HEADER_LEN>() else { break };
+            match Header::parse(head) {
+                Some(Header { content_type: ContentType::ChangeCipherSpec, length: 1, .. }) => {
+                    self.rest = rest.get(1..).ok_or(Stop::End)?;
+                }
+                Some(Header { content_type: ContentType::Alert, length: 2, .. }) => {
+                    let (bytes, rest) = self.rest.split_first_chunk().ok_or(Stop::End)?;
+                    let alert = Alert::parse(bytes).ok_or(Malformed::NotHandshake)?;
+                    if alert.level == Alert::FATAL {
+                        self.fatal = Some(alert);
+                        return Err(Stop::End);
+                    }
+                    self.rest = rest;
+                }
+                _ => break,
+            }
         }
         Ok(())
     }

@@ -2,8 +2,7 @@
 
 use crate::support::{cases, client_bytes, server_bytes};
 use tracer_ebpf::tls::{
-    alert::Alert,
-    hello::{ClientHello, Malformed, Protocol, ServerHello, resumed},
+    hello::{ClientHello, Protocol, ServerHello, resumed},
     names::{AlertDescription, CipherSuite, Version},
 };
 
@@ -87,14 +86,10 @@ fn client_text(hello: &ClientHello) -> String {
 }
 
 fn server_text(client: &ClientHello, copy: &[u8]) -> String {
-    let hello = match ServerHello::parse(copy) {
-        Ok(hello) => hello,
-        Err(Malformed::NotHandshake) => {
-            let alert = copy.first_chunk().and_then(Alert::parse).expect("an alert in the clear");
-            return format!("alert {}, level {}", AlertDescription(alert.description), alert.level);
-        }
-        Err(malformed) => return malformed.to_string(),
-    };
+    let hello = ServerHello::parse(copy).expect("a hello or an alert");
+    if let Some(alert) = hello.alert {
+        return format!("alert {}, level {}", AlertDescription(alert.description), alert.level);
+    }
     let version = hello.version.map(Version).expect("a version");
     let cipher_suite = hello.cipher_suite.map(CipherSuite).expect("a cipher suite");
     let mut all = vec![format!("{version} {cipher_suite} {}", hello.alpn.as_ref().map_or("-".into(), text))];

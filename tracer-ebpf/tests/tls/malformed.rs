@@ -4,7 +4,10 @@ use crate::support::{
     ALPN, EARLY_DATA, Extension, Hello, PRE_SHARED_KEY, SERVER_NAME, SUPPORTED_VERSIONS, message, protocols, records,
     server_names, vector16, versions,
 };
-use tracer_ebpf::tls::hello::{ClientHello, Malformed, ServerHello};
+use tracer_ebpf::tls::{
+    alert::Alert,
+    hello::{ClientHello, Malformed, ServerHello},
+};
 
 fn client(extensions: &[Extension]) -> Result<ClientHello, Malformed> {
     ClientHello::parse(&records(&Hello::with(extensions).client(), &[]))
@@ -86,6 +89,19 @@ fn another_record_within_a_message_is_refused() {
     assert_eq!(with_between(&[23, 3, 3, 0, 1, 0]), Err(Malformed::NotHandshake));
     assert_eq!(with_between(&[20, 3, 3, 0, 1, 1]), Err(Malformed::NotHandshake), "only between messages");
     assert_eq!(with_between(&[0; 5]), Err(Malformed::Record));
+}
+
+#[test]
+fn a_warning_before_the_hello_is_passed_over_and_a_fatal_alert_takes_its_place() {
+    let hello = records(&Hello::with(&[]).server(), &[]);
+    let after = |alert: &[u8]| ServerHello::parse(&[alert, &hello].concat());
+    let warned = after(&[21, 3, 3, 0, 2, 1, 112]).expect("a hello");
+    assert_eq!((warned.complete, warned.alert, warned.version), (true, None, Some(0x0303)));
+    let refused = after(&[21, 3, 3, 0, 2, 2, 40]).expect("an alert");
+    assert_eq!(refused.alert, Some(Alert { level: Alert::FATAL, description: 40 }));
+    assert_eq!((refused.complete, refused.version), (false, None));
+    assert_eq!(after(&[21, 3, 3, 0, 2, 7, 40]), Err(Malformed::NotHandshake), "no such level");
+    assert_eq!(after(&[21, 3, 3, 0, 3, 1, 112, 0]), Err(Malformed::NotHandshake), "no such length");
 }
 
 #[test]

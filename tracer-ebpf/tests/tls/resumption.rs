@@ -72,6 +72,9 @@ fn after_a_retry_the_second_hello_counts() {
     assert!(only_first.retry && !only_first.complete);
     assert_eq!((only_first.version, only_first.cipher_suite), (Some(0x0304), Some(0x1302)));
     assert_eq!(resumed(&offers, &only_first), None);
+    let refusal = [records(&first, &[]), vec![21, 3, 3, 0, 2, 2, 40]].concat();
+    let refused = ServerHello::parse(&refusal).expect("a retry request and an alert");
+    assert_eq!((refused.version, refused.alert.map(|alert| alert.description)), (Some(0x0304), Some(40)));
     let both = ServerHello::parse(&copy).expect("both");
     assert!(both.retry && both.complete);
     assert_eq!(resumed(&offers, &both), Some(true));
