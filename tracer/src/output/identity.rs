@@ -47,7 +47,8 @@ struct Life {
     rest: Rest,
     ends: (SocketAddr, SocketAddr),
     opened_at: Option<WallTime>,
-    hello: Option<Rc<Hello>>,
+    /// The remote end has no name yet, as in `open` lines. A text with a name is used once.
+    is_nameless: bool,
     text: Vec<u8>,
 }
 
@@ -101,8 +102,8 @@ impl Identities {
                     optional(connection.opened_at, line, |time, line| line.literal(times.quoted(time)));
                 }
             });
-            if let Some(hello) = hello(connection) {
-                named(hello, connection.opened_at, times, &mut text);
+            if let Some(tls) = &connection.tls {
+                named(&tls.hello, connection.opened_at, times, &mut text);
             }
             *life = Life { text, ..Life::new(connection) };
         }
@@ -129,7 +130,7 @@ impl Life {
             rest: Rest::of(connection),
             ends: (connection.local, connection.remote),
             opened_at: connection.opened_at,
-            hello: hello(connection).cloned(),
+            is_nameless: connection.tls.is_none(),
             text: Vec::new(),
         }
     }
@@ -140,7 +141,8 @@ impl Life {
             && self.opened_at == connection.opened_at
             && self.rest == Rest::of(connection)
             && self.ends == (connection.local, connection.remote)
-            && is_same(&self.hello, hello(connection))
+            && self.is_nameless
+            && connection.tls.is_none()
     }
 }
 
@@ -189,12 +191,6 @@ fn named(hello: &Hello, opened_at: Option<WallTime>, times: &mut Times, out: &mu
         None => br#","remote_name_source":null,"opened_at":"#,
     });
     optional(opened_at, out, |time, out| out.literal(times.quoted(time)));
-}
-
-/// What names the remote end.
-#[inline]
-fn hello(connection: &Connection) -> Option<&Rc<Hello>> {
-    connection.tls.as_deref().map(|tls| &tls.hello)
 }
 
 /// Holding it keeps its address its own.
