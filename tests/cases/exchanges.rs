@@ -9,7 +9,9 @@ use std::{
     time::Duration,
 };
 
-use harness::{Backend, Closer, Connection, Exchange, Family, How, Pair, Role, Talk, Tracer, eventually, send_parts};
+use harness::{
+    Backend, Closer, Connection, Exchange, Family, How, Pair, Range, Role, Talk, Tracer, eventually, send_parts,
+};
 use nix::{
     fcntl::{SpliceFFlags, splice},
     sys::{sendfile::sendfile, socket::MsgFlags},
@@ -50,8 +52,7 @@ fn each_turn_is_an_exchange_with_its_gaps_and_bytes(trace: &Tracer) {
         talk.rest(250).ask(50).rest(30).answer(10).rest(40).answer(20);
         // The ask comes in two pieces: one exchange all the same.
         talk.rest(120).ask(7).rest(25).ask(8).rest(50).answer(9);
-        let idle = talk.rest(70).pair.end(Pair::close_client);
-        talk.pair.release_server();
+        let idle = talk.rest(70).close();
 
         let [(client, exchanges), (server, at_server)] = assert_both_ends(trace, &talk);
         assert_eq!(exchanges.len(), 3);
@@ -61,11 +62,11 @@ fn each_turn_is_an_exchange_with_its_gaps_and_bytes(trace: &Tracer) {
         assert!(exchanges[1..].iter().all(|warm| warm.setup.is_none()), "{exchanges:#?}");
         assert!(at_server.iter().all(|exchange| exchange.setup.is_none()), "a server pays none: {at_server:#?}");
         assert!(exchanges.iter().all(|exchange| !exchange.stale));
-        for connection in [&client, &server] {
+        for (connection, Range(at_least, at_most)) in [&client, &server].into_iter().zip(idle) {
             assert_eq!(connection.stale_exchange, Some(false));
             assert_eq!(connection.tls, None);
             // Exact, as data was seen to pass: the kernel's ticks play no part.
-            connection.assert_idle(idle.0, idle.1);
+            connection.assert_idle(at_least, at_most);
         }
         client.assert_bytes(165, 2_039);
     }

@@ -139,10 +139,11 @@ impl Talk {
         self
     }
 
-    /// The client closes, then the server.
-    pub fn close(&mut self) {
-        self.pair.close_client();
+    /// The client closes, then the server. Returns how long nothing had passed at the client and at the server.
+    pub fn close(&mut self) -> [Range; 2] {
+        let (closing, ()) = Span::of(|| self.pair.close_client());
         self.pair.release_server();
+        [&self.client, &self.server].map(|passed| passed.last().map_or(self.ready, |last| last.at).until(closing))
     }
 
     /// Its ends as that side sees them.
