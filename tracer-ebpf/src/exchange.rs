@@ -125,6 +125,13 @@ impl Exchanges {
         self.flags |= flag::HELD | if passed.asks { flag::HELD_ASK } else { 0 };
     }
 
+    /// Takes in that what was sent at a former moment by the asking side was data after all.
+    #[inline(always)]
+    pub fn held_ask(&mut self, at: u64) {
+        self.held_at = at;
+        self.flags |= flag::HELD | flag::HELD_ASK;
+    }
+
     /// Takes in bytes of the answering side that may be TLS session tickets, which no application asked for: the answer's
     /// first byte only if no other follows.
     #[inline(always)]

@@ -103,7 +103,7 @@ impl Identities {
                 }
             });
             if let Some(tls) = &connection.tls {
-                named(&tls.hello, connection.opened_at, times, &mut text);
+                named(name_of_remote(&tls.hello, connection.role), connection.opened_at, times, &mut text);
             }
             *life = Life { text, ..Life::new(connection) };
         }
@@ -175,18 +175,23 @@ impl Turns {
             remote.write(exchange.remote, line);
             line.literal(br#"","remote_name":"#);
         });
-        optional(hello.as_ref().and_then(|hello| hello.sni.as_deref()), &mut out, json_string);
+        optional(hello.as_ref().and_then(|hello| name_of_remote(hello, *role)), &mut out, json_string);
         out.extend_from_slice(br#","index":"#);
         Self { id: *connection, process: Rc::clone(process), role: *role, hello: hello.clone(), text: out }
     }
 }
 
+/// What a client asks for by SNI is the name of the server: the remote end's only at the client.
+fn name_of_remote(hello: &Hello, role: Option<Role>) -> Option<&str> {
+    hello.sni.as_deref().filter(|_| role != Some(Role::Server))
+}
+
 /// From the end of `remote` to `opened_at`, where TLS may name the remote end.
 #[inline(never)]
-fn named(hello: &Hello, opened_at: Option<WallTime>, times: &mut Times, out: &mut Vec<u8>) {
+fn named(name: Option<&str>, opened_at: Option<WallTime>, times: &mut Times, out: &mut Vec<u8>) {
     out.extend_from_slice(br#"","remote_name":"#);
-    optional(hello.sni.as_deref(), out, json_string);
-    out.extend_from_slice(match hello.sni {
+    optional(name, out, json_string);
+    out.extend_from_slice(match name {
         Some(_) => br#","remote_name_source":"sni","opened_at":"#.as_slice(),
         None => br#","remote_name_source":null,"opened_at":"#,
     });
