@@ -306,7 +306,10 @@ pub const HOOKS: &[Spec] = &[
     },
     Spec {
         name: "tcp_sendpage",
-        choices: &[&[program("send_page_fentry", Attach::Fentry("tcp_sendpage"))], &[]],
+        choices: &[
+            &[program("send_page_fentry", Attach::Fentry("tcp_sendpage"))],
+            &[program("send_page_kprobe", Attach::Kprobe("tcp_sendpage"))],
+        ],
         keeps_records: true,
         detail: detail::EXCHANGES,
         superseded: true,
@@ -338,10 +341,11 @@ pub const HOOKS: &[Spec] = &[
     },
     Spec {
         name: "tcp_splice_read",
+        // As kprobes, what serves tcp_recvmsg serves this too.
         choices: &[&[program("splice_read_fexit", Attach::Fexit("tcp_splice_read"))], &[]],
         keeps_records: true,
         detail: detail::EXCHANGES,
-        superseded: false,
+        superseded: true,
         without: "when splice took data",
     },
 ];
