@@ -98,7 +98,7 @@ fn exchange(exchange: &Exchange) -> Value {
         "type": "exchange", "connection": id(exchange.connection), "index": exchange.index,
         "pid": exchange.process.pid, "comm": exchange.process.comm, "role": role(exchange.role),
         "remote": exchange.remote.to_string(),
-        "remote_name": exchange.hello.as_ref().and_then(|hello| hello.sni.as_deref()), "cold": exchange.cold,
+        "remote_name": exchange.hello.as_ref().and_then(|hello| hello.sni.as_deref()).filter(|_| exchange.role != Some(Role::Server)), "cold": exchange.cold,
         "greeting": exchange.greeting, "began_at": time(exchange.began_at), "idle_before_ms": ms(exchange.idle_before),
         "first_byte_ms": ms(exchange.first_byte), "duration_ms": ms(exchange.duration),
         "bytes_out": exchange.bytes_out, "bytes_in": exchange.bytes_in, "setup": setup, "http": null,
@@ -108,7 +108,9 @@ fn exchange(exchange: &Exchange) -> Value {
 
 fn identity(kind: &str, connection: &Connection) -> Value {
     let Connection { process, .. } = connection;
-    let name = connection.tls.as_ref().and_then(|tls| tls.hello.sni.as_deref());
+    // A client names the server, so it names the remote end at the client only.
+    let is_server = connection.role == Some(Role::Server);
+    let name = connection.tls.as_ref().and_then(|tls| tls.hello.sni.as_deref()).filter(|_| !is_server);
     json!({
         "type": kind, "id": id(connection.id), "pid": process.pid, "tid": connection.tid,
         "comm": process.comm, "exe": process.exe, "container": process.container, "netns": connection.netns,
