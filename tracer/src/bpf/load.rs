@@ -115,11 +115,16 @@ impl Loaded {
     /// # Errors
     /// If a hook on which everything rests cannot be attached; others are reported as missing.
     pub fn attach(&mut self) -> Result<()> {
+        let mut superseded = Vec::new();
         for ((spec, hook), programs) in self.specs.iter().zip(&mut self.hooks).zip(&self.chosen) {
             if let Err(error) = programs.iter().try_for_each(|program| attach(&mut self.ebpf, *program)) {
                 *hook = missing(spec, format!("{error:#}"));
+                if spec.superseded {
+                    superseded.push(spec.name);
+                }
             }
         }
+        self.hooks.retain(|hook| !superseded.contains(&hook.name.as_str()));
         self.check_vital()
     }
 

@@ -64,10 +64,13 @@ impl Session {
         let signals = [interrupt?, terminate?, hangup?];
 
         let settings = settings(&selection, live)?;
+        // The verifier takes its time; the trace begins when it is through.
+        let mut loaded = bpf::load(&settings)?;
         let clock = clock();
         let recording = live.record.as_deref().map(|path| Recorder::create(path, &header(&settings, clock)));
         let recording = recording.transpose()?;
-        let Loaded { mut ebpf, lru, hooks, .. } = load_and_attach(&settings, &selection)?;
+        attach(&mut loaded, &selection)?;
+        let Loaded { mut ebpf, lru, hooks, .. } = loaded;
         let limits = Limits { max_connections: live.max_connections as usize, ..Limits::default() };
         let pipeline = Pipeline::new(recording, Correlator::new(clock, limits), output, sink);
         let mut reader = Reader::new(&mut ebpf, settings.config.detail == detail::EXCHANGES, pipeline)?;
@@ -131,6 +134,8 @@ impl Session {
     /// As [`Session::until`].
     pub fn end(self) -> Result<()> {
         let Self { ebpf, lru, mut reader, .. } = self;
+        // Detaching takes its time too.
+        let stopped_at = features::boot_clock_now();
         reader.read_all(|_| {})?;
         // All of the node: what its process has let go of belongs to nobody and may still be open. While the hooks are in
         // place, so that whatever is gone by now must have been seen to end.
@@ -148,7 +153,7 @@ impl Session {
             }
             reader.send(UserEvent::Surveyed { netns: present.surveyed })?;
         }
-        reader.stop()
+        reader.stop(stopped_at)
     }
 
     /// Takes over the sockets that were open before. Those that the hooks have seen already are known by their ends.
@@ -181,14 +186,12 @@ impl Session {
     }
 }
 
-/// Loads and attaches. Targets are marked before, so that nothing of theirs is missed, and again after, for children
+/// Attaches the hooks. Targets are marked before, so that nothing of theirs is missed, and again after, for children
 /// that were born between the first look and the fork hook.
-fn load_and_attach(settings: &Settings, selection: &Selection) -> Result<Loaded> {
-    let mut loaded = bpf::load(settings)?;
+fn attach(loaded: &mut Loaded, selection: &Selection) -> Result<()> {
     mark_targets(&mut loaded.ebpf, selection)?;
     loaded.attach()?;
-    mark_targets(&mut loaded.ebpf, selection)?;
-    Ok(loaded)
+    mark_targets(&mut loaded.ebpf, selection)
 }
 
 /// Tells the kernel side which processes are targets.

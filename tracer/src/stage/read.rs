@@ -192,12 +192,12 @@ impl Reader {
         self.pipeline.live()
     }
 
-    /// Stops: everything that is left is reported, and the summary.
+    /// Stops as of a boot-clock time: everything that is left is reported, and the summary.
     ///
     /// # Errors
     /// As [`Reader::read`].
-    pub fn stop(mut self) -> Result<()> {
-        self.send(UserEvent::Stop { at: features::boot_clock_now() })?;
+    pub fn stop(mut self, at: u64) -> Result<()> {
+        self.send(UserEvent::Stop { at })?;
         self.pipeline.finish(None)
     }
 }
