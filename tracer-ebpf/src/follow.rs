@@ -42,6 +42,8 @@ const LONGEST_ALERT: u32 = 96;
 pub enum Look {
     /// Application data, as far as can be seen.
     Data,
+    /// The end of a handshake, so many bytes long, and application data behind it.
+    DataBehind(u32),
     /// Part of a handshake, or an alert.
     NoData,
     /// An alert, or a message as short as one.
@@ -78,7 +80,7 @@ pub fn look<A: Access>(kept: &mut Kept, call: Call<A>) -> Look {
     if phase == phase::LOOKING && !may_be_hello(kept, call) {
         return Look::Data;
     }
-    let is_foreign = follow(kept, call) == Step::Foreign;
+    let seen = follow(kept, call);
     // Volatile: where the compiler sees that the phase has not changed, it prepares nothing for the case that it has, and the
     // verifier, which does not see it, goes there.
     // SAFETY: a field of a live value.
@@ -88,7 +90,7 @@ pub fn look<A: Access>(kept: &mut Kept, call: Call<A>) -> Look {
         kept.walks[1].restart();
         return Look::Data;
     }
-    if is_foreign { Look::Data } else { Look::NoData }
+    seen
 }
 
 /// A handshake begins with a ClientHello at the beginning of a message of the client.
@@ -112,22 +114,25 @@ fn may_be_hello<A: Access>(kept: &mut Kept, call: Call<A>) -> bool {
 
 /// Follows the records of a handshake through one call.
 #[inline(always)]
-fn follow<A: Access>(kept: &mut Kept, call: Call<A>) -> Step {
+fn follow<A: Access>(kept: &mut Kept, call: Call<A>) -> Look {
     sample::<A>(kept, call.at);
     let started_at = kept.detailed.handshake.started_at;
     let Some(message) = call.source.copy(call.hook) else {
         if call.from_client {
             kept.detailed.handshake.flags |= flag::LOST_TRACK;
         }
-        return Step::Goes;
+        return Look::NoData;
     };
     send_piece(kept, message, call);
-    let step = walk(kept, message, call);
-    match step {
+    match walk(kept, message, call) {
         Step::Goes => {}
-        // What passed for a ClientHello was data.
-        Step::Foreign => kept.detailed.exchanges.held_ask(started_at),
+        Step::Foreign => {
+            // What passed for a ClientHello was data.
+            kept.detailed.exchanges.held_ask(started_at);
+            return Look::Data;
+        }
         Step::Done { tickets } => {
+            let seen = behind(if call.from_client { &kept.walks[1] } else { &kept.walks[0] }, message);
             kept.tickets = if tickets { TICKETS } else { 0 };
             kept.walks[0].restart();
             kept.walks[1].restart();
@@ -137,10 +142,26 @@ fn follow<A: Access>(kept: &mut Kept, call: Call<A>) -> Step {
             if exchanges.last_at != 0 {
                 exchanges.last_at = call.at;
             }
+            return seen;
         }
         Step::Failed => ended(kept, call.at),
     }
-    step
+    Look::NoData
+}
+
+/// What follows the record that ends a handshake, at whose body the message stands. A library that gathers its writes sends the
+/// first request along with it.
+#[inline(always)]
+fn behind(walk: &Walk, message: &mut Message) -> Look {
+    if message.left() <= walk.remaining {
+        return Look::NoData;
+    }
+    message.advance(walk.remaining);
+    let next = message.peek::<HEADER_LEN>().and_then(|bytes| Header::parse(&bytes));
+    if next.is_some_and(|header| header.is_alert() || header.may_be_alert()) {
+        return Look::NoData;
+    }
+    Look::DataBehind(message.position())
 }
 
 /// What is done with each record. A trait and not a closure: a closure becomes a function of its own, and the verifier wants
