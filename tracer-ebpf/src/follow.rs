@@ -26,14 +26,18 @@ use crate::{
 /// How many asks of a connection are looked at for a ClientHello. TLS that begins in mid-stream (SMTP, IMAP, PostgreSQL,
 /// MySQL, LDAP) does so within the first few.
 pub const LOOKS: u8 = 16;
-/// Most pieces of a hello message in each direction that go to user space.
-const PIECES: u8 = 6;
+/// Most pieces of a hello message in each direction that go to user space: some libraries read a header byte by byte.
+const PIECES: u8 = 16;
 /// Most steps over the records of one call: two a record. A full flight of TLS 1.2 or 1.3 has up to six records.
 const STEPS: u32 = 16;
 /// Most records of a server that may be session tickets. OpenSSL sends two, most others one.
 const TICKETS: u8 = 2;
 /// Longer records are no session tickets: OpenSSL's are about 250 bytes long, with a client's certificate inside 1,500.
 const LONGEST_TICKET: u16 = 600;
+/// Lengths of the client's last record of a TLS 1.3 handshake: head, hash of 32 or 48 bytes, content type and tag, with Java's 16
+/// bytes of padding or without. A client's first protected record of another length holds its certificate: more of the
+/// handshake follows it.
+const FINISHED: [u32; 3] = [4 + 32 + 1 + 16, 4 + 48 + 1 + 16, 4 + 48 + 1 + 16 + 16];
 /// Longer messages are no alerts: the longest is one in a block cipher with a long MAC.
 const LONGEST_ALERT: u32 = 96;
 
@@ -102,6 +106,10 @@ fn may_be_hello<A: Access>(kept: &mut Kept, call: Call<A>) -> bool {
     if !kept.walks[1].is_between_records() {
         return true;
     }
+    // Some servers read lines byte by byte. What is shorter than a header is not looked at, and does not count.
+    if call.length < HEADER_LEN as u32 {
+        return false;
+    }
     if kept.looks == 0 {
         kept.detailed.handshake.phase = phase::PLAIN;
         return false;
@@ -124,7 +132,12 @@ fn follow<A: Access>(kept: &mut Kept, call: Call<A>) -> Look {
         return Look::NoData;
     };
     send_piece(kept, message, call);
-    match walk(kept, message, call) {
+    let step = walk(kept, message, call);
+    let handshake = &mut kept.detailed.handshake;
+    if handshake.started_at == call.at && kept.detailed.exchanges.count != 0 {
+        handshake.flags |= flag::MID_STREAM;
+    }
+    match step {
         Step::Goes => {}
         Step::Foreign => {
             // What passed for a ClientHello was data.
@@ -132,7 +145,9 @@ fn follow<A: Access>(kept: &mut Kept, call: Call<A>) -> Look {
             return Look::Data;
         }
         Step::Done { tickets } => {
-            let seen = behind(if call.from_client { &kept.walks[1] } else { &kept.walks[0] }, message);
+            let walk = if call.from_client { &kept.walks[1] } else { &kept.walks[0] };
+            let is_finished = !tickets || FINISHED.contains(&walk.remaining);
+            let seen = if is_finished { behind(walk, message) } else { Look::NoData };
             kept.tickets = if tickets { TICKETS } else { 0 };
             kept.walks[0].restart();
             kept.walks[1].restart();
