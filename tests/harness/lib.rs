@@ -5,6 +5,7 @@
 
 pub mod accuracy;
 mod actor;
+mod apart;
 mod cgroup;
 mod clock;
 mod commands;
@@ -17,6 +18,7 @@ pub mod tls;
 mod tracer;
 
 pub use actor::Actor;
+pub use apart::{Comparison, SLACK_MS, until_undisturbed};
 pub use cgroup::Cgroup;
 pub use clock::{eventually, monotonic_ns, wall_ns};
 pub use commands::{output_of, output_within, run, stdout_of};

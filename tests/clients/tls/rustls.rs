@@ -1,5 +1,5 @@
 //! A client on rustls; settings and output as in `client.py`, and one more setting: `cpu_stat` names a cgroup's
-//! `cpu.stat`, and adds by how much the group was throttled during each handshake (`throttled_ms`).
+//! `cpu.stat`, and adds by how much the group was throttled during each handshake (`throttled_ms`: at least, and at most).
 
 use std::{
     collections::HashMap,
@@ -76,18 +76,12 @@ fn config(settings: &Settings) -> Result<ClientConfig> {
     Ok(config)
 }
 
-/// When something happened, and for how long the client's cgroup had been throttled by then, if that is asked for.
+/// When bytes passed, and for how long the client's cgroup had been throttled before and after the call that passed them,
+/// if that is asked for. It may be throttled between its look at that and the call: only the two together are certain.
 #[derive(Clone, Copy)]
 struct Moment {
     at: Instant,
-    throttled_ms: Option<f64>,
-}
-
-impl Moment {
-    fn now(cpu_stat: Option<&str>) -> io::Result<Self> {
-        let throttled_ms = cpu_stat.map(throttled_ms).transpose().map_err(io::Error::other)?;
-        Ok(Self { at: Instant::now(), throttled_ms })
-    }
+    throttled_ms: Option<[f64; 2]>,
 }
 
 /// Remembers when the first bytes were about to be sent, those of the ClientHello, and when bytes last were about to be sent
@@ -99,20 +93,34 @@ struct Timed<'a> {
     last: Option<Moment>,
 }
 
+impl Timed<'_> {
+    /// Makes a call that tells when its bytes passed.
+    fn pass(&mut self, call: impl FnOnce(&mut TcpStream) -> io::Result<(Instant, usize)>) -> io::Result<usize> {
+        let throttled = || self.cpu_stat.map(throttled_ms).transpose().map_err(io::Error::other);
+        let before = throttled()?;
+        let (at, bytes) = call(&mut self.stream)?;
+        let throttled_ms = before.zip(throttled()?).map(|(before, after)| [before, after]);
+        self.last = Some(Moment { at, throttled_ms });
+        self.first = self.first.or(self.last);
+        Ok(bytes)
+    }
+}
+
 impl Read for Timed<'_> {
     fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
-        let read = self.stream.read(buffer)?;
-        self.last = Some(Moment::now(self.cpu_stat)?);
-        Ok(read)
+        self.pass(|stream| {
+            let read = stream.read(buffer)?;
+            Ok((Instant::now(), read))
+        })
     }
 }
 
 impl Write for Timed<'_> {
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-        let now = Moment::now(self.cpu_stat)?;
-        self.first.get_or_insert(now);
-        self.last = Some(now);
-        self.stream.write(bytes)
+        self.pass(|stream| {
+            let now = Instant::now();
+            Ok((now, stream.write(bytes)?))
+        })
     }
 
     fn flush(&mut self) -> io::Result<()> {
@@ -174,7 +182,7 @@ fn connection(settings: &Settings, config: Arc<ClientConfig>) -> Result<()> {
         "resumed": tls.handshake_kind() == Some(HandshakeKind::Resumed),
         "exchanges": requests,
         "local_port": local_port,
-        "throttled_ms": last.throttled_ms.zip(hello.throttled_ms).map(|(last, first)| last - first),
+        "throttled_ms": last.throttled_ms.zip(hello.throttled_ms).map(|(last, first)| [last[0] - first[1], last[1] - first[0]]),
     });
     println!("{line}");
     Ok(())

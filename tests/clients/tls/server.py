@@ -54,8 +54,18 @@ def requests(stream):
         stream.sendall(b"HTTP/1.1 200 OK\r\nContent-Length: 6\r\n\r\nhello\n")
         last, head = b"HTTP/1.0" in head, b""
         if last:
+            farewell(stream)
             break
     return count
+
+
+def farewell(stream):
+    """The client waits for the end: without a close_notify it would take it for a cut connection, and without waiting for the
+    client's own the close would reset the connection."""
+    try:
+        stream.unwrap()
+    except (OSError, ssl.SSLError):
+        pass
 
 
 def serve(made, plain, peer):
@@ -63,19 +73,20 @@ def serve(made, plain, peer):
     plain.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
     if settings.get("smtp") == "1":
         smtp(plain)
-    stream = made.wrap_socket(plain, server_side=True, do_handshake_on_connect=False)
-    stream.sni = None
     records = []
+    # A stream gets the callback that its context has when it is made.
     made._msg_callback = lambda _conn, direction, _version, content, _message, _data: (
         records.append((direction, time.perf_counter())) if content == HEADER else None
     )
+    stream = made.wrap_socket(plain, server_side=True, do_handshake_on_connect=False)
+    stream.sni = None
     stream.do_handshake()
     # With TLS 1.3 session tickets follow the client's last message, which is the end.
     ends = ("read",) if stream.version() == "TLSv1.3" else ("read", "write")
-    last = [at for direction, at in records if direction in ends][-1]
+    first, last = records[0][1], [at for direction, at in records if direction in ends][-1]
     told = {
         "remote_port": peer[1],
-        "handshake_ms": (last - records[0][1]) * 1e3,
+        "handshake_ms": (last - first) * 1e3,
         "version": stream.version().removeprefix("TLSv"),
         "sni": stream.sni,
         "resumed": stream.session_reused,

@@ -42,6 +42,8 @@ impl Chopper {
 fn relay(listener: &TcpListener, to: SocketAddr, pieces: &[usize]) -> [Ends; 2] {
     let (client, _) = listener.accept().expect("accept");
     let server = TcpStream::connect(to).expect("connect");
+    // A socket that has closed cannot tell them.
+    let ends = [Ends::of(&client), Ends::of(&server)];
     for end in [&client, &server] {
         end.set_nodelay(true).expect("TCP_NODELAY");
         end.set_read_timeout(Some(Duration::from_secs(60))).expect("read timeout");
@@ -50,7 +52,7 @@ fn relay(listener: &TcpListener, to: SocketAddr, pieces: &[usize]) -> [Ends; 2] 
         scope.spawn(|| pass_on(&client, &server, pieces));
         pass_on(&server, &client, pieces);
     });
-    [Ends::of(&client), Ends::of(&server)]
+    ends
 }
 
 fn pass_on(mut from: &TcpStream, mut to: &TcpStream, pieces: &[usize]) {

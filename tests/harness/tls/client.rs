@@ -48,9 +48,9 @@ pub struct Told {
     pub exchanges: Option<u64>,
     /// Its port.
     pub local_port: Option<u16>,
-    /// For how long its cgroup was throttled during the handshake.
+    /// For how long its cgroup was throttled during the handshake: at least, and at most.
     #[serde(default)]
-    pub throttled_ms: Option<f64>,
+    pub throttled_ms: Option<[f64; 2]>,
 }
 
 /// The programs.

@@ -136,7 +136,7 @@ fn try_send<A: Access>(sock: Sock<A>, msg: Option<MsgHdr<A>>, size: u64) -> Outc
     };
     let socket = &kept.detailed.socket;
     let stale = is_client && socket.end_sign_at != 0 && socket.state_at_end == tcp_state::CLOSE_WAIT;
-    pass(kept, what, Passed { at, asks: is_client, stale, received_before: before });
+    pass(kept, Hook::Send, what, Passed { at, asks: is_client, stale, received_before: before });
     Some(())
 }
 
@@ -174,7 +174,7 @@ fn try_receive<A: Access>(sock: Sock<A>, msg: Option<MsgHdr<A>>, flags: i32, cop
         }
         _ => Look::Data,
     };
-    pass(kept, what, Passed { at, asks: is_server, stale: false, received_before: before });
+    pass(kept, Hook::Receive, what, Passed { at, asks: is_server, stale: false, received_before: before });
     Some(())
 }
 
@@ -212,12 +212,23 @@ fn count_received<A: Access>(exchanges: &mut Exchanges, sock: Sock<A>, copied: u
 }
 
 #[inline(always)]
-fn pass(kept: &mut Kept, what: Look, passed: Passed) {
+fn pass(kept: &mut Kept, hook: Hook, what: Look, passed: Passed) {
     let id = kept.detailed.socket.id;
     let answered = |exchanges: &Exchanges| send_answered(id, exchanges);
     let exchanges = &mut kept.detailed.exchanges;
     match what {
         Look::Data => exchanges.pass(passed, answered),
+        Look::DataBehind(front) => {
+            let count = exchanges.count;
+            exchanges.pass(passed, answered);
+            if exchanges.count != count {
+                // The end of the handshake is no part of the exchange.
+                match hook {
+                    Hook::Send => exchanges.sent_before += u64::from(front),
+                    Hook::Receive => exchanges.received_before += u64::from(front),
+                }
+            }
+        }
         Look::MaybeAlert => exchanges.hold(passed, answered),
         Look::MaybeTickets => exchanges.maybe_tickets(passed.at),
         Look::NoData => {}

@@ -72,6 +72,8 @@ const FATAL: u8 = 2;
 const CLOSE_NOTIFY: u8 = 0;
 /// Length of an encrypted alert in TLS 1.3: level and description, content type, authentication tag (RFC 8446, 5.2).
 pub const ENCRYPTED_ALERT: u16 = 2 + 1 + 16;
+/// The same from Java, which puts 16 bytes of padding into all but application data.
+pub const PADDED_ALERT: u16 = ENCRYPTED_ALERT + 16;
 /// The first bytes of the random number that marks a ServerHello as a HelloRetryRequest (RFC 8446, 4.1.3).
 const RETRY_REQUEST: [u8; 8] = [0xcf, 0x21, 0xad, 0x74, 0xe5, 0x9a, 0x61, 0x11];
 /// Bytes of a record's body that are looked at: a hello message up to the first half of its random number.
@@ -95,7 +97,7 @@ impl Header {
     /// Whether it may be an encrypted alert of TLS 1.3.
     #[inline(always)]
     pub fn may_be_alert(self) -> bool {
-        self.is_application_data() && self.length == ENCRYPTED_ALERT
+        self.is_application_data() && (self.length == ENCRYPTED_ALERT || self.length == PADDED_ALERT)
     }
 
     /// Whether it holds application data, or what looks like it.
@@ -173,7 +175,7 @@ impl Handshake {
                 if self.flags & both == both { self.done(false) } else { Step::Goes }
             }
             // No handshake message is that short. Its level and description cannot be read.
-            ContentType::ApplicationData if self.phase == phase::SERVER_HELLO && header.length == ENCRYPTED_ALERT => {
+            ContentType::ApplicationData if self.phase == phase::SERVER_HELLO && header.may_be_alert() => {
                 self.alert_from(from_client)
             }
             ContentType::ApplicationData if self.phase == phase::SERVER_HELLO && from_client => self.done(true),

@@ -110,11 +110,13 @@ impl Tls {
     pub fn parts(&self) -> Parts {
         let known = self.traits.as_deref().is_some_and(|traits| traits.flags & flag::CPU_UNKNOWN == 0);
         match self.took() {
-            Some(took) if known => Parts {
-                cpu: Some(self.cpu),
-                runqueue: Some(self.runqueue),
-                wait: Some(took.saturating_sub(self.cpu).saturating_sub(self.runqueue)),
-            },
+            Some(took) if known => {
+                // The clock that counts what a thread ran leaves interrupts out, and so differs from processor to processor:
+                // of a thread that moves it may count a little too much.
+                let runqueue = self.runqueue.min(took);
+                let cpu = self.cpu.min(took - runqueue);
+                Parts { cpu: Some(cpu), runqueue: Some(runqueue), wait: Some(took - runqueue - cpu) }
+            }
             _ => Parts::default(),
         }
     }
