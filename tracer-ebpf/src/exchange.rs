@@ -121,13 +121,11 @@ impl Exchanges {
 
     /// Takes in bytes that may be a TLS alert: only if data follows were they data themselves.
     #[inline(always)]
-    pub fn hold(&mut self, passed: Passed, answered: impl Fn(&Self)) {
-        let is_held = self.flags & flag::HELD != 0;
-        if is_held && passed.asks == (self.flags & flag::HELD_ASK != 0) {
-            // Java says farewell with two alerts, one after the other.
+    pub fn hold(&mut self, passed: Passed) {
+        if self.flags & flag::HELD != 0 {
+            // Farewells come in pairs: of both sides, and from Java two at a time.
             return;
         }
-        self.unhold(passed.received_before, &answered);
         self.held_at = passed.at;
         self.flags |= flag::HELD | if passed.asks { flag::HELD_ASK } else { 0 };
     }
