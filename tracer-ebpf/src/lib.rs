@@ -455,11 +455,15 @@ impl Loss {
 pub const MISSING: u32 = u32::MAX;
 
 /// Declares the table of kernel fields once: the struct that the BPF side reads, and the list that user space resolves
-/// from BTF. `member: "struct" . "path" , size` for fields; `"enum value"` for enumerators.
+/// from BTF. `member: "struct" . "path" or "path", size` for fields, where the first path that the kernel has is taken;
+/// `"enum value"` for enumerators. `optional` at the end: supported kernels do well without it.
 macro_rules! offsets {
     (
-        fields { $($(#[$fmeta:meta])* $field:ident: $ty:literal . $path:literal, $size:literal;)* }
-        enumerators { $($(#[$emeta:meta])* $enumerator:ident: $ename:literal;)* }
+        fields { $(
+            $(#[$fmeta:meta])*
+            $field:ident: $ty:literal . $path:literal $(or $other:literal)*, $size:literal $(, $foptional:ident)?;
+        )* }
+        enumerators { $($(#[$emeta:meta])* $enumerator:ident: $ename:literal $(, $eoptional:ident)?;)* }
     ) => {
         shared! {
             /// Byte offsets of kernel fields (and values of kernel enumerators) on the running kernel, [`MISSING`] where
@@ -476,13 +480,34 @@ macro_rules! offsets {
 
             /// The fields to resolve, in the order of the table.
             pub const FIELDS: &'static [Field] = &[$(
-                Field { name: stringify!($field), of: $ty, path: $path, size: $size },
+                Field {
+                    name: stringify!($field),
+                    of: $ty,
+                    paths: &[$path $(, $other)*],
+                    size: $size,
+                    optional: is_optional!($($foptional)?),
+                },
             )*];
 
             /// The enumerators to resolve, in the order of the table, after the fields.
-            pub const ENUMERATORS: &'static [(&'static str, &'static str)] =
-                &[$((stringify!($enumerator), $ename),)*];
+            pub const ENUMERATORS: &'static [Enumerator] = &[$(
+                Enumerator {
+                    name: stringify!($enumerator),
+                    value: $ename,
+                    optional: is_optional!($($eoptional)?),
+                },
+            )*];
         }
+    };
+}
+
+/// Whether an entry of the table ends in `optional`.
+macro_rules! is_optional {
+    () => {
+        false
+    };
+    (optional) => {
+        true
     };
 }
 
@@ -493,10 +518,24 @@ pub struct Field {
     pub name: &'static str,
     /// Kernel struct.
     pub of: &'static str,
-    /// Members to follow from it, joined by dots; no pointers on the way.
-    pub path: &'static str,
+    /// Where it may be, because kernels renamed it: members to follow from the struct, joined by dots, no pointers on the
+    /// way. The first that the kernel has counts.
+    pub paths: &'static [&'static str],
     /// Size in bytes that the reader expects; a member of another size counts as missing.
     pub size: u32,
+    /// Some supported kernels do without it, and nothing is lost there.
+    pub optional: bool,
+}
+
+/// A kernel enumerator whose value the BPF side wants to know.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Enumerator {
+    /// Its name in [`Offsets`].
+    pub name: &'static str,
+    /// The kernel's name for it.
+    pub value: &'static str,
+    /// Some supported kernels do without it, and nothing is lost there.
+    pub optional: bool,
 }
 
 offsets! {
@@ -561,12 +600,32 @@ offsets! {
         signal_live: "signal_struct" . "live.counter", 4;
         /// Path given to `execve`.
         binprm_filename: "linux_binprm" . "filename", 8;
+        /// Address of the other side, a `sockaddr` in kernel memory; null if the caller does not name or want it.
+        msg_name: "msghdr" . "msg_name", 8;
+        /// What the segments are; one of the enumerators `iter_*_kind`.
+        msg_iter_type: "msghdr" . "msg_iter.iter_type", 1, optional;
+        /// The same up to 5.13, with the direction in the lowest bit.
+        msg_iter_type_bits: "msghdr" . "msg_iter.type", 4, optional;
+        /// Bytes of the first segment that are done with.
+        msg_iter_offset: "msghdr" . "msg_iter.iov_offset", 8;
+        /// Bytes left in all.
+        msg_iter_count: "msghdr" . "msg_iter.count", 8;
+        /// Segments left.
+        msg_iter_segments: "msghdr" . "msg_iter.nr_segs", 8;
+        /// The segments.
+        msg_iter_iov: "msghdr" . "msg_iter.__iov" or "msg_iter.iov", 8;
+        /// The only segment, where no list is kept for it (6.0 on).
+        msg_iter_ubuf: "msghdr" . "msg_iter.ubuf", 8, optional;
     }
     enumerators {
         /// Bit number: the peer's FIN arrived.
         sock_done: "SOCK_DONE";
         /// Bit number: `SO_KEEPALIVE`.
         sock_keepopen: "SOCK_KEEPOPEN";
+        /// A list of segments in user memory.
+        iter_iovec_kind: "ITER_IOVEC";
+        /// One segment in user memory (6.0 on).
+        iter_ubuf_kind: "ITER_UBUF", optional;
     }
 }
 

@@ -39,7 +39,7 @@ fn main() -> Result<()> {
 
 fn roots(btf: &Btf) -> Vec<u32> {
     let structs = Offsets::FIELDS.iter().filter_map(|field| btf.struct_id(field.of));
-    let enums = Offsets::ENUMERATORS.iter().filter_map(|(_, name)| btf.enum_id_with(name));
+    let enums = Offsets::ENUMERATORS.iter().filter_map(|one| btf.enum_id_with(one.value));
     let functions = FUNCTIONS.iter().filter_map(|name| btf.function_id(name));
     structs.chain(enums).chain(functions).collect()
 }

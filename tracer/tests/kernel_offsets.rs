@@ -24,7 +24,7 @@ fn btf_of(kernel: &str) -> Btf {
 
 fn by_name(table: &Offsets) -> BTreeMap<String, u32> {
     let fields = Offsets::FIELDS.iter().map(|field| field.name);
-    let names = fields.chain(Offsets::ENUMERATORS.iter().map(|(name, _)| *name));
+    let names = fields.chain(Offsets::ENUMERATORS.iter().map(|one| one.name));
     let words = table.as_bytes().chunks_exact(4);
     let words = words.map(|word| u32::from_ne_bytes(word.try_into().expect("four bytes")));
     names.map(str::to_owned).zip(words).collect()

@@ -69,7 +69,7 @@ pub const BYTE_ORDER: &str = if cfg!(target_endian = "little") { "little" } else
 /// The table of offsets as a header keeps it.
 pub fn named_offsets(offsets: &Offsets) -> BTreeMap<String, u32> {
     let names = Offsets::FIELDS.iter().map(|field| field.name);
-    let names = names.chain(Offsets::ENUMERATORS.iter().map(|(name, _)| *name));
+    let names = names.chain(Offsets::ENUMERATORS.iter().map(|one| one.name));
     let values =
         offsets.as_bytes().chunks_exact(4).map(|word| u32::from_ne_bytes([word[0], word[1], word[2], word[3]]));
     names.zip(values).filter(|(_, value)| *value != MISSING).map(|(name, value)| (name.into(), value)).collect()
