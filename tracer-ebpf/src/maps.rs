@@ -5,7 +5,7 @@ use aya_ebpf::{
     btf_maps::{HashMap, LruHashMap, PerCpuArray, RingBuf, SkStorage},
     macros::btf_map,
 };
-use tracer_ebpf::{Config, Loss, Offsets, SocketRecord};
+use tracer_ebpf::{Config, ExchangeRecord, Loss, Offsets, SocketRecord};
 
 use crate::overlap::{Event, Hook};
 
@@ -48,6 +48,10 @@ pub(crate) use offset;
 #[btf_map]
 pub static EVENTS: RingBuf<SocketRecord, { 8 * 1024 * 1024 }> = RingBuf::new();
 
+/// Exchanges, handshakes, hello messages and DNS messages on their way to user space.
+#[btf_map]
+pub static EXCHANGES: RingBuf<ExchangeRecord, { 8 * 1024 * 1024 }> = RingBuf::new();
+
 /// The record of each traced socket, where socket storage can be had. Made by the connect, accept and adopt paths,
 /// freed by the kernel with the socket.
 #[btf_map]
@@ -81,6 +85,10 @@ pub static ADOPTED: HashMap<u64, u64, 131072> = HashMap::new();
 #[btf_map]
 pub static CONNECT_ARGS: LruHashMap<u64, ConnectArgs, 4096> = LruHashMap::new();
 
+/// Arguments of a receive that is under way, for its return probe, where fexit cannot be had (key: thread).
+#[btf_map]
+pub static RECEIVE_ARGS: LruHashMap<u64, ReceiveArgs, 4096> = LruHashMap::new();
+
 /// Losses by cause, see `tracer_ebpf::Loss`. Only ever counted up; user space reports the differences.
 #[btf_map]
 pub static LOSSES: PerCpuArray<u64, { Loss::COUNT as usize }> = PerCpuArray::new();
@@ -93,4 +101,14 @@ pub struct ConnectArgs {
     pub sock: u64,
     /// `struct sockaddr *` in kernel memory.
     pub address: u64,
+}
+
+/// A value of [`RECEIVE_ARGS`].
+#[repr(C)]
+#[derive(Clone, Copy)]
+pub struct ReceiveArgs {
+    /// `struct sock *`.
+    pub sock: u64,
+    /// `struct msghdr *`.
+    pub msg: u64,
 }

@@ -1,12 +1,14 @@
 //! The only place an event leaves the kernel side, and where losses are counted.
 
+use core::ffi::c_void;
+
 use aya_ebpf::{
     bindings::{BPF_RB_AVAIL_DATA, BPF_RB_FORCE_WAKEUP, BPF_RB_NO_WAKEUP},
-    helpers::{bpf_ktime_get_boot_ns, bpf_ringbuf_query},
+    helpers::{bpf_ktime_get_boot_ns, bpf_ringbuf_discard, bpf_ringbuf_query, bpf_ringbuf_reserve, bpf_ringbuf_submit},
 };
 use tracer_ebpf::{Loss, ProcessRecord, SocketRecord};
 
-use crate::maps::{EVENTS, LOSSES, config};
+use crate::maps::{EVENTS, EXCHANGES, LOSSES, config};
 
 /// Nanoseconds of `CLOCK_BOOTTIME`.
 #[inline(always)]
@@ -36,6 +38,35 @@ pub fn send_socket(record: &mut SocketRecord, kind: u32, at: u64) {
 #[inline(always)]
 pub fn send_process(record: &ProcessRecord) {
     send(record);
+}
+
+/// Sends an event that `fill` writes where user space will read it; it may leave bytes as they are. Nothing is sent if it
+/// returns `None`. On the ring buffer of the exchanges.
+#[inline(always)]
+pub fn send_filled<T: 'static>(fill: impl FnOnce(*mut T) -> Option<()>) -> Option<()> {
+    let ring: *mut c_void = (&raw const EXCHANGES).cast_mut().cast();
+    // SAFETY: the map's address, and a size that is a constant.
+    let room = unsafe { bpf_ringbuf_reserve(ring, size_of::<T>() as u64, 0) };
+    if room.is_null() {
+        count(Loss::ExchangeRingFull);
+        return None;
+    }
+    let filled = fill(room.cast());
+    // SAFETY: what was reserved, once.
+    unsafe {
+        match filled {
+            Some(()) => bpf_ringbuf_submit(room, wake_up(ring)),
+            None => bpf_ringbuf_discard(room, u64::from(BPF_RB_NO_WAKEUP)),
+        }
+    }
+    filled
+}
+
+#[inline(always)]
+fn wake_up(ring: *mut c_void) -> u64 {
+    // SAFETY: a ring buffer's address.
+    let waiting = unsafe { bpf_ringbuf_query(ring, u64::from(BPF_RB_AVAIL_DATA)) };
+    u64::from(if waiting >= u64::from(config!(wake_bytes)) { BPF_RB_FORCE_WAKEUP } else { BPF_RB_NO_WAKEUP })
 }
 
 /// Copies `event` into the ring buffer. Waking user space costs far more than the event itself, so it is left to the

@@ -4,6 +4,7 @@
 pub mod accept;
 pub mod close;
 pub mod connect;
+pub mod dns;
 pub mod no_route;
 pub mod process;
 pub mod reset;

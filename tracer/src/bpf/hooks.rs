@@ -135,6 +135,75 @@ pub const HOOKS: &[Spec] = &[
         without: "the connections of a target's children",
     },
     Spec {
+        name: "udp_sendmsg",
+        choices: &[
+            &[program("udp_send_fentry", Attach::Fentry("udp_sendmsg"))],
+            &[program("udp_send_kprobe", Attach::Kprobe("udp_sendmsg"))],
+        ],
+        keeps_records: false,
+        without: "DNS lookups by servers with IPv4 addresses, and what they cost",
+    },
+    Spec {
+        name: "udpv6_sendmsg",
+        choices: &[
+            &[program("udpv6_send_fentry", Attach::Fentry("udpv6_sendmsg"))],
+            &[program("udpv6_send_kprobe", Attach::Kprobe("udpv6_sendmsg"))],
+        ],
+        keeps_records: false,
+        without: "DNS lookups by servers with IPv6 addresses, and what they cost",
+    },
+    Spec {
+        name: "udp_recvmsg",
+        choices: &[
+            &[program("udp_receive_6_fexit", Attach::Fexit("udp_recvmsg"))],
+            &[program("udp_receive_5_fexit", Attach::Fexit("udp_recvmsg"))],
+            &[program("udp_receive_4_fexit", Attach::Fexit("udp_recvmsg"))],
+            &[
+                program("udp_receive_kprobe", Attach::Kprobe("udp_recvmsg")),
+                program("udp_receive_kretprobe", Attach::Kretprobe("udp_recvmsg")),
+            ],
+        ],
+        keeps_records: false,
+        without: "answers to DNS lookups over sockets of IPv4: names, and what lookups cost",
+    },
+    Spec {
+        name: "udpv6_recvmsg",
+        choices: &[
+            &[program("udpv6_receive_6_fexit", Attach::Fexit("udpv6_recvmsg"))],
+            &[program("udpv6_receive_5_fexit", Attach::Fexit("udpv6_recvmsg"))],
+            &[program("udpv6_receive_4_fexit", Attach::Fexit("udpv6_recvmsg"))],
+            &[
+                program("udpv6_receive_kprobe", Attach::Kprobe("udpv6_recvmsg")),
+                program("udpv6_receive_kretprobe", Attach::Kretprobe("udpv6_recvmsg")),
+            ],
+        ],
+        keeps_records: false,
+        without: "answers to DNS lookups over sockets of IPv6: names, and what lookups cost",
+    },
+    Spec {
+        name: "tcp_sendmsg",
+        choices: &[
+            &[program("dns_tcp_send_fentry", Attach::Fentry("tcp_sendmsg"))],
+            &[program("dns_tcp_send_kprobe", Attach::Kprobe("tcp_sendmsg"))],
+        ],
+        keeps_records: false,
+        without: "DNS lookups over TCP",
+    },
+    Spec {
+        name: "tcp_recvmsg",
+        choices: &[
+            &[program("dns_tcp_receive_6_fexit", Attach::Fexit("tcp_recvmsg"))],
+            &[program("dns_tcp_receive_5_fexit", Attach::Fexit("tcp_recvmsg"))],
+            &[program("dns_tcp_receive_4_fexit", Attach::Fexit("tcp_recvmsg"))],
+            &[
+                program("dns_tcp_receive_kprobe", Attach::Kprobe("tcp_recvmsg")),
+                program("dns_tcp_receive_kretprobe", Attach::Kretprobe("tcp_recvmsg")),
+            ],
+        ],
+        keeps_records: false,
+        without: "answers to DNS lookups over TCP",
+    },
+    Spec {
         name: "tcp_close",
         choices: &[
             &[
