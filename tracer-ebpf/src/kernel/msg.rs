@@ -97,20 +97,15 @@ impl<A: Access> IovIter<A> {
     /// (`sendfile`, in-kernel users).
     #[inline(always)]
     pub fn first_segment(self) -> Option<UserSlice> {
-        match self.kind()? {
-            Kind::Single => {
-                let address = self.single()?.wrapping_add(self.offset()?);
-                not_empty(UserSlice { address, length: self.count()? })
-            }
-            Kind::List => self.segment(0),
-        }
+        self.segment(0)
     }
 
     /// The segment of that number, counted from where the iterator stands.
     #[inline(always)]
     pub fn segment(self, index: u32) -> Option<UserSlice> {
         if self.kind()? == Kind::Single {
-            return if index == 0 { self.first_segment() } else { None };
+            let address = self.single()?.wrapping_add(self.offset()?);
+            return if index == 0 { not_empty(UserSlice { address, length: self.count()? }) } else { None };
         }
         if u64::from(index) >= A::read::<u64>(self.msg, offset!(msg_iter_segments))? {
             return None;

@@ -288,7 +288,7 @@ fn send<A: Access>(sock: Sock<A>, server: &Peer, piece: Piece) -> Outcome {
 /// Copies what fits; returns how many bytes. `None` if the application's memory cannot be read.
 #[inline(always)]
 fn copy(slice: &UserSlice, to: &mut [u8; MESSAGE_LEN]) -> Option<u32> {
-    let length = if slice.length > MESSAGE_LEN as u64 { MESSAGE_LEN as u64 } else { slice.length };
+    let length = at_most_a_message(slice.length);
     // SAFETY: no more bytes than there is room for; the helper checks the address and fails on a bad one.
     let outcome = unsafe { bpf_probe_read_user(to.as_mut_ptr().cast(), length as u32, slice.address as Pointer) };
     if outcome != 0 {
@@ -296,4 +296,24 @@ fn copy(slice: &UserSlice, to: &mut [u8; MESSAGE_LEN]) -> Option<u32> {
         return None;
     }
     Some(length as u32)
+}
+
+/// In assembly, because the compiler compares a copy of the number in another register, and verifiers before 6.3 or so then do
+/// not know the bound of the one that is used ("R2 unbounded memory access").
+#[cfg(target_arch = "bpf")]
+#[inline(always)]
+fn at_most_a_message(length: u64) -> u64 {
+    let mut length = length;
+    // SAFETY: changes the one register.
+    unsafe {
+        core::arch::asm!("if {0} <= {most} goto +1", "{0} = {most}", inout(reg) length, most = const MESSAGE_LEN,
+            options(pure, nomem, nostack));
+    }
+    length
+}
+
+/// For checks on the host.
+#[cfg(not(target_arch = "bpf"))]
+fn at_most_a_message(length: u64) -> u64 {
+    length.min(MESSAGE_LEN as u64)
 }
