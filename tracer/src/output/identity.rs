@@ -84,7 +84,16 @@ impl Identities {
                 local.write(connection.local, line);
                 line.literal(br#"","remote":""#);
                 remote.write(connection.remote, line);
-                line.literal(br#"","remote_name":null,"remote_name_source":null,"opened_at":"#);
+                line.literal(br#"","remote_name":"#);
+            });
+            match &connection.looked_up {
+                Some(looked_up) => {
+                    json_string(&looked_up.name, &mut text);
+                    text.literal(br#","remote_name_source":"dns","opened_at":"#);
+                }
+                None => text.literal(br#"null,"remote_name_source":null,"opened_at":"#),
+            }
+            room.line(&mut text, |line| {
                 optional(connection.opened_at, line, |time, line| line.literal(times.quoted(time)));
             });
             *life = Life { text, ..Life::new(connection) };

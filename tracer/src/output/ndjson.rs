@@ -11,7 +11,8 @@ use super::{
     number::{Quoted, Times, decimal, milliseconds},
 };
 use crate::track::record::{
-    Bound, Close, Closer, Confidence, Connection, Group, Hook, How, Loss, Nanos, Record, Role, Summary, WallTime,
+    Bound, Close, Closer, Confidence, Connection, Group, Hook, How, Lookup, Loss, Nanos, Record, Role, Summary,
+    WallTime,
 };
 
 /// The NDJSON writer.
@@ -27,6 +28,7 @@ impl Output for Ndjson {
         match record {
             Record::Open(connection) => self.open(connection, out),
             Record::Connection(connection) => self.connection(connection, out),
+            Record::Lookup(lookup) => self.lookup(lookup, out),
             Record::Loss(loss) => {
                 out.literal(br#"{"type":"loss","#);
                 self.loss_fields(loss, out);
@@ -44,9 +46,11 @@ impl Ndjson {
         out.extend_from_slice(identities.of(connection, times));
         room.line(out, |line| {
             match connection.preexisting {
-                true => line.literal(br#","preexisting":true,"dns_ms":null,"connect_ms":"#),
-                false => line.literal(br#","preexisting":false,"dns_ms":null,"connect_ms":"#),
+                true => line.literal(br#","preexisting":true,"dns_ms":"#),
+                false => line.literal(br#","preexisting":false,"dns_ms":"#),
             }
+            optional(connection.looked_up.as_ref().map(|looked_up| looked_up.cost), line, milliseconds);
+            line.literal(br#","connect_ms":"#);
             optional(connection.connect, line, milliseconds);
             line.literal(br#","syn_retransmits":"#);
             optional(connection.syn_retransmits, line, decimal);
@@ -69,7 +73,9 @@ impl Ndjson {
             boolean(connection.open, line);
             line.literal(br#","preexisting":"#);
             boolean(connection.preexisting, line);
-            line.literal(br#","dns_ms":null,"connect_ms":"#);
+            line.literal(br#","dns_ms":"#);
+            optional(connection.looked_up.as_ref().map(|looked_up| looked_up.cost), line, milliseconds);
+            line.literal(br#","connect_ms":"#);
             optional(connection.connect, line, milliseconds);
             line.literal(br#","syn_retransmits":"#);
             optional(connection.syn_retransmits, line, decimal);
@@ -96,6 +102,42 @@ impl Ndjson {
             items(&connection.confidence, out, confidence);
             out.literal(b"]}\n");
         }
+    }
+
+    fn lookup(&mut self, lookup: &Lookup, out: &mut Vec<u8>) {
+        let Lookup { process, tid, netns, server, tcp, name, record_type, latency, rcode, answers, retries, .. } =
+            lookup;
+        out.literal(br#"{"type":"dns","pid":"#);
+        decimal(process.pid, out);
+        out.literal(br#","tid":"#);
+        decimal(*tid, out);
+        out.literal(br#","comm":"#);
+        json_string(&process.comm, out);
+        out.literal(br#","exe":"#);
+        optional(process.exe.as_deref(), out, json_string);
+        out.literal(br#","container":"#);
+        optional(process.container.as_deref(), out, json_string);
+        out.literal(br#","netns":"#);
+        optional(*netns, out, decimal);
+        out.literal(br#","server":"#);
+        json_string(&server.to_string(), out);
+        out.literal(if *tcp { br#","transport":"tcp","name":"# } else { br#","transport":"udp","name":"# });
+        json_string(name, out);
+        out.literal(br#","record_type":"#);
+        json_string(record_type, out);
+        out.literal(br#","asked_at":"#);
+        time(Some(lookup.asked_at), &mut self.times, out);
+        out.literal(br#","latency_ms":"#);
+        optional(*latency, out, milliseconds);
+        out.literal(br#","rcode":"#);
+        optional(rcode.as_deref(), out, json_string);
+        out.literal(br#","answers":"#);
+        array(answers, out, |address, out| json_string(&address.to_string(), out));
+        out.literal(br#","retries":"#);
+        decimal(*retries, out);
+        out.literal(br#","failed":"#);
+        boolean(lookup.failed(), out);
+        out.literal(b"}\n");
     }
 
     fn loss_fields(&mut self, loss: &Loss, out: &mut Vec<u8>) {

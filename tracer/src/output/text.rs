@@ -8,7 +8,7 @@ use super::{
     units::{duration, size},
     words::{Gravity, ending},
 };
-use crate::track::record::{Connection, Loss, Process, Record, Role, WallTime};
+use crate::track::record::{Connection, Lookup, Loss, Process, Record, Role, WallTime};
 
 /// Widths of the columns before the free text, in characters; what is longer pushes the rest aside.
 const PROCESS_WIDTH: usize = 22;
@@ -30,6 +30,8 @@ impl Text {
 impl Output for Text {
     fn record(&mut self, record: &Record, out: &mut Vec<u8>) {
         let line = match record {
+            Record::Lookup(lookup) if !lookup.failed() && lookup.retries == 0 => return,
+            Record::Lookup(lookup) => self.lookup(lookup),
             Record::Open(connection) => self.open(connection),
             Record::Connection(connection) => self.connection(connection),
             Record::Loss(loss) => self.loss(loss),
@@ -92,6 +94,26 @@ impl Text {
         let ends = format!("{remote}{local}");
         let time = self.paint.dim(&time_of_day(at));
         format!("{time}  {process:<PROCESS_WIDTH$}  {direction} {ends:<REMOTE_WIDTH$}  ")
+    }
+
+    /// A lookup that failed or had to be repeated.
+    fn lookup(&self, lookup: &Lookup) -> String {
+        let time = self.paint.dim(&time_of_day(Some(lookup.asked_at)));
+        let (process, server) = (process(&lookup.process), lookup.server.to_string());
+        let question = format!("lookup of {} ({})", plain(&lookup.name), plain(&lookup.record_type));
+        let outcome = match (&lookup.rcode, lookup.latency) {
+            (Some(rcode), Some(latency)) if lookup.failed() => format!("{} after {}", plain(rcode), duration(latency)),
+            (Some(_), Some(latency)) => format!("answered after {}", duration(latency)),
+            _ => "no answer".into(),
+        };
+        let retries = match lookup.retries {
+            0 => String::new(),
+            1 => ", asked again once".into(),
+            times => format!(", asked again {times} times"),
+        };
+        let words = format!("{question}: {outcome}{retries}");
+        let words = if lookup.failed() { self.paint.red(&words) } else { self.paint.yellow(&words) };
+        format!("{time}  {process:<PROCESS_WIDTH$}  -> {server:<REMOTE_WIDTH$}  {words}")
     }
 
     fn loss(&self, loss: &Loss) -> String {

@@ -5,6 +5,7 @@ use std::net::SocketAddr;
 use serde::{Deserialize, Serialize};
 use tracer_ebpf::{ProcessRecord, SocketRecord};
 
+use super::dns::DnsMessage;
 use crate::track::record::Hook;
 
 /// One event. Times are boot-clock nanoseconds, as the kernel side takes them.
@@ -44,6 +45,8 @@ impl<'e> From<&'e Event> for EventRef<'e> {
 pub enum UserEvent {
     /// What `/proc` says of a process, before its first connection.
     Identity(Identity),
+    /// What a DNS message says.
+    Dns(DnsMessage),
     /// A socket that was open before the trace.
     Adopted(OpenSocket),
     /// The present state of an open socket, taken as the trace stops.

@@ -8,10 +8,12 @@ use aya::{
     maps::{MapData, RingBuf},
 };
 use tokio::io::unix::AsyncFd;
-use tracer_ebpf::SocketRecord;
+use tracer_ebpf::{SocketRecord, dns::DnsRecord, kind};
+use zerocopy::FromBytes as _;
 
 use super::{
     decode::lend,
+    dns::Messages,
     enrich::Enricher,
     event::{Event, EventRef, UserEvent},
     pipeline::Pipeline,
@@ -21,6 +23,7 @@ use crate::{bpf::losses::Losses, kernel::features};
 /// The reading end of a trace.
 pub struct Reader {
     ring: AsyncFd<RingBuf<MapData>>,
+    exchanges: Exchanges,
     losses: Losses,
     undecodable: BTreeMap<&'static str, u64>,
     enricher: Enricher,
@@ -37,8 +40,10 @@ impl Reader {
         let ring = RingBuf::try_from(ring)?;
         // SAFETY: the ring buffer owns its one descriptor and closes it when it is dropped, inside the AsyncFd.
         let ring = unsafe { AsyncFd::register(ring) }.context("cannot wait for the ring buffer")?;
+        let exchanges = ebpf.take_map("EXCHANGES").context("the BPF object has no map EXCHANGES")?;
         Ok(Self {
             ring,
+            exchanges: Exchanges { ring: RingBuf::try_from(exchanges)?, held: None, messages: Messages::default() },
             losses: Losses::new(ebpf)?,
             undecodable: BTreeMap::new(),
             enricher: Enricher::default(),
@@ -60,12 +65,14 @@ impl Reader {
     /// # Errors
     /// If the output or the recording cannot be written.
     pub fn read(&mut self, most: usize, mut each: impl FnMut(&SocketRecord)) -> Result<()> {
-        let Self { ring, undecodable, enricher, pipeline, .. } = self;
+        let Self { ring, exchanges, undecodable, enricher, pipeline, .. } = self;
+        let fence = features::boot_clock_now();
         for _ in 0..most {
             let Some(item) = ring.get_mut().next() else { break };
             let taken = lend(&item, |event| {
                 match event {
                     EventRef::Socket(record) => {
+                        exchanges.take_up_to(record.at, undecodable, enricher, pipeline)?;
                         each(record);
                         if let Some(identity) = enricher.identify(record) {
                             pipeline.event(&identity)?;
@@ -81,7 +88,7 @@ impl Reader {
                 Err(error) => *undecodable.entry(error.cause()).or_default() += 1,
             }
         }
-        Ok(())
+        exchanges.take_up_to(fence, undecodable, enricher, pipeline)
     }
 
     /// Takes all events that are there, and writes what follows from them.
@@ -164,5 +171,53 @@ impl Reader {
     pub fn stop(mut self) -> Result<()> {
         self.send(UserEvent::Stop { at: features::boot_clock_now() })?;
         self.pipeline.finish(None)
+    }
+}
+
+/// The ring buffer of the exchanges: what it holds goes before the connection that came after it.
+struct Exchanges {
+    ring: RingBuf<MapData>,
+    /// Taken out, and later than what was asked for.
+    held: Option<Box<DnsRecord>>,
+    messages: Messages,
+}
+
+impl Exchanges {
+    /// Takes what was sent up to a time.
+    fn take_up_to(
+        &mut self,
+        limit: u64,
+        undecodable: &mut BTreeMap<&'static str, u64>,
+        enricher: &mut Enricher,
+        pipeline: &mut Pipeline,
+    ) -> Result<()> {
+        loop {
+            let Some(record) = self.held.take().or_else(|| self.next(undecodable)) else { return Ok(()) };
+            if record.at > limit {
+                self.held = Some(record);
+                return Ok(());
+            }
+            for message in self.messages.take(&record) {
+                match message {
+                    Ok(message) => {
+                        if let Some(identity) = enricher.identify_process((message.pid, message.process_started_at)) {
+                            pipeline.event(&identity)?;
+                        }
+                        pipeline.event(&Event::User(Box::new(UserEvent::Dns(message))))?;
+                    }
+                    Err(error) => *undecodable.entry(error.cause()).or_default() += 1,
+                }
+            }
+        }
+    }
+
+    fn next(&mut self, undecodable: &mut BTreeMap<&'static str, u64>) -> Option<Box<DnsRecord>> {
+        loop {
+            let item = self.ring.next()?;
+            match DnsRecord::read_from_bytes(&item) {
+                Ok(record) if record.kind == kind::DNS => return Some(Box::new(record)),
+                _ => *undecodable.entry("event_unknown_kind").or_default() += 1,
+            }
+        }
     }
 }

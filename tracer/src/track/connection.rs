@@ -5,7 +5,7 @@ use std::{net::IpAddr, net::SocketAddr, rc::Rc};
 use tracer_ebpf::{Address, SocketRecord, flag, role, tcp_state};
 use zerocopy::FromZeros;
 
-use super::record::{Nanos, Process};
+use super::record::{LookedUp, Nanos, Process};
 use crate::stage::event::OpenSocket;
 
 /// A connection that has not been reported yet. Every open connection of a node has one, so it is kept small.
@@ -18,6 +18,8 @@ pub(super) struct Live {
     pub adopted_at: u64,
     /// How it stood as the trace stopped.
     pub present: Option<Box<Present>>,
+    /// The DNS lookup that led to it.
+    pub looked_up: Option<Box<LookedUp>>,
     /// Which of its socket's connections it is.
     pub life: u32,
     /// Its `open` record was put out.
@@ -48,7 +50,7 @@ pub(super) enum Relation {
 impl Live {
     /// A connection first heard of by this record.
     pub fn new(record: &SocketRecord, process: Rc<Process>, life: u32) -> Self {
-        Self { record: *record, process, adopted_at: 0, present: None, life, announced: false }
+        Self { record: *record, process, adopted_at: 0, present: None, looked_up: None, life, announced: false }
     }
 
     /// A connection that was open before the trace.
@@ -74,6 +76,7 @@ impl Live {
             process,
             adopted_at: socket.at.max(1),
             present: Some(Box::new(present)),
+            looked_up: None,
             life: 0,
             announced: false,
         }

@@ -4,19 +4,23 @@ use std::net::SocketAddr;
 
 use foldhash::fast::RandomState;
 use hashbrown::{HashMap, HashSet};
-use tracer_ebpf::{ProcessRecord, SocketRecord, flag, kind};
+use tracer_ebpf::{ProcessRecord, SocketRecord, flag, kind, role};
 
 use super::{
     clock::Clock,
     connection::{Live, Relation},
+    dns::{Finished, Lookups},
     losses::Losses,
     process::Processes,
-    record::{Hook, Loss, Record},
+    record::{Hook, Lookup, Loss, Record},
     report::{self, Occasion},
     summary::Totals,
     table::Table,
 };
-use crate::stage::event::{EventRef, OpenSocket, UserEvent};
+use crate::stage::{
+    dns::DnsMessage,
+    event::{EventRef, OpenSocket, UserEvent},
+};
 
 /// The most hooks and remarks kept for the summary; a recording could hold any number.
 const MAX_HOOKS: usize = 256;
@@ -46,6 +50,7 @@ pub struct Correlator {
     clock: Clock,
     table: Table,
     processes: Processes,
+    lookups: Lookups,
     totals: Totals,
     losses: Losses,
     hooks: Vec<Hook>,
@@ -74,6 +79,7 @@ impl Correlator {
             clock,
             table: Table::new(limits.max_connections),
             processes: Processes::new(limits.max_processes),
+            lookups: Lookups::default(),
             totals: Totals::new(limits.max_groups),
             losses: Losses::default(),
             hooks: Vec::new(),
@@ -121,6 +127,9 @@ impl Correlator {
 
     fn socket(&mut self, record: &SocketRecord, emit: &mut impl FnMut(&Record)) {
         self.saw(record.at);
+        if self.lookups.waits() {
+            self.give_up_lookups(emit);
+        }
         let life = match self.table.known(record.id) {
             Some(mut known) => match known.live().relation(record) {
                 Relation::Same => {
@@ -155,6 +164,11 @@ impl Correlator {
     /// Takes in the first record of a connection.
     fn begin(&mut self, record: &SocketRecord, life: u32, emit: &mut impl FnMut(&Record)) {
         let mut live = Live::new(record, self.processes.owner(record), life);
+        if record.role == role::CLIENT && record.opened_at != 0 && record.flags & flag::PREEXISTING == 0 {
+            let process = (record.opener_tgid, record.process_started_at);
+            let pays = record.flags & flag::NO_SYN == 0;
+            live.looked_up = self.lookups.connected(process, live.remote().ip(), record.opened_at, pays).map(Box::new);
+        }
         announce(&mut live, record.kind, self.clock, emit);
         if live.is_complete(self.sees_releases) {
             self.table.remember(&live);
@@ -172,6 +186,7 @@ impl Correlator {
     fn user(&mut self, event: &UserEvent, emit: &mut impl FnMut(&Record)) {
         match event {
             UserEvent::Identity(identity) => self.processes.identify(identity),
+            UserEvent::Dns(message) => self.dns(message, emit),
             UserEvent::Adopted(socket) => self.adopt(socket, emit),
             UserEvent::Present(socket) => self.see_present(socket),
             UserEvent::Lost { at, place, cause, count } => {
@@ -187,6 +202,41 @@ impl Correlator {
             }
             UserEvent::Stop { at } => self.stop(*at, emit),
         }
+    }
+
+    fn dns(&mut self, message: &DnsMessage, emit: &mut impl FnMut(&Record)) {
+        self.saw(message.at);
+        if let Some(finished) = self.lookups.message(message) {
+            self.report_lookup(finished, emit);
+        }
+        self.give_up_lookups(emit);
+    }
+
+    /// Reports lookups that have waited for too long.
+    fn give_up_lookups(&mut self, emit: &mut impl FnMut(&Record)) {
+        while let Some(finished) = self.lookups.expired(self.latest_at) {
+            self.report_lookup(finished, emit);
+        }
+    }
+
+    fn report_lookup(&mut self, finished: Finished, emit: &mut impl FnMut(&Record)) {
+        let Finished { query, answer, retries } = finished;
+        let (answered_at, answer) = answer.unzip();
+        let lookup = Lookup {
+            process: self.processes.named(query.pid, query.process_started_at, &query.comm),
+            tid: query.tid,
+            netns: (query.netns != 0).then_some(query.netns),
+            server: query.server,
+            tcp: query.tcp,
+            name: query.name,
+            record_type: query.record_type,
+            asked_at: self.clock.wall_of(query.at),
+            latency: answered_at.map(|at| at.saturating_sub(query.at)),
+            rcode: answer.as_ref().map(|answer| answer.rcode.clone()),
+            answers: answer.map(|answer| answer.addresses).unwrap_or_default(),
+            retries,
+        };
+        emit(&Record::Lookup(lookup));
     }
 
     /// Takes in a socket that was open before the trace, unless its events came first.
@@ -226,6 +276,13 @@ impl Correlator {
         self.stopped = true;
         self.by_ends = None;
         self.report_dropped(at, emit);
+        while let Some(finished) = self.lookups.next_unanswered() {
+            self.report_lookup(finished, emit);
+        }
+        let unasked = self.lookups.take_unasked();
+        if unasked > 0 {
+            self.lose(at, "user", "dns_unasked", unasked, emit);
+        }
         let surveyed: HashSet<u32, RandomState> = std::mem::take(&mut self.surveyed).into_iter().collect();
         let shown = std::mem::take(&mut self.shown);
         let mut unseen_ends = 0;

@@ -4,6 +4,7 @@ mod clock;
 mod close;
 mod connection;
 mod correlator;
+mod dns;
 mod idle;
 mod losses;
 mod process;

@@ -3,7 +3,10 @@
 //! Times are wall clock, durations are nanoseconds, and `None` means "not known"; the outputs turn them into RFC 3339
 //! and milliseconds.
 
-use std::{net::SocketAddr, rc::Rc};
+use std::{
+    net::{IpAddr, SocketAddr},
+    rc::Rc,
+};
 
 /// Wall-clock time in nanoseconds since the Unix epoch.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -19,6 +22,8 @@ pub enum Record {
     Open(Connection),
     /// A connection's whole life; once, when it ended or the trace stopped.
     Connection(Connection),
+    /// A DNS lookup is over.
+    Lookup(Lookup),
     /// Something was lost.
     Loss(Loss),
     /// The last record of every trace.
@@ -157,6 +162,8 @@ pub struct Connection {
     pub open: bool,
     /// It was open before the trace began.
     pub preexisting: bool,
+    /// Client: the DNS lookup by which the process got to the address.
+    pub looked_up: Option<Box<LookedUp>>,
     /// It was established at some time; a failed connect, or one that nothing has answered yet, was not.
     pub established: bool,
     /// Client: from the connect to ESTABLISHED, or to its failure.
@@ -180,6 +187,52 @@ pub struct Connection {
     pub close: Option<Close>,
     /// Where a value is a bound.
     pub confidence: Vec<Confidence>,
+}
+
+/// What a DNS lookup gave a connection.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct LookedUp {
+    /// The name that had the connection's address.
+    pub name: Rc<str>,
+    /// What the lookup cost this connection: from the first question to the last answer before the connect. 0 if the answer
+    /// was there already, for an earlier connection.
+    pub cost: Nanos,
+}
+
+/// One DNS lookup of a process: a question for one name and type, until it was answered or given up.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Lookup {
+    /// Who asked.
+    pub process: Rc<Process>,
+    /// Its thread.
+    pub tid: u32,
+    /// Inode number of the network namespace.
+    pub netns: Option<u32>,
+    /// Whom it asked first.
+    pub server: SocketAddr,
+    /// It was asked over TCP, at last.
+    pub tcp: bool,
+    /// The name; any characters.
+    pub name: String,
+    /// The type, such as `A`.
+    pub record_type: String,
+    /// When it was first asked.
+    pub asked_at: WallTime,
+    /// From then to the answer; `None` if none came.
+    pub latency: Option<Nanos>,
+    /// What the server said, such as `NOERROR`; `None` without an answer.
+    pub rcode: Option<String>,
+    /// Addresses in the answer.
+    pub answers: Vec<IpAddr>,
+    /// How often it was asked again.
+    pub retries: u32,
+}
+
+impl Lookup {
+    /// No answer came, or one that says no.
+    pub fn failed(&self) -> bool {
+        self.rcode.as_deref() != Some("NOERROR")
+    }
 }
 
 /// Something that was lost, by cause.

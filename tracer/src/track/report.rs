@@ -61,6 +61,7 @@ pub(super) fn opening(live: &Live, clock: Clock) -> Connection {
         lifetime: None,
         open: true,
         preexisting,
+        looked_up: live.looked_up.clone(),
         established: !live.is_unestablished(),
         connect: connect(live),
         syn_retransmits: (!preexisting).then_some(record.syn_retransmits),
