@@ -54,7 +54,7 @@ fn burst(backend: Backend) {
             }
             Line::Summary(of_all) => summary = Some(of_all),
             Line::Loss(loss) => panic!("{loss:#?}"),
-            Line::Open(_) => {}
+            Line::Open(_) | Line::Dns(_) => {}
         }
     }
     let summary = summary.expect("a summary");
@@ -91,7 +91,7 @@ fn assert_nothing_is_lost_in_silence(file: &Path, to: SocketAddr, made: &HashSet
                 assert!(matches!(loss.cause.as_str(), "hook_skipped" | "end_unseen"), "{loss:#?}");
                 counted += loss.count;
             }
-            Line::Summary(_) | Line::Open(_) => {}
+            Line::Summary(_) | Line::Open(_) | Line::Dns(_) => {}
         }
     }
     let missing = made.difference(&clients).count() as u64 + made.difference(&servers).count() as u64;

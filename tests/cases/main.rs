@@ -5,6 +5,7 @@ mod bad_input;
 mod burst;
 mod connects;
 mod detach;
+mod dns;
 mod filters;
 mod lives;
 mod network;

@@ -11,6 +11,7 @@ mod net;
 mod pair;
 mod programs;
 pub mod record;
+mod resolver;
 mod tracer;
 
 pub use actor::Actor;
@@ -19,7 +20,8 @@ pub use commands::{output_of, run, stdout_of};
 pub use net::{DropRule, Namespace};
 pub use pair::{Ends, Family, Pair, TcpInfo, connect_from, listen, set_linger_zero, tcp_info, unread};
 pub use programs::LoadedPrograms;
-pub use record::{Close, Closer, Connection, How, Line, Role, Summary};
+pub use record::{Close, Closer, Connection, How, Line, Lookup, Role, Summary};
+pub use resolver::Resolver;
 pub use tracer::{Backend, Exit, Trace, Tracer, conntracer, parse_lines, tracer_path};
 
 /// Where cargo put the other binaries of this package: a test binary lies in `deps/`, beside them.

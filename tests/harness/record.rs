@@ -1,7 +1,7 @@
 //! The output as the contract has it (`docs/ndjson.md`). A field too many or too few is an error: the contract would have
 //! changed.
 
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 
 use serde::Deserialize;
 use time::OffsetDateTime;
@@ -14,6 +14,8 @@ pub enum Line {
     Open(Open),
     /// A connection's whole life.
     Connection(Box<Connection>),
+    /// A DNS lookup is over.
+    Dns(Lookup),
     /// Something was lost.
     Loss(Loss),
     /// The last line.
@@ -148,6 +150,29 @@ pub struct Confidence {
     pub field: String,
     pub bound: String,
     pub why: String,
+}
+
+/// A DNS lookup.
+#[derive(Clone, Debug, PartialEq, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Lookup {
+    pub pid: u32,
+    pub tid: u32,
+    pub comm: String,
+    pub exe: Option<String>,
+    pub container: Option<String>,
+    pub netns: Option<u32>,
+    pub server: SocketAddr,
+    pub transport: String,
+    pub name: String,
+    pub record_type: String,
+    #[serde(with = "time::serde::rfc3339")]
+    pub asked_at: OffsetDateTime,
+    pub latency_ms: Option<f64>,
+    pub rcode: Option<String>,
+    pub answers: Vec<IpAddr>,
+    pub retries: u32,
+    pub failed: bool,
 }
 
 /// Something that was lost.

@@ -20,7 +20,7 @@ use nix::{
 use crate::{
     client_binary,
     pair::Ends,
-    record::{Connection, Hook, Line, Loss, Open, Summary},
+    record::{Connection, Hook, Line, Lookup, Loss, Open, Summary},
 };
 
 /// What the tracer says on stderr once its hooks are attached and open sockets are adopted.
@@ -213,6 +213,21 @@ impl Tracer {
         })
     }
 
+    /// Waits for the `dns` record of a process's lookup of this name and type.
+    #[track_caller]
+    pub fn lookup(&self, pid: u32, name: &str, record_type: &str) -> Lookup {
+        self.lookup_where(name, |l| l.pid == pid && l.name == name && l.record_type == record_type)
+    }
+
+    /// Waits for the first `dns` record that `wanted` wants.
+    #[track_caller]
+    pub fn lookup_where(&self, what: &str, wanted: impl Fn(&Lookup) -> bool) -> Lookup {
+        self.await_line(&format!("the dns record of {what}"), |line| match line {
+            Line::Dns(lookup) if wanted(lookup) => Some(lookup.clone()),
+            _ => None,
+        })
+    }
+
     #[track_caller]
     fn await_line<R>(&self, what: &str, mut look: impl FnMut(&Line) -> Option<R>) -> R {
         let found = self.output.await_within(DELIVERY, |lines| {
@@ -339,6 +354,7 @@ pub struct Trace {
     pub status: ExitStatus,
     pub opens: Vec<Open>,
     pub connections: Vec<Connection>,
+    pub lookups: Vec<Lookup>,
     pub losses: Vec<Loss>,
     pub summary: Option<Summary>,
     pub stderr: String,
@@ -347,13 +363,14 @@ pub struct Trace {
 impl Trace {
     #[track_caller]
     fn new(status: ExitStatus, lines: Vec<Result<Line, String>>, stderr: String) -> Self {
-        let (opens, connections, losses) = Default::default();
-        let mut trace = Self { status, opens, connections, losses, summary: None, stderr };
+        let (opens, connections, lookups, losses) = Default::default();
+        let mut trace = Self { status, opens, connections, lookups, losses, summary: None, stderr };
         for line in lines {
             assert!(trace.summary.is_none(), "the summary is the last line, but there is {line:?}");
             match line.unwrap_or_else(|error| panic!("{error}")) {
                 Line::Open(open) => trace.opens.push(open),
                 Line::Connection(connection) => trace.connections.push(*connection),
+                Line::Dns(lookup) => trace.lookups.push(lookup),
                 Line::Loss(loss) => trace.losses.push(loss),
                 Line::Summary(summary) => trace.summary = Some(summary),
             }

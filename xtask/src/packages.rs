@@ -43,6 +43,8 @@ pub const PACKAGES: &[(&str, Use)] = &[
     ("python3", Use::Tests),
     ("iproute2", Use::Tests),
     ("nftables", Use::Tests),
+    ("dnsmasq-base", Use::Tests),
+    ("nodejs", Use::Tests),
 ];
 
 /// The packages for these uses that are not installed.
