@@ -1,8 +1,14 @@
 //! DNS lookups by real resolvers against a real server, and what connections owe to them.
 
-use std::{net::SocketAddr, path::Path, process::Command, thread, time::Duration};
+use std::{
+    net::{SocketAddr, TcpListener},
+    path::Path,
+    process::Command,
+    thread,
+    time::Duration,
+};
 
-use harness::{Backend, Ends, Family, Lookup, Namespace, Resolver, Tracer, listen};
+use harness::{Backend, Ends, Lookup, Namespace, Resolver, Tracer};
 use serde::Deserialize;
 
 /// One line of a client.
@@ -32,6 +38,11 @@ fn client(program: &str, script: &str, args: &[String]) -> Vec<Step> {
     text.lines().map(|line| serde_json::from_str(line).unwrap_or_else(|error| panic!("{error} in {line}"))).collect()
 }
 
+/// At every address, as the names have many.
+fn listener() -> TcpListener {
+    TcpListener::bind("0.0.0.0:0").expect("a listener")
+}
+
 #[track_caller]
 fn glibc(args: &[String]) -> Vec<Step> {
     client("python3", "lookup.py", args)
@@ -56,7 +67,7 @@ fn the_c_librarys_lookup_is_paid_by_the_first_connection(trace: &Tracer) {
     Namespace::run(|namespace| {
         let _server = Resolver::start(&[("warm.test", &["127.0.0.4"]), ("once.glibc.test", &["127.0.0.5"])], "");
         namespace.emulate("delay 20ms");
-        let listener = listen(Family::V4);
+        let listener = listener();
         let port = listener.local_addr().expect("local address").port();
         let steps =
             glibc(&["only:warm.test".into(), format!("connect:once.glibc.test:{port}"), format!("again:{port}")]);
@@ -85,8 +96,9 @@ fn nodes_own_resolver_is_seen() {
     let trace = Tracer::shared(Backend::Auto);
     Namespace::run(|namespace| {
         let _server = Resolver::start(&[("warm.test", &["127.0.0.4"]), ("cares.test", &["127.0.0.6"])], "");
-        namespace.emulate("delay 20ms");
-        let listener = listen(Family::V4);
+        // What JavaScript does after the answer takes an emulated processor some milliseconds.
+        namespace.emulate("delay 60ms");
+        let listener = listener();
         let port = listener.local_addr().expect("local address").port();
         let steps = client("node", "cares.js", &["cares.test".into(), port.to_string()]);
         let connection = trace.connection(steps[0].ends());
@@ -115,7 +127,7 @@ fn a_lost_answer_shows_as_a_retry_and_costs_what_it_cost() {
     Namespace::run(|namespace| {
         let _server =
             Resolver::start(&[("warm.test", &["127.0.0.4"]), ("lossy.test", &["127.0.0.7"])], "timeout:1 attempts:5");
-        let listener = listen(Family::V4);
+        let listener = listener();
         let port = listener.local_addr().expect("local address").port();
         let lossy = namespace.drop_incoming("udp sport 53");
         let steps = thread::scope(|scope| {
@@ -141,7 +153,7 @@ fn an_answer_too_large_for_a_datagram_comes_over_tcp() {
         let addresses: Vec<_> = (1..=100).map(|last| format!("127.0.9.{last}")).collect();
         let addresses: Vec<_> = addresses.iter().map(String::as_str).collect();
         let _server = Resolver::start(&[("large.test", &addresses)], "");
-        let listener = listen(Family::V4);
+        let listener = listener();
         let port = listener.local_addr().expect("local address").port();
         let steps = glibc(&[format!("connect:large.test:{port}")]);
         let connection = trace.connection(steps[0].ends());
@@ -158,7 +170,7 @@ fn garbage_is_counted_and_names_nothing() {
     std::os::unix::fs::symlink("/usr/bin/python3", &python).expect("a name of its own");
     let trace = Tracer::trace(&["--comm", "garbage"]);
     Namespace::run(|_| {
-        let listener = listen(Family::V4);
+        let listener = listener();
         let port = listener.local_addr().expect("local address").port();
         client(python.to_str().expect("UTF-8"), "garbage.py", &[port.to_string()]);
     });
