@@ -18,6 +18,8 @@ const CAUSES: &[(Loss, &str)] = &[
     (Loss::NoRecord, "no_record"),
     (Loss::BadRead, "bad_read"),
     (Loss::TargetsFull, "targets_full"),
+    (Loss::ExchangeRingFull, "exchange_ring_full"),
+    (Loss::UnreadablePayload, "unreadable_payload"),
 ];
 
 /// The kernel lets no program interrupt itself on one processor: a hook that fires in an interrupt, or after a preemption,

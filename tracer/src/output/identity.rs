@@ -9,7 +9,7 @@ use super::{
     ndjson::optional,
     number::{Ends, Times, decimal, hex},
 };
-use crate::track::record::{Connection, ConnectionId, Process, Role, WallTime};
+use crate::track::record::{Connection, ConnectionId, LookedUp, Process, Role, WallTime};
 
 /// Connections whose text is kept, by the last digits of the socket's number: these count up.
 const CONNECTIONS: usize = 64;
@@ -44,6 +44,7 @@ struct Life {
     process: Rc<Process>,
     rest: Rest,
     ends: (SocketAddr, SocketAddr),
+    looked_up: Option<Box<LookedUp>>,
     opened_at: Option<WallTime>,
     text: Vec<u8>,
 }
@@ -110,6 +111,7 @@ impl Life {
             process: Rc::clone(&connection.process),
             rest: Rest::of(connection),
             ends: (connection.local, connection.remote),
+            looked_up: connection.looked_up.clone(),
             opened_at: connection.opened_at,
             text: Vec::new(),
         }
@@ -121,6 +123,7 @@ impl Life {
             && self.opened_at == connection.opened_at
             && self.rest == Rest::of(connection)
             && self.ends == (connection.local, connection.remote)
+            && self.looked_up == connection.looked_up
     }
 }
 

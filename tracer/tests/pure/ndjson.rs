@@ -11,8 +11,8 @@ use serde_json::{Value, json};
 use tracer::{
     output::{Output, ndjson::Ndjson},
     track::record::{
-        Bound, Close, Closer, Confidence, Connection, ConnectionId, Group, Hook, How, Loss, Process, Record, Role,
-        Summary, WallTime,
+        Bound, Close, Closer, Confidence, Connection, ConnectionId, Group, Hook, How, LookedUp, Lookup, Loss, Process,
+        Record, Role, Summary, WallTime,
     },
 };
 
@@ -51,9 +51,9 @@ fn identity(kind: &str, connection: &Connection) -> Value {
         "type": kind, "id": format!("{:x}{life}", id.socket), "pid": process.pid, "tid": connection.tid,
         "comm": process.comm, "exe": process.exe, "container": process.container, "netns": connection.netns,
         "role": role(connection.role), "family": if connection.remote.is_ipv4() { "ipv4" } else { "ipv6" },
-        "local": connection.local.to_string(), "remote": connection.remote.to_string(), "remote_name": null,
-        "remote_name_source": null, "opened_at": time(connection.opened_at), "preexisting": connection.preexisting,
-        "dns_ms": null, "connect_ms": ms(connection.connect), "syn_retransmits": connection.syn_retransmits,
+        "local": connection.local.to_string(), "remote": connection.remote.to_string(), "remote_name": connection.looked_up.as_ref().map(|looked_up| &*looked_up.name),
+        "remote_name_source": connection.looked_up.as_ref().map(|_| "dns"), "opened_at": time(connection.opened_at), "preexisting": connection.preexisting,
+        "dns_ms": ms(connection.looked_up.as_ref().map(|looked_up| looked_up.cost)), "connect_ms": ms(connection.connect), "syn_retransmits": connection.syn_retransmits,
     })
 }
 
@@ -102,6 +102,15 @@ fn expected(record: &Record) -> Value {
             });
             merged(identity("connection", connection), rest)
         }
+        Record::Lookup(lookup) => json!({
+            "type": "dns", "pid": lookup.process.pid, "tid": lookup.tid, "comm": lookup.process.comm,
+            "exe": lookup.process.exe, "container": lookup.process.container, "netns": lookup.netns,
+            "server": lookup.server.to_string(), "transport": if lookup.tcp { "tcp" } else { "udp" },
+            "name": lookup.name, "record_type": lookup.record_type, "asked_at": time(Some(lookup.asked_at)),
+            "latency_ms": ms(lookup.latency), "rcode": lookup.rcode,
+            "answers": lookup.answers.iter().map(ToString::to_string).collect::<Vec<_>>(),
+            "retries": lookup.retries, "failed": lookup.rcode.as_deref() != Some("NOERROR"),
+        }),
         Record::Loss(lost) => merged(json!({ "type": "loss" }), loss(lost)),
         Record::Summary(summary) => json!({
             "type": "summary", "began_at": time(Some(summary.began_at)), "stopped_at": time(Some(summary.stopped_at)),
@@ -165,7 +174,7 @@ prop_compose! {
         (bytes_sent, bytes_received) in any::<(Option<u64>, Option<u64>)>(),
         (retransmits, srtt, keepalive) in any::<(Option<u32>, Option<u64>, Option<bool>)>(),
         idle_before_close in any::<Option<u64>>(),
-        close in option::of(any_close()),
+        (close, looked_up) in (option::of(any_close()), any::<Option<(String, u64)>>()),
         bounds in prop::collection::vec(prop::sample::select(vec![Bound::Lower, Bound::Upper, Bound::Estimate]), 0..3),
     ) -> Connection {
         let note = |bound| Confidence { field: "idle_before_close_ms", bound, why: "so \"it\" is" };
@@ -174,9 +183,23 @@ prop_compose! {
             process: Rc::new(process),
             opened_by: None,
             tid, netns, role, local, remote, opened_at, closed_at, lifetime, open, preexisting, established, connect,
+            looked_up: looked_up.map(|(name, cost)| Box::new(LookedUp { name: name.into(), cost })),
             syn_retransmits, bytes_sent, bytes_received, retransmits, srtt, keepalive, idle_before_close, close,
             confidence: bounds.into_iter().map(note).collect(),
         }
+    }
+}
+
+prop_compose! {
+    fn any_lookup()(
+        (process, tid, netns) in (any_process(), any::<u32>(), any::<Option<u32>>()),
+        (server, tcp, name, record_type) in (any_address(), any::<bool>(), any::<String>(), any::<String>()),
+        (asked_at, latency, retries) in any::<(u64, Option<u64>, u32)>(),
+        rcode in option::of(prop_oneof![Just("NOERROR".to_owned()), any::<String>()]),
+        answers in prop::collection::vec(any::<IpAddr>(), 0..3),
+    ) -> Lookup {
+        let (process, asked_at) = (Rc::new(process), WallTime(asked_at));
+        Lookup { process, tid, netns, server, tcp, name, record_type, asked_at, latency, rcode, answers, retries }
     }
 }
 
@@ -226,6 +249,7 @@ fn any_record() -> impl Strategy<Value = Record> {
     prop_oneof![
         3 => any_connection().prop_map(Record::Open),
         6 => any_connection().prop_map(Record::Connection),
+        2 => any_lookup().prop_map(Record::Lookup),
         1 => any_loss().prop_map(Record::Loss),
         1 => any_summary().prop_map(|summary| Record::Summary(Box::new(summary))),
     ]
