@@ -316,7 +316,7 @@ impl Lookups {
         if let Some(effort) = self.efforts.get_mut(&effort) {
             effort.answered_at.push(at);
         }
-        let ttl = (Nanos::from(answer.ttl) * SECOND).min(LONGEST_TTL).max(SOON);
+        let ttl = (Nanos::from(answer.ttl) * SECOND).clamp(SOON, LONGEST_TTL);
         for address in &answer.addresses {
             let key = (question.process, *address);
             while self.addresses.len() >= MAX_ADDRESSES && !self.addresses.contains_key(&key) {

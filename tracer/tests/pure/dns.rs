@@ -49,10 +49,12 @@ fn looked_up(at: u64) -> [Event; 2] {
 }
 
 fn lookups(records: &[Record]) -> Vec<&Lookup> {
-    let pick = |record| match record {
-        &Record::Lookup(ref lookup) => Some(lookup),
-        _ => None,
-    };
+    fn pick(record: &Record) -> Option<&Lookup> {
+        match record {
+            Record::Lookup(lookup) => Some(lookup),
+            _ => None,
+        }
+    }
     records.iter().filter_map(pick).collect()
 }
 
