@@ -50,7 +50,7 @@ pub fn udpv6_send_fentry(ctx: FEntryContext) -> i32 {
 }
 
 /// Declares the programs at the return of a receive. In a fexit context the return value stands behind the arguments, and
-/// kernels take 6 (up to 5.18), 5 or 4 (from 7.1 on) of them. The kernel refuses a program that reads further; one that reads
+/// kernels take 6 (5.10), 5 (6.1, 6.12) or 4 (7.2) of them. The kernel refuses a program that reads further; one that reads
 /// less far would take an argument for the result, so they are tried in this order.
 macro_rules! receive_programs {
     ($($function:literal, $receive:ident: $six:ident, $five:ident, $four:ident, $kprobe:ident, $kretprobe:ident;)*) => {$(
@@ -95,7 +95,7 @@ receive_programs! {
         udpv6_receive_6_fexit, udpv6_receive_5_fexit, udpv6_receive_4_fexit, udpv6_receive_kprobe, udpv6_receive_kretprobe;
 }
 
-// Over TCP, until the hooks of the exchanges call the functions below.
+// Over TCP. A hook that sees all that passes may call the functions below instead.
 receive_programs! {
     "tcp_recvmsg", try_receive_stream: dns_tcp_receive_6_fexit, dns_tcp_receive_5_fexit, dns_tcp_receive_4_fexit, dns_tcp_receive_kprobe, dns_tcp_receive_kretprobe;
 }
@@ -298,7 +298,7 @@ fn copy(slice: &UserSlice, to: &mut [u8; MESSAGE_LEN]) -> Option<u32> {
     Some(length as u32)
 }
 
-/// In assembly, because the compiler compares a copy of the number in another register, and verifiers before 6.3 or so then do
+/// In assembly, because the compiler compares a copy of the number in another register, and the verifiers of 5.10 and 6.1 then do
 /// not know the bound of the one that is used ("R2 unbounded memory access").
 #[cfg(target_arch = "bpf")]
 #[inline(always)]
