@@ -1,10 +1,11 @@
-// Looks a name up by c-ares and connects: cares.js NAME PORT. Prints a JSON line.
+// Looks names up by c-ares, one after the other, and connects to each: cares.js PORT NAME... Prints a JSON line a name.
 const dns = require('dns'), net = require('net');
-const [name, port] = process.argv.slice(2);
+const [port, ...names] = process.argv.slice(2);
 const resolver = new dns.Resolver();
 resolver.setServers(['127.0.0.1']);
 
-function measure() {
+function measure([name, ...later]) {
+  if (name === undefined) return;
   const began = process.hrtime.bigint();
   resolver.resolve4(name, (error, addresses) => {
     if (error) throw error;
@@ -13,12 +14,10 @@ function measure() {
       const local = `${socket.localAddress}:${socket.localPort}`, remote = `${socket.remoteAddress}:${socket.remotePort}`;
       console.log(JSON.stringify({name, took_ms, error: null, local, remote}));
       socket.destroy();
+      measure(later);
     });
   });
 }
 
-// The first lookups compile and load what later ones use.
-function warm(left) {
-  resolver.resolve4('warm.test', () => (left > 0 ? warm(left - 1) : measure()));
-}
-warm(5);
+// The first lookup compiles and loads what later ones use.
+resolver.resolve4('warm.test', () => measure(names));
