@@ -172,7 +172,7 @@ pub fn measure(connections: usize, seed: u64, backend: Backend, dir: &Path) -> R
         match line {
             Line::Connection(connection) => traced.push(*connection),
             Line::Summary(last) => summary = Some(last),
-            Line::Open(_) | Line::Dns(_) | Line::Loss(_) => {}
+            Line::Open(_) | Line::Exchange(_) | Line::Dns(_) | Line::Loss(_) => {}
         }
     }
     compare(&truths, traced, &summary.expect("the trace has a summary"))

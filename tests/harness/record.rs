@@ -14,6 +14,8 @@ pub enum Line {
     Open(Open),
     /// A connection's whole life.
     Connection(Box<Connection>),
+    /// One turn of request and response.
+    Exchange(Box<Exchange>),
     /// A DNS lookup is over.
     Dns(Lookup),
     /// Something was lost.
@@ -114,7 +116,7 @@ pub struct Connection {
     pub dns_ms: Option<f64>,
     pub connect_ms: Option<f64>,
     pub syn_retransmits: Option<u32>,
-    pub tls: Option<serde_json::Value>,
+    pub tls: Option<Tls>,
     pub exchanges: Option<u64>,
     pub bytes_sent: Option<u64>,
     pub bytes_received: Option<u64>,
@@ -141,6 +143,75 @@ pub struct Close {
     pub released_at: Option<OffsetDateTime>,
     #[serde(with = "time::serde::rfc3339::option")]
     pub ended_at: Option<OffsetDateTime>,
+}
+
+/// TLS on a connection.
+#[derive(Clone, Debug, PartialEq, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Tls {
+    pub handshake_ms: Option<f64>,
+    pub version: Option<String>,
+    pub sni: Option<String>,
+    pub alpn_offered: Option<Vec<String>>,
+    pub alpn: Option<String>,
+    pub versions_offered: Option<Vec<String>>,
+    pub cipher: Option<String>,
+    pub resumed: Option<bool>,
+    pub retried: Option<bool>,
+    pub mid_stream: Option<bool>,
+    pub library: Option<String>,
+    pub source: String,
+    pub cpu_ms: Option<f64>,
+    pub runqueue_ms: Option<f64>,
+    pub wait_ms: Option<f64>,
+    pub failed: Option<TlsFailure>,
+}
+
+/// How a handshake failed.
+#[derive(Clone, Debug, PartialEq, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct TlsFailure {
+    pub how: String,
+    pub by: Closer,
+    pub alert: Option<String>,
+    pub after_ms: Option<f64>,
+}
+
+/// The `exchange` record.
+#[derive(Clone, Debug, PartialEq, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Exchange {
+    pub connection: String,
+    pub pid: u32,
+    pub comm: String,
+    pub role: Option<Role>,
+    pub remote: SocketAddr,
+    pub remote_name: Option<String>,
+    pub index: u32,
+    pub cold: Option<bool>,
+    pub greeting: bool,
+    #[serde(with = "time::serde::rfc3339::option")]
+    pub began_at: Option<OffsetDateTime>,
+    pub idle_before_ms: Option<f64>,
+    pub first_byte_ms: Option<f64>,
+    pub duration_ms: Option<f64>,
+    pub bytes_out: Option<u64>,
+    pub bytes_in: Option<u64>,
+    pub setup: Option<Setup>,
+    pub http: Option<serde_json::Value>,
+    pub stale: bool,
+    pub open: bool,
+    pub confidence: Vec<Confidence>,
+}
+
+/// What a client's cold exchange paid before it could ask.
+#[derive(Clone, Debug, PartialEq, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Setup {
+    pub dns_ms: Option<f64>,
+    pub connect_ms: Option<f64>,
+    pub handshake_ms: Option<f64>,
+    pub total_ms: Option<f64>,
 }
 
 /// A remark on a value that is not exact.

@@ -20,7 +20,7 @@ use nix::{
 use crate::{
     client_binary,
     pair::Ends,
-    record::{Connection, Hook, Line, Lookup, Loss, Open, Summary},
+    record::{Connection, Exchange, Hook, Line, Lookup, Loss, Open, Summary},
 };
 
 /// What the tracer says on stderr once its hooks are attached and open sockets are adopted.
@@ -354,6 +354,7 @@ pub struct Trace {
     pub status: ExitStatus,
     pub opens: Vec<Open>,
     pub connections: Vec<Connection>,
+    pub exchanges: Vec<Exchange>,
     pub lookups: Vec<Lookup>,
     pub losses: Vec<Loss>,
     pub summary: Option<Summary>,
@@ -363,13 +364,14 @@ pub struct Trace {
 impl Trace {
     #[track_caller]
     fn new(status: ExitStatus, lines: Vec<Result<Line, String>>, stderr: String) -> Self {
-        let (opens, connections, lookups, losses) = Default::default();
-        let mut trace = Self { status, opens, connections, lookups, losses, summary: None, stderr };
+        let (opens, connections, exchanges, lookups, losses) = Default::default();
+        let mut trace = Self { status, opens, connections, exchanges, lookups, losses, summary: None, stderr };
         for line in lines {
             assert!(trace.summary.is_none(), "the summary is the last line, but there is {line:?}");
             match line.unwrap_or_else(|error| panic!("{error}")) {
                 Line::Open(open) => trace.opens.push(open),
                 Line::Connection(connection) => trace.connections.push(*connection),
+                Line::Exchange(exchange) => trace.exchanges.push(*exchange),
                 Line::Dns(lookup) => trace.lookups.push(lookup),
                 Line::Loss(loss) => trace.losses.push(loss),
                 Line::Summary(summary) => trace.summary = Some(summary),

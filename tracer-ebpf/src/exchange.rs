@@ -7,7 +7,7 @@
 //!
 //! The state is kept in the kernel, one for each socket, and it is pure: the hooks hand in what passed and when.
 
-/// Bits of [`Exchanges::flags`]. All but [`DIRECTION`](flag::ANSWERING) are of the present exchange.
+/// Bits of [`Exchanges::flags`]. [`COUNTING`](flag::COUNTING) is of the connection, the others are of the present exchange.
 pub mod flag {
     /// The last byte was of the answering side.
     pub const ANSWERING: u32 = 1 << 0;
@@ -15,13 +15,16 @@ pub mod flag {
     pub const STALE: u32 = 1 << 1;
     /// The answering side spoke first.
     pub const GREETING: u32 = 1 << 2;
-    /// A TLS alert may have been the last that passed, held back until it is known whether data follows: see
-    /// [`Exchanges::held_at`].
+    /// What passed last may have been a TLS alert. It is held back until it is known whether data follows: see
+    /// [`Exchanges::held_at`](super::Exchanges::held_at).
     pub const HELD: u32 = 1 << 3;
     /// The held bytes were of the asking side.
     pub const HELD_ASK: u32 = 1 << 4;
-    /// [`Exchanges::answered_at`] may be that of session tickets, which cannot be told from data.
+    /// [`Exchanges::answered_at`](super::Exchanges::answered_at) may be that of session tickets, which cannot be told from
+    /// data: it stands only if nothing else comes.
     pub const MAYBE_TICKETS: u32 = 1 << 5;
+    /// `write_seq` and `copied_seq` are set.
+    pub const COUNTING: u32 = 1 << 6;
 }
 
 shared! {
@@ -62,3 +65,123 @@ shared! {
 }
 
 const _: () = assert!(size_of::<Exchanges>() == 104 && align_of::<Exchanges>() == 8);
+
+/// Bytes that passed, application data as far as is known.
+#[derive(Clone, Copy)]
+pub struct Passed {
+    /// When.
+    pub at: u64,
+    /// Whether the side that asks sent them.
+    pub asks: bool,
+    /// Whether the peer had closed before.
+    pub stale: bool,
+    /// [`Exchanges::received`] before them.
+    pub received_before: u64,
+}
+
+impl Exchanges {
+    /// Counts what was handed to TCP up to now. TCP's own numbers wrap around; one call moves them by less than that.
+    #[inline(always)]
+    pub fn count_sent(&mut self, write_seq: u32) {
+        self.sent = self.sent.wrapping_add(u64::from(write_seq.wrapping_sub(self.write_seq)));
+        self.write_seq = write_seq;
+    }
+
+    /// Counts what was taken from TCP up to now.
+    #[inline(always)]
+    pub fn count_received(&mut self, copied_seq: u32) {
+        self.received = self.received.wrapping_add(u64::from(copied_seq.wrapping_sub(self.copied_seq)));
+        self.copied_seq = copied_seq;
+    }
+
+    /// Takes in application data. `answered` is called when an answer has begun, with all that [`ExchangeRecord`] tells.
+    ///
+    /// [`ExchangeRecord`]: crate::ExchangeRecord
+    #[inline(always)]
+    pub fn pass(&mut self, passed: Passed, answered: impl Fn(&Self)) {
+        let Passed { at, asks, .. } = passed;
+        self.unhold(passed.received_before, &answered);
+        if asks {
+            self.ask(passed, &answered);
+        } else {
+            self.answer(at, passed.received_before, &answered);
+        }
+        self.last_at = at;
+    }
+
+    /// Takes in bytes that may be a TLS alert: only if data follows were they data themselves.
+    #[inline(always)]
+    pub fn hold(&mut self, passed: Passed, answered: impl Fn(&Self)) {
+        self.unhold(passed.received_before, &answered);
+        self.held_at = passed.at;
+        self.flags |= flag::HELD | if passed.asks { flag::HELD_ASK } else { 0 };
+    }
+
+    /// Takes in bytes of the answering side that may be TLS session tickets, which no application asked for: the answer's
+    /// first byte only if no other follows.
+    #[inline(always)]
+    pub fn maybe_tickets(&mut self, at: u64) {
+        if self.count != 0 && (self.answered_at == 0 || self.flags & flag::MAYBE_TICKETS != 0) {
+            self.answered_at = at;
+            self.flags |= flag::MAYBE_TICKETS | flag::ANSWERING;
+            self.last_at = at;
+        }
+    }
+
+    #[inline(always)]
+    fn unhold(&mut self, received_before: u64, answered: &impl Fn(&Self)) {
+        if self.flags & flag::HELD == 0 {
+            return;
+        }
+        let (at, asks) = (self.held_at, self.flags & flag::HELD_ASK != 0);
+        self.flags &= !(flag::HELD | flag::HELD_ASK);
+        if asks {
+            self.ask(Passed { at, asks, stale: false, received_before }, answered);
+        } else {
+            self.answer(at, received_before, answered);
+        }
+        self.last_at = at;
+    }
+
+    #[inline(always)]
+    fn ask(&mut self, passed: Passed, answered: &impl Fn(&Self)) {
+        if self.count != 0 && self.flags & flag::ANSWERING == 0 {
+            return;
+        }
+        if self.flags & flag::MAYBE_TICKETS != 0 {
+            // Nothing else has come: it was the answer.
+            answered(self);
+        }
+        self.begin(passed.at, passed.received_before, if passed.stale { flag::STALE } else { 0 });
+    }
+
+    #[inline(always)]
+    fn answer(&mut self, at: u64, received_before: u64, answered: &impl Fn(&Self)) {
+        if self.count == 0 {
+            self.begin(self.ready_at, received_before, flag::GREETING);
+        }
+        if self.answered_at == 0 || self.flags & flag::MAYBE_TICKETS != 0 {
+            self.answered_at = at;
+            self.flags &= !flag::MAYBE_TICKETS;
+            answered(self);
+        }
+        self.flags |= flag::ANSWERING;
+    }
+
+    #[inline(always)]
+    fn begin(&mut self, at: u64, received_before: u64, flags: u32) {
+        if self.last_at != 0 {
+            let idle = at.saturating_sub(self.last_at);
+            if idle > self.max_idle {
+                self.max_idle = idle;
+            }
+        }
+        self.previous_at = self.last_at;
+        self.asked_at = at;
+        self.answered_at = 0;
+        self.sent_before = self.sent;
+        self.received_before = received_before;
+        self.count = self.count.wrapping_add(1);
+        self.flags = self.flags & flag::COUNTING | flags;
+    }
+}

@@ -8,7 +8,7 @@
 //! Times are nanoseconds of `CLOCK_BOOTTIME` (it goes on while the machine sleeps); 0 means "not yet" or "unknown".
 #![no_std]
 
-use crate::{exchange::Exchanges, handshake::Handshake};
+use crate::{exchange::Exchanges, tls::handshake::Handshake};
 
 /// Version of every layout in this file. A recording of another version is refused.
 pub const ABI_VERSION: u32 = 2;
@@ -38,7 +38,7 @@ macro_rules! shared {
 
 pub mod dns;
 pub mod exchange;
-pub mod handshake;
+pub mod tls;
 
 /// An IPv6 address as it stands in memory (network byte order). IPv4 is stored v4-mapped, `::ffff:a.b.c.d`.
 pub type Address = [u8; 16];
@@ -440,7 +440,7 @@ pub enum Loss {
     LruInserted = 4,
     /// Records deleted from the LRU hash; likewise.
     LruDeleted = 5,
-    /// Changes of state for which the kernel skipped the first program and the second one did the work; not a loss, the base
+    /// Events for which the kernel skipped the first program of a hook and another one did the work; not a loss, the base
     /// to work out how many skipped runs were.
     SkippedAndServed = 6,
     /// The ring buffer of the exchanges was full: an event was not sent. The lifecycles do not suffer.
@@ -585,6 +585,18 @@ offsets! {
         tcp_srtt_us: "tcp_sock" . "srtt_us", 4;
         /// Segments sent again.
         tcp_total_retrans: "tcp_sock" . "total_retrans", 4;
+        /// Number of the next byte that the application hands to TCP.
+        tcp_write_seq: "tcp_sock" . "write_seq", 4;
+        /// Number of the next byte that the application takes from TCP.
+        tcp_copied_seq: "tcp_sock" . "copied_seq", 4;
+        /// Data that is to go with the SYN (TCP Fast Open).
+        tcp_fastopen_req: "tcp_sock" . "fastopen_req", 8;
+        /// Whether it is a subflow of a Multipath TCP connection.
+        tcp_is_mptcp: "tcp_sock" . "is_mptcp", 1, optional;
+        /// Operations of an upper layer protocol, such as the kernel's own TLS.
+        tcp_ulp_ops: "tcp_sock" . "inet_conn.icsk_ulp_ops", 8;
+        /// `struct sock` of a `struct socket`.
+        socket_sk: "socket" . "sk", 8;
         /// Inode number of the network namespace.
         net_inum: "net" . "ns.inum", 4;
         /// `PF_*` bits.
@@ -597,6 +609,12 @@ offsets! {
         task_start_boottime: "task_struct" . "start_boottime", 8;
         /// Name of the thread.
         task_comm: "task_struct" . "comm", 16;
+        /// Nanoseconds that the thread has run, up to `task_exec_start`.
+        task_runtime: "task_struct" . "se.sum_exec_runtime", 8;
+        /// When that was last brought up to date, by the scheduler's clock.
+        task_exec_start: "task_struct" . "se.exec_start", 8;
+        /// Nanoseconds that the thread has waited to run, throttling included.
+        task_run_delay: "task_struct" . "sched_info.run_delay", 8;
         /// State shared by the threads of a process.
         task_signal: "task_struct" . "signal", 8;
         /// Threads of the process that still run.

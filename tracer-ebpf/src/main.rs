@@ -4,14 +4,18 @@
 // Inline assembly for BPF is not stable; see `socket::full_barrier`.
 #![cfg_attr(target_arch = "bpf", feature(asm_experimental_arch))]
 
+mod follow;
 mod identity;
+mod kept;
 mod kernel;
 mod maps;
+mod message;
 mod output;
 mod overlap;
 mod probes;
 mod selection;
 mod socket;
+mod verifier;
 
 /// GPL-compatible, as helpers such as `bpf_probe_read_kernel` demand.
 #[unsafe(link_section = "license")]

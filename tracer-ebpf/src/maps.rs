@@ -7,7 +7,11 @@ use aya_ebpf::{
 };
 use tracer_ebpf::{Config, ExchangeRecord, Loss, Offsets, SocketRecord};
 
-use crate::overlap::{Event, Hook};
+use crate::{
+    kept::Kept,
+    message::Message,
+    overlap::{Hook, Marks},
+};
 
 /// Settings of this trace. Written by user space before load, read-only after: the verifier sees constants and drops
 /// the branches that they rule out.
@@ -48,7 +52,8 @@ pub(crate) use offset;
 #[btf_map]
 pub static EVENTS: RingBuf<SocketRecord, { 8 * 1024 * 1024 }> = RingBuf::new();
 
-/// Exchanges, handshakes, hello messages and DNS messages on their way to user space.
+/// Exchanges, handshakes, hello messages and DNS messages on their way to user space. User space sets the size
+/// (`--exchange-ring-size`, 8 MiB unless told).
 #[btf_map]
 pub static EXCHANGES: RingBuf<ExchangeRecord, { 8 * 1024 * 1024 }> = RingBuf::new();
 
@@ -57,19 +62,32 @@ pub static EXCHANGES: RingBuf<ExchangeRecord, { 8 * 1024 * 1024 }> = RingBuf::ne
 #[btf_map]
 pub static SOCKETS: SkStorage<SocketRecord> = SkStorage::new();
 
+/// The same in detail `exchanges`: one look-up finds all that is kept of a socket.
+#[btf_map]
+pub static SOCKETS_DETAILED: SkStorage<Kept> = SkStorage::new();
+
 /// The same by socket address, where it cannot. Made by the same paths, deleted at the release. User space sets the
 /// size (`--max-connections`).
 #[btf_map]
 pub static SOCKETS_LRU: LruHashMap<u64, SocketRecord, 65536> = LruHashMap::new();
 
+/// The same in detail `exchanges`.
+#[btf_map]
+pub static SOCKETS_LRU_DETAILED: LruHashMap<u64, Kept, 65536> = LruHashMap::new();
+
+/// The first bytes of the message that a hook looks at, one for each of the hooks that do: two tasks that preempt each other
+/// on one processor may be in two hooks, never in the same.
+#[btf_map]
+pub static MESSAGES: PerCpuArray<Message, 2> = PerCpuArray::new();
+
 /// Numbers for sockets without a cookie, one counter a CPU.
 #[btf_map]
 pub static NEXT_ID: PerCpuArray<u64, 1> = PerCpuArray::new();
 
-/// The event that a hook's first program served last on this processor, see `overlap`. Written by that program, read by
-/// the hook's second one.
+/// Which events the programs of a hook have seen on this processor, see `overlap`. Written and read by the programs of the
+/// hook that is the index.
 #[btf_map]
-pub static LAST_SERVED: PerCpuArray<Event, { Hook::COUNT }> = PerCpuArray::new();
+pub static SERVED: PerCpuArray<Marks, { Hook::COUNT }> = PerCpuArray::new();
 
 /// Target processes (key: tgid, value: `target` bits). Written by user space at the start and by the fork hook,
 /// deleted by the exit hook.

@@ -4,11 +4,17 @@ use core::ffi::c_void;
 
 use aya_ebpf::{
     bindings::{BPF_RB_AVAIL_DATA, BPF_RB_FORCE_WAKEUP, BPF_RB_NO_WAKEUP},
-    helpers::{bpf_ktime_get_boot_ns, bpf_ringbuf_discard, bpf_ringbuf_query, bpf_ringbuf_reserve, bpf_ringbuf_submit},
+    helpers::{
+        bpf_ktime_get_boot_ns, bpf_ringbuf_discard, bpf_ringbuf_output, bpf_ringbuf_query, bpf_ringbuf_reserve,
+        bpf_ringbuf_submit,
+    },
 };
-use tracer_ebpf::{Loss, ProcessRecord, SocketRecord};
+use tracer_ebpf::{ExchangeRecord, HELLO_LEN, HelloRecord, Loss, ProcessRecord, SocketRecord, TlsRecord};
 
-use crate::maps::{EVENTS, EXCHANGES, LOSSES, config};
+use crate::{
+    kept::{in_detail, kept},
+    maps::{EVENTS, EXCHANGES, LOSSES, config},
+};
 
 /// Nanoseconds of `CLOCK_BOOTTIME`.
 #[inline(always)]
@@ -21,17 +27,70 @@ pub fn now() -> u64 {
 #[inline(always)]
 pub fn count(cause: Loss) {
     if let Some(counter) = LOSSES.get_ptr_mut(cause as u32) {
-        // SAFETY: the slot belongs to this CPU, and BPF programs are not migrated.
-        unsafe { *counter += 1 };
+        add_one(counter);
     }
 }
 
-/// Sends a copy of a connection's record as an event of `kind`.
+/// Adds one in one go: whoever interrupts or preempts this program on its processor may count at the same moment.
+#[inline(always)]
+fn add_one(counter: *mut u64) {
+    #[cfg(target_arch = "bpf")]
+    // SAFETY: a map's value, live and aligned.
+    unsafe {
+        core::arch::asm!("lock *(u64 *)({counter} + 0) += {one}", counter = in(reg) counter, one = in(reg) 1_u64);
+    }
+    #[cfg(not(target_arch = "bpf"))]
+    // SAFETY: likewise.
+    unsafe {
+        *counter += 1;
+    }
+}
+
+/// Sends a copy of a connection's record as an event of `kind`: in detail `exchanges` all of it.
 #[inline(always)]
 pub fn send_socket(record: &mut SocketRecord, kind: u32, at: u64) {
     record.kind = kind;
     record.at = at;
+    if in_detail() {
+        send(&kept(record).detailed);
+    } else {
+        send(record);
+    }
+}
+
+/// Sends a record that is in no map: there is nothing but the life.
+#[inline(always)]
+pub fn send_life(record: &mut SocketRecord, kind: u32, at: u64) {
+    record.kind = kind;
+    record.at = at;
     send(record);
+}
+
+/// Sends word of an exchange. On the ring buffer of the exchanges.
+#[inline(always)]
+pub fn send_exchange(record: &ExchangeRecord) {
+    send_to(exchanges_ring(), record, Loss::ExchangeRingFull);
+}
+
+/// Sends word of a handshake, likewise.
+#[inline(always)]
+pub fn send_tls(record: &TlsRecord) {
+    send_to(exchanges_ring(), record, Loss::ExchangeRingFull);
+}
+
+/// Sends a piece of a hello message, cut to what it holds, likewise.
+#[inline(always)]
+pub fn send_hello(record: &HelloRecord) {
+    const HEAD: u32 = (size_of::<HelloRecord>() - HELLO_LEN) as u32;
+    let length = if record.length > HELLO_LEN as u32 { HELLO_LEN as u32 } else { record.length };
+    let ring = exchanges_ring();
+    // SAFETY: the map's address, and no more bytes than the record has.
+    let outcome = unsafe {
+        bpf_ringbuf_output(ring, core::ptr::from_ref(record).cast_mut().cast(), u64::from(HEAD + length), wake_up(ring))
+    };
+    if outcome != 0 {
+        count(Loss::ExchangeRingFull);
+    }
 }
 
 /// Sends a process event.
@@ -44,7 +103,7 @@ pub fn send_process(record: &ProcessRecord) {
 /// returns `None`. On the ring buffer of the exchanges.
 #[inline(always)]
 pub fn send_filled<T: 'static>(fill: impl FnOnce(*mut T) -> Option<()>) -> Option<()> {
-    let ring: *mut c_void = (&raw const EXCHANGES).cast_mut().cast();
+    let ring = exchanges_ring();
     // SAFETY: the map's address, and a size that is a constant.
     let room = unsafe { bpf_ringbuf_reserve(ring, size_of::<T>() as u64, 0) };
     if room.is_null() {
@@ -62,6 +121,18 @@ pub fn send_filled<T: 'static>(fill: impl FnOnce(*mut T) -> Option<()>) -> Optio
     filled
 }
 
+/// Sends an event of a life or a process.
+#[inline(always)]
+fn send<T: 'static>(event: &T) {
+    send_to((&raw const EVENTS).cast_mut().cast(), event, Loss::RingFull);
+}
+
+#[inline(always)]
+fn exchanges_ring() -> *mut c_void {
+    (&raw const EXCHANGES).cast_mut().cast()
+}
+
+/// Waking user space costs far more than the event itself, so it is left to the reader's timer until much is waiting.
 #[inline(always)]
 fn wake_up(ring: *mut c_void) -> u64 {
     // SAFETY: a ring buffer's address.
@@ -69,20 +140,20 @@ fn wake_up(ring: *mut c_void) -> u64 {
     u64::from(if waiting >= u64::from(config!(wake_bytes)) { BPF_RB_FORCE_WAKEUP } else { BPF_RB_NO_WAKEUP })
 }
 
-/// Copies `event` into the ring buffer. Waking user space costs far more than the event itself, so it is left to the
-/// reader's timer until much is waiting.
+/// Copies `event` into a ring buffer.
 #[inline(always)]
-fn send<T: 'static>(event: &T) {
-    let ring = (&raw const EVENTS).cast_mut().cast();
-    // SAFETY: the map's address.
-    let waiting = unsafe { bpf_ringbuf_query(ring, u64::from(BPF_RB_AVAIL_DATA)) };
-    let wake = if waiting >= u64::from(config!(wake_bytes)) { BPF_RB_FORCE_WAKEUP } else { BPF_RB_NO_WAKEUP };
-    let Some(mut room) = EVENTS.reserve_untyped::<T>(0) else {
-        count(Loss::RingFull);
+fn send_to<T: 'static>(ring: *mut c_void, event: &T, if_full: Loss) {
+    let wake = wake_up(ring);
+    // aya's own method is bound to the type of one kind of event.
+    // SAFETY: a ring buffer's address, and a size that is a constant.
+    let room = unsafe { bpf_ringbuf_reserve(ring, size_of::<T>() as u64, 0) };
+    if room.is_null() {
+        count(if_full);
         return;
-    };
-    copy(event, room.as_mut_ptr());
-    room.submit(wake.into());
+    }
+    copy(event, room.cast());
+    // SAFETY: what was reserved, once.
+    unsafe { bpf_ringbuf_submit(room, wake) };
 }
 
 /// Word by word and volatile: the compiler would otherwise call its own memcpy, a loop over single bytes.

@@ -1,14 +1,24 @@
-//! What the kernel skips: it lets no program overlap with itself on one processor. A hook in process context can be
-//! interrupted by packets, or its task preempted, and the same hook then fires for another socket; the kernel skips the
-//! program and only counts it. So a hook has a second program, which runs after the first, and works where the first did
-//! not run for this event. Where the kernel preempts there are a third and a fourth: under load, tasks that preempt each
-//! other in one hook were seen two deep in one connect of sixty, three deep in one of seven hundred.
+//! What the kernel skips: it lets no program overlap with itself on one processor. A hook can be interrupted by packets, or
+//! its task preempted, and the same hook then fires for another socket; the kernel skips the program and only counts it.
+//! A task that was preempted in a program keeps it from all others of its processor until it runs again, which under load
+//! is dozens of events later. So a hook has several programs, one after the other: each serves what those before it were
+//! skipped for. Nothing is lost as long as one of them is free, so up to [`PROGRAMS`] - 1 tasks may be held up in one hook of
+//! one processor at once.
+//!
+//! Turning preemption off inside a program (`bpf_preempt_disable`) does not help: whoever waits then takes the processor
+//! at the moment that it is turned on again, which is still inside the program.
+
+use core::ffi::c_void;
 
 use tracer_ebpf::Loss;
 
-use crate::{kernel::access::Pointer, maps::LAST_SERVED, output::count, probes::Outcome};
+use crate::{kernel::access::Pointer, maps::SERVED, output::count, probes::Outcome};
 
-/// Hooks that have a second program: indexes of [`LAST_SERVED`].
+/// Most programs of one hook. A change of state can be interrupted by packets once more than the others, so of six programs
+/// it needs one for the task that is interrupted, one for the packets, and has four for tasks that are held up.
+pub const PROGRAMS: u32 = 6;
+
+/// Hooks that have several programs: indexes of [`SERVED`].
 #[derive(Clone, Copy)]
 #[repr(u32)]
 pub enum Hook {
@@ -25,42 +35,122 @@ impl Hook {
     pub const COUNT: usize = 6;
 }
 
-/// One event of a hook: a socket, and for changes of state the new one.
-#[repr(C)]
+/// One event of a hook, as its programs tell it from others: by where its arguments are, which is a place on the stack of
+/// who triggered it and the same for all programs, by the socket, and for changes of state by the new one.
 #[derive(Clone, Copy)]
 pub struct Event {
+    arguments: *mut c_void,
+    sock: Pointer,
+    state: u32,
+}
+
+impl Event {
+    #[inline(always)]
+    pub fn new(arguments: *mut c_void, sock: Pointer) -> Self {
+        Self { arguments, sock, state: 0 }
+    }
+
+    #[inline(always)]
+    pub fn of_state(arguments: *mut c_void, sock: Pointer, state: i32) -> Self {
+        Self { arguments, sock, state: u32::from(state as u8) }
+    }
+}
+
+/// Which program of a hook ran last for an event.
+#[repr(C)]
+#[derive(Clone, Copy)]
+struct Mark {
+    arguments: u64,
     sock: u64,
-    state: u64,
+    state: u32,
+    program: u32,
 }
 
-/// Kept apart: the verifier forbids sums of a pointer and a number that it does not know ("value -2147483648 makes
-/// trusted_ptr_ pointer be out of bounds").
-#[inline(always)]
-pub fn event(sock: Pointer, state: i32) -> Event {
-    Event { sock: sock as u64, state: u64::from(state as u8) }
-}
+const MARKS: usize = 64;
 
-/// The first program: leaves word on this processor which event it serves.
-#[inline(always)]
-pub fn first(hook: Hook, event: Event, work: impl FnOnce() -> Outcome) -> Outcome {
-    let last = LAST_SERVED.get_ptr_mut(hook as u32)?;
-    // SAFETY: the slot belongs to this processor, which a program never leaves; volatile, because who interrupts reads it.
-    unsafe { last.write_volatile(event) };
-    work()
-}
+/// The marks of one hook on one processor, by the stack of who triggered it: events that are under way at once keep apart.
+#[repr(transparent)]
+pub struct Marks([Mark; MARKS]);
 
-/// The second program, and those after it. If the word is of another event, then either the first was skipped for this
-/// one, or it did serve it and has served another before this program's turn came; `is_served` tells from the record.
+/// Does the work of an event in its hook's program number `PROGRAM`, counted from 1, unless one before it has. A mark that
+/// another event wrote over leaves that open; then `is_served` tells from the record.
 #[inline(always)]
-pub fn second(hook: Hook, event: Event, is_served: impl FnOnce() -> bool, work: impl FnOnce() -> Outcome) -> Outcome {
-    let last = LAST_SERVED.get_ptr_mut(hook as u32)?;
-    // SAFETY: the slot belongs to this processor.
-    let word = unsafe { last.read_volatile() };
-    if word.sock == event.sock && word.state == event.state || is_served() {
+pub fn serve<const PROGRAM: u32>(
+    hook: Hook,
+    event: Event,
+    is_served: impl FnOnce() -> bool,
+    work: impl FnOnce() -> Outcome,
+) -> Outcome {
+    const { assert!(PROGRAM >= 1 && PROGRAM <= PROGRAMS) };
+    let mark = mark_of(SERVED.get_ptr_mut(hook as u32)?, event);
+    // SAFETY: inside the map's value, which belongs to this processor; volatile, because who interrupts writes here too.
+    let is_marked = PROGRAM > 1 && unsafe { is_marked_before::<PROGRAM>(mark, event) };
+    let new = Mark { arguments: event.arguments as u64, sock: event.sock as u64, state: event.state, program: PROGRAM };
+    // SAFETY: likewise.
+    unsafe { mark.write_volatile(new) };
+    if is_marked {
         return None;
     }
-    // SAFETY: likewise.
-    unsafe { last.write_volatile(event) };
-    count(Loss::SkippedAndServed);
+    if PROGRAM > 1 {
+        if is_served() {
+            return None;
+        }
+        count(Loss::SkippedAndServed);
+    }
     work()
 }
+
+/// Whether an earlier program has run for this event. The last program's mark is no such sign: it is left from an event
+/// before, of the same task with the same socket's address.
+#[inline(always)]
+unsafe fn is_marked_before<const PROGRAM: u32>(mark: *mut Mark, event: Event) -> bool {
+    // SAFETY: the caller's pointer is good.
+    let mark = unsafe { mark.read_volatile() };
+    mark.arguments == event.arguments as u64
+        && mark.sock == event.sock as u64
+        && mark.state == event.state
+        && mark.program < PROGRAM
+}
+
+/// Stacks lie 16 KiB or more apart, so those bits tell them from each other. The verifier lets no pointer be shifted, but
+/// the distance of two is a number.
+#[inline(always)]
+fn mark_of(marks: *mut Marks, event: Event) -> *mut Mark {
+    let distance = distance(event.arguments, marks.cast());
+    let index = (distance >> 14 ^ distance >> 20) as usize % MARKS;
+    // SAFETY: the index is inside the array.
+    unsafe { marks.cast::<Mark>().add(index) }
+}
+
+#[cfg(target_arch = "bpf")]
+#[inline(always)]
+fn distance(to: *mut c_void, from: *mut c_void) -> u64 {
+    let mut distance = to as u64;
+    // Written out, because the compiler would subtract half words.
+    // SAFETY: a subtraction.
+    unsafe { core::arch::asm!("{0} -= {1}", inout(reg) distance, in(reg) from, options(pure, nomem, nostack)) };
+    distance
+}
+
+#[cfg(not(target_arch = "bpf"))]
+fn distance(to: *mut c_void, from: *mut c_void) -> u64 {
+    (to as u64).wrapping_sub(from as u64)
+}
+
+/// A hook's programs, which differ only in their number: `#[attribute] body(Context): 1 name, 2 name, ...`
+macro_rules! programs {
+    ($(#[$attribute:meta])* $body:ident($context:ty): $($number:literal $name:ident),+) => {
+        $crate::overlap::programs!(@each [$(#[$attribute])*] $body $context, $($number $name),+);
+    };
+    (@each $attributes:tt $body:ident $context:ty, $($number:literal $name:ident),+) => {
+        $($crate::overlap::programs!(@one $attributes $body $context, $number $name);)+
+    };
+    (@one [$(#[$attribute:meta])*] $body:ident $context:ty, $number:literal $name:ident) => {
+        $(#[$attribute])*
+        pub fn $name(ctx: $context) -> i32 {
+            let _ = $body::<$number>(&ctx);
+            0
+        }
+    };
+}
+pub(crate) use programs;

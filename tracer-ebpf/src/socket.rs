@@ -1,18 +1,22 @@
 //! The record of a socket: found, made, adopted, freed, and filled from the kernel's fields.
 
+use core::ffi::c_void;
+
 use aya_ebpf::{
     bindings::{BPF_NOEXIST, BPF_SK_STORAGE_GET_F_CREATE},
-    helpers::bpf_sk_storage_get,
+    helpers::{bpf_map_update_elem, bpf_sk_storage_get},
 };
-use tracer_ebpf::{ID_COUNTED, Loss, SocketRecord, adopted, flag, storage};
+use tracer_ebpf::{ID_COUNTED, Loss, SocketRecord, adopted, exchange, flag, role, storage, tcp_state};
 
 use crate::{
+    follow::LOOKS,
     identity,
+    kept::{Kept, in_detail, kept},
     kernel::{
         access::Access,
         sock::{Ends, Sock},
     },
-    maps::{ADOPTED, NEXT_ID, SOCKETS, SOCKETS_LRU, config},
+    maps::{ADOPTED, NEXT_ID, SOCKETS, SOCKETS_DETAILED, SOCKETS_LRU, SOCKETS_LRU_DETAILED, config},
     output::count,
 };
 
@@ -54,6 +58,9 @@ pub const EMPTY: SocketRecord = SocketRecord {
     comm: [0; 16],
 };
 
+/// A socket of which nothing is known yet.
+static NOTHING_KEPT: [u64; size_of::<Kept>() / size_of::<u64>()] = [0; size_of::<Kept>() / size_of::<u64>()];
+
 /// Whether records live in socket storage; a constant to the verifier. Helpers take only typed pointers.
 #[inline(always)]
 fn in_socket_storage<A: Access>() -> bool {
@@ -63,11 +70,7 @@ fn in_socket_storage<A: Access>() -> bool {
 /// The record of a socket that is already traced.
 #[inline(always)]
 pub fn find<A: Access>(sock: Sock<A>) -> Option<Record> {
-    let record = if in_socket_storage::<A>() {
-        storage_get(sock, 0)
-    } else {
-        SOCKETS_LRU.get_ptr_mut(sock.pointer as u64).unwrap_or(core::ptr::null_mut())
-    };
+    let record = if in_socket_storage::<A>() { storage_get(sock, 0) } else { lru_get(sock.pointer as u64) };
     // SAFETY: null, or a map value that lives as long as the program runs; the socket lock or the single owner of a
     // transition keeps writers apart, and each event is merged in user space with what came before.
     unsafe { record.as_mut() }
@@ -87,8 +90,7 @@ pub fn find_or_create<A: Access>(sock: Sock<A>) -> Option<Record> {
     if let Some(record) = find(sock) {
         return Some(record);
     }
-    let key = sock.pointer as u64;
-    if SOCKETS_LRU.insert(key, EMPTY, u64::from(BPF_NOEXIST)).is_err() {
+    if !lru_insert(sock.pointer as u64) {
         count(Loss::NoRecord);
         return None;
     }
@@ -98,23 +100,49 @@ pub fn find_or_create<A: Access>(sock: Sock<A>) -> Option<Record> {
 
 #[inline(always)]
 fn storage_get<A: Access>(sock: Sock<A>, flags: u64) -> *mut SocketRecord {
+    let map: *const c_void =
+        if in_detail() { (&raw const SOCKETS_DETAILED).cast() } else { (&raw const SOCKETS).cast() };
     // aya's own method takes only the context of another program type.
     // SAFETY: the map's address, a typed socket pointer, no initial value (the kernel fills in zeros).
-    unsafe {
-        bpf_sk_storage_get(
-            (&raw const SOCKETS).cast_mut().cast(),
-            sock.pointer.cast_mut(),
-            core::ptr::null_mut(),
-            flags,
+    unsafe { bpf_sk_storage_get(map.cast_mut(), sock.pointer.cast_mut(), core::ptr::null_mut(), flags) }.cast()
+}
+
+#[inline(always)]
+fn lru_get(key: u64) -> *mut SocketRecord {
+    let found = if in_detail() {
+        SOCKETS_LRU_DETAILED.get_ptr_mut(key).map(<*mut Kept>::cast)
+    } else {
+        SOCKETS_LRU.get_ptr_mut(key)
+    };
+    found.unwrap_or(core::ptr::null_mut())
+}
+
+/// Makes an empty record in the LRU hash. From read-only data: as a local variable the value would not fit the stack.
+#[inline(always)]
+fn lru_insert(key: u64) -> bool {
+    let map: *const c_void =
+        if in_detail() { (&raw const SOCKETS_LRU_DETAILED).cast() } else { (&raw const SOCKETS_LRU).cast() };
+    // SAFETY: the map's address, a live key, and a value at least as long as that map's values.
+    let outcome = unsafe {
+        bpf_map_update_elem(
+            map.cast_mut(),
+            (&raw const key).cast(),
+            (&raw const NOTHING_KEPT).cast(),
+            u64::from(BPF_NOEXIST),
         )
-    }
-    .cast()
+    };
+    outcome == 0
 }
 
 /// Forgets a socket's record where the kernel does not do so by itself.
 #[inline(always)]
 pub fn remove<A: Access>(sock: Sock<A>) {
-    if !in_socket_storage::<A>() && SOCKETS_LRU.remove(sock.pointer as u64).is_ok() {
+    if in_socket_storage::<A>() {
+        return;
+    }
+    let key = sock.pointer as u64;
+    let removed = if in_detail() { SOCKETS_LRU_DETAILED.remove(key) } else { SOCKETS_LRU.remove(key) };
+    if removed.is_ok() {
         count(Loss::LruDeleted);
     }
 }
@@ -147,6 +175,9 @@ fn adopt<A: Access>(sock: Sock<A>) -> Option<Record> {
     if let Some(ends) = sock.ends() {
         set_ends(record, &ends);
     }
+    if in_detail() {
+        kept(record).looks = LOOKS;
+    }
     let _ = ADOPTED.remove(cookie);
     Some(record)
 }
@@ -155,6 +186,12 @@ fn adopt<A: Access>(sock: Sock<A>) -> Option<Record> {
 #[inline(always)]
 pub fn begin<A: Access>(record: &mut SocketRecord, sock: Sock<A>, ends: &Ends, role: u8, at: u64) {
     clear(record);
+    fill(record, sock, ends, role, at);
+}
+
+/// Fills an empty record for a connection that begins now.
+#[inline(always)]
+pub fn fill<A: Access>(record: &mut SocketRecord, sock: Sock<A>, ends: &Ends, role: u8, at: u64) {
     record.id = number(sock);
     record.opened_at = at;
     record.role = role;
@@ -168,10 +205,15 @@ pub fn begin<A: Access>(record: &mut SocketRecord, sock: Sock<A>, ends: &Ends, r
 /// over single bytes that costs 1,200 instructions.
 #[inline(always)]
 fn clear(record: &mut SocketRecord) {
-    const { assert!(size_of::<SocketRecord>().is_multiple_of(size_of::<u64>())) };
-    let words = core::ptr::from_mut(record).cast::<u64>();
-    for index in 0..size_of::<SocketRecord>() / size_of::<u64>() {
-        // SAFETY: inside the record, which is made of plain numbers and aligned to 8 bytes.
+    if in_detail() { clear_words(kept(record)) } else { clear_words(record) }
+}
+
+#[inline(always)]
+fn clear_words<T>(value: &mut T) {
+    const { assert!(size_of::<T>().is_multiple_of(size_of::<u64>()) && align_of::<T>() == align_of::<u64>()) };
+    let words = core::ptr::from_mut(value).cast::<u64>();
+    for index in 0..size_of::<T>() / size_of::<u64>() {
+        // SAFETY: inside the value, which is made of plain numbers and aligned to 8 bytes.
         unsafe { words.add(index).write_volatile(0) };
     }
 }
@@ -211,6 +253,7 @@ pub fn end_begins<A: Access>(record: &mut SocketRecord, sock: Sock<A>, before: u
         return;
     }
     record.end_sign_at = at;
+    count_last_sent(record, sock, before);
     record.state_before_end = before;
     record.state_at_end = after;
     let idle = sock.tcp().and_then(|tcp| Some((tcp.sent_idle()?, tcp.received_idle()?)));
@@ -224,10 +267,79 @@ pub fn end_begins<A: Access>(record: &mut SocketRecord, sock: Sock<A>, before: u
     }
 }
 
+/// Errors that end a TCP connection. Others may be reported for one that goes on (`IP_RECVERR`).
+const FATAL_ERRORS: [u32; 4] = [EPIPE, ECONNRESET, ETIMEDOUT, ECONNREFUSED];
+const EPIPE: u32 = 32;
+const ECONNRESET: u32 = 104;
+const ETIMEDOUT: u32 = 110;
+const ECONNREFUSED: u32 = 111;
+
+/// Keeps the error of a connection that fails. By the time it ends, the application may have taken it away.
+#[inline(always)]
+pub fn note_fatal_error<A: Access>(record: &mut SocketRecord, sock: Sock<A>) {
+    if let Some(error) = sock.error()
+        && FATAL_ERRORS.contains(&error)
+    {
+        record.error = error;
+    }
+}
+
+/// Begins to count the bytes of a connection and to look for TLS.
+#[inline(always)]
+pub fn begin_exchanges<A: Access>(record: &mut SocketRecord, sock: Sock<A>) {
+    if !in_detail() {
+        return;
+    }
+    let kept = kept(record);
+    kept.looks = LOOKS;
+    let Some(tcp) = sock.tcp() else { return };
+    let is_client = kept.detailed.socket.role == role::CLIENT;
+    if let (Some(write_seq), Some(copied_seq)) = (tcp.write_seq(), tcp.copied_seq()) {
+        // A SYN that is yet to be sent takes up one number; what the first byte received is numbered is known later.
+        kept.detailed.exchanges.write_seq = if is_client { write_seq.wrapping_add(1) } else { write_seq };
+        kept.detailed.exchanges.copied_seq = copied_seq;
+        kept.detailed.exchanges.flags = exchange::flag::COUNTING;
+    }
+    if is_client && tcp.is_fast_open() == Some(true) {
+        kept.detailed.socket.flags |= flag::FAST_OPEN;
+    }
+}
+
+/// The connection is ready for application data.
+#[inline(always)]
+pub fn ready<A: Access>(record: &mut SocketRecord, sock: Sock<A>, at: u64) {
+    if !in_detail() {
+        return;
+    }
+    let exchanges = &mut kept(record).detailed.exchanges;
+    exchanges.ready_at = at;
+    if let Some(copied_seq) = sock.tcp().and_then(|tcp| tcp.copied_seq()) {
+        exchanges.copied_seq = copied_seq;
+    }
+}
+
+/// Brings the count of bytes sent up to date, before a FIN takes up a number.
+#[inline(always)]
+pub fn count_last_sent<A: Access>(record: &mut SocketRecord, sock: Sock<A>, state: u8) {
+    if !in_detail() || state != tcp_state::ESTABLISHED && state != tcp_state::CLOSE_WAIT {
+        return;
+    }
+    let exchanges = &mut kept(record).detailed.exchanges;
+    if exchanges.flags & exchange::flag::COUNTING != 0
+        && let Some(write_seq) = sock.tcp().and_then(|tcp| tcp.write_seq())
+    {
+        exchanges.count_sent(write_seq);
+    }
+}
+
 /// Reads the totals that TCP kept.
 #[inline(always)]
 pub fn read_totals<A: Access>(record: &mut SocketRecord, sock: Sock<A>) {
-    record.error = sock.error().unwrap_or(0);
+    match sock.error() {
+        // What was noted when it was reported stays.
+        Some(0) | None => {}
+        Some(error) => record.error = error,
+    }
     let fin = sock.peer_fin();
     if fin == Some(true) {
         record.flags |= flag::PEER_FIN;
@@ -246,6 +358,12 @@ pub fn read_totals<A: Access>(record: &mut SocketRecord, sock: Sock<A>) {
     if let Some(again) = tcp.retransmits() {
         record.retransmits = again;
         record.flags |= flag::RETRANSMITS_KNOWN;
+    }
+    if tcp.has_upper_layer_protocol() == Some(true) {
+        record.flags |= flag::KERNEL_TLS;
+    }
+    if tcp.is_mptcp() == Some(true) {
+        record.flags |= flag::MPTCP;
     }
 }
 

@@ -5,10 +5,10 @@ use std::hint::black_box;
 use criterion::{BatchSize, Criterion, Throughput, criterion_group, criterion_main};
 use tracer::{
     output::{Output, ndjson::Ndjson},
-    stage::decode::lend,
+    stage::decode::{Item, lend},
     track::{Clock, Correlator, Limits, record::Record},
 };
-use tracer_ebpf::{SocketRecord, flag, kind, role, tcp_state};
+use tracer_ebpf::{DetailedRecord, ExchangeRecord, SocketRecord, exchange, flag, kind, role, tcp_state};
 use zerocopy::{FromZeros, IntoBytes};
 
 const CONNECTIONS: u64 = 100_000;
@@ -80,8 +80,44 @@ fn stream() -> Vec<SocketRecord> {
 fn correlate(items: &[SocketRecord], emit: &mut impl FnMut(&Record)) {
     let mut correlator = Correlator::new(CLOCK, Limits::default());
     for item in items {
-        lend(item.as_bytes(), |event| correlator.apply(event, emit)).expect("an event");
+        take(item.as_bytes(), &mut correlator, emit);
     }
+}
+
+/// Decodes one item and correlates it.
+fn take(item: &[u8], correlator: &mut Correlator, emit: &mut impl FnMut(&Record)) {
+    lend(item, |item| match item {
+        Item::Event(event) => correlator.apply(event, emit),
+        Item::Hello(_) | Item::Dns(_) => {}
+    })
+    .expect("an event");
+}
+
+/// As many connections are open while exchanges pass, in turn, and so many pass on each.
+const OPEN: u64 = 1_000;
+const EXCHANGES_EACH: u64 = 1_000;
+
+/// The connections' beginnings, then their exchanges.
+fn exchanges() -> (Vec<DetailedRecord>, Vec<ExchangeRecord>) {
+    let opened = |id| DetailedRecord { socket: life(id)[0], ..DetailedRecord::new_zeroed() };
+    let answered = |number: u64| {
+        let (id, index) = (1 + number % OPEN, number / OPEN);
+        let asked_at = 1_000_000_000 + number * 1_000;
+        ExchangeRecord {
+            kind: kind::ANSWERED,
+            index: index as u32,
+            at: asked_at + 234_567,
+            id,
+            asked_at,
+            ready_at: life(id)[0].established_at,
+            previous_at: if index == 0 { 0 } else { asked_at - 654_321 },
+            sent_before: index * 32,
+            received_before: index * 4_096,
+            flags: exchange::flag::ANSWERING,
+            reserved: 0,
+        }
+    };
+    ((1..=OPEN).map(opened).collect(), (0..OPEN * EXCHANGES_EACH).map(answered).collect())
 }
 
 fn benchmarks(criterion: &mut Criterion) {
@@ -95,6 +131,40 @@ fn benchmarks(criterion: &mut Criterion) {
                 black_box(record);
             })
         });
+    });
+    let (opened, answered) = exchanges();
+    group.throughput(Throughput::Elements(OPEN * EXCHANGES_EACH));
+    let begin = || {
+        let mut correlator = Correlator::new(CLOCK, Limits::default());
+        opened.iter().for_each(|item| take(item.as_bytes(), &mut correlator, &mut |_| {}));
+        (correlator, Ndjson::default(), Vec::with_capacity(1 << 20))
+    };
+    group.bench_function("decode and correlate, exchanges", |bencher| {
+        bencher.iter_batched_ref(
+            begin,
+            |(correlator, ..)| {
+                for item in &answered {
+                    take(item.as_bytes(), correlator, &mut |record| {
+                        black_box(record);
+                    });
+                }
+            },
+            BatchSize::LargeInput,
+        );
+    });
+    group.bench_function("decode, correlate and write, exchanges", |bencher| {
+        bencher.iter_batched_ref(
+            begin,
+            |(correlator, writer, out)| {
+                for item in &answered {
+                    if out.len() > 1 << 19 {
+                        out.clear();
+                    }
+                    take(item.as_bytes(), correlator, &mut |record| writer.record(record, out));
+                }
+            },
+            BatchSize::LargeInput,
+        );
     });
     let mut records = Vec::new();
     correlate(&items, &mut |record| records.push(record.clone()));

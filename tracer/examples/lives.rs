@@ -7,16 +7,28 @@
 //!
 //! The difference between two numbers of connections, divided by the difference of the numbers, is the cost of one
 //! connection: two lives, five events, four lines.
+//!
+//! With a third argument that is not 0, so many exchanges pass on each connection, and both ends report them: detail `exchanges`. The cost of
+//! one exchange at one end is half the difference that one more makes. A fourth argument says what is written: `all`, `summary`
+//! (no exchange lines), or `nothing`, which ends at the correlator.
 
 use std::path::Path;
 
 use anyhow::{Context as _, Result};
 use tracer::{
-    output::ndjson::Ndjson,
-    stage::{decode::lend, enrich::Enricher, event::EventRef, pipeline::Pipeline, sink::Sink},
-    track::{Clock, Correlator, Limits},
+    output::{Output, ndjson::Ndjson},
+    stage::{
+        decode::{Item, lend},
+        enrich::Enricher,
+        pipeline::Pipeline,
+        sink::Sink,
+    },
+    track::{Clock, Correlator, Limits, record::Record},
 };
-use tracer_ebpf::{SocketRecord, flag, kind, role, tcp_state};
+use tracer_ebpf::{
+    DetailedRecord, ExchangeRecord, SocketRecord, exchange, exchange::Exchanges, flag, kind, role, tcp_state,
+    tls::handshake::Handshake,
+};
 use zerocopy::{FromZeros, IntoBytes};
 
 const CLOCK: Clock = Clock { boot_to_wall_ns: 1_795_230_000_000_000_000, tick_ns: 4_000_000, began_at: 1 };
@@ -80,12 +92,90 @@ fn connection(number: u64) -> [SocketRecord; 5] {
     [client, server, peer_closed, ended(client_released, closed_at + 9_876), ended(released, closed_at + 11_999)]
 }
 
+/// Items as the ring buffers hold them: one behind the other, in whole words.
+#[derive(Default)]
+struct Items {
+    words: Vec<u64>,
+    ends: Vec<usize>,
+}
+
+impl Items {
+    fn push(&mut self, item: &(impl IntoBytes + zerocopy::Immutable)) {
+        let mut words = vec![0u64; size_of_val(item) / 8];
+        item.write_to(words.as_mut_bytes()).expect("whole words");
+        self.words.extend(words);
+        self.ends.push(self.words.len());
+    }
+
+    fn iter(&self) -> impl Iterator<Item = &[u8]> {
+        let begins = [0].into_iter().chain(self.ends.iter().copied());
+        begins.zip(&self.ends).map(|(begin, end)| self.words[begin..*end].as_bytes())
+    }
+}
+
+/// The same in detail `exchanges`: after so many exchanges of 32 bytes each way, one every 10 µs.
+fn with_exchanges(events: &[SocketRecord; 5], count: u32, items: &mut Items) {
+    let [client, server, ..] = events;
+    let exchanges_of = |end: &SocketRecord, count: u32| {
+        let (at, passed) = (end.established_at + 10_000 * u64::from(count), 32 * u64::from(count));
+        Exchanges {
+            ready_at: end.established_at,
+            asked_at: at,
+            answered_at: at + 5_000,
+            last_at: at + 5_000,
+            previous_at: if count > 1 { at - 5_000 } else { 0 },
+            max_idle: 5_000,
+            sent: passed,
+            received: passed,
+            sent_before: passed - 32,
+            received_before: passed - 32,
+            count,
+            flags: exchange::flag::ANSWERING,
+            ..Exchanges::new_zeroed()
+        }
+    };
+    let mut lifecycle = |record: &SocketRecord, exchanges: Exchanges| {
+        items.push(&DetailedRecord { socket: *record, exchanges, handshake: Handshake::new_zeroed() });
+    };
+    lifecycle(client, Exchanges::new_zeroed());
+    lifecycle(server, Exchanges::new_zeroed());
+    for number in 1..=count {
+        for end in [server, client] {
+            let Exchanges { asked_at, ready_at, answered_at, previous_at, sent_before, received_before, flags, .. } =
+                exchanges_of(end, number);
+            items.push(&ExchangeRecord {
+                kind: kind::ANSWERED,
+                index: number - 1,
+                at: answered_at,
+                id: end.id,
+                asked_at,
+                ready_at,
+                previous_at,
+                sent_before,
+                received_before,
+                flags,
+                reserved: 0,
+            });
+        }
+    }
+    for record in &events[2..] {
+        let after = 10_000 * u64::from(count);
+        let record = SocketRecord { at: record.at + after, end_sign_at: record.end_sign_at + after, ..*record };
+        items.push(&DetailedRecord {
+            exchanges: exchanges_of(&record, count),
+            socket: record,
+            handshake: Handshake::new_zeroed(),
+        });
+    }
+}
+
 /// Takes the items all the way, as the reader of the ring buffer does.
 #[inline(never)]
-fn replay(items: &[SocketRecord], enricher: &mut Enricher, pipeline: &mut Pipeline) -> Result<()> {
-    for record in items {
-        lend(record.as_bytes(), |event| {
-            if let EventRef::Socket(record) = event
+fn replay<'i>(items: impl Iterator<Item = &'i [u8]>, enricher: &mut Enricher, pipeline: &mut Pipeline) -> Result<()> {
+    for item in items {
+        lend(item, |item| {
+            let Item::Event(event) = item else { return Ok(()) };
+            if let Some(record) = event.socket()
                 && let Some(identity) = enricher.identify(record)
             {
                 pipeline.event(&identity)?;
@@ -96,12 +186,37 @@ fn replay(items: &[SocketRecord], enricher: &mut Enricher, pipeline: &mut Pipeli
     pipeline.flush()
 }
 
+/// Writes nothing.
+struct Nothing;
+
+impl Output for Nothing {
+    fn record(&mut self, _: &Record, _: &mut Vec<u8>) {}
+
+    fn wants_exchanges(&self) -> bool {
+        false
+    }
+}
+
 fn main() -> Result<()> {
-    let number = std::env::args().nth(1).context("usage: lives NUMBER [FILE]")?.parse()?;
-    let to = std::env::args().nth(2).unwrap_or_else(|| "/dev/null".into());
-    let items: Vec<_> = (0..number).flat_map(connection).collect();
+    let arguments: Vec<_> = std::env::args().collect();
+    let argument = |place: usize| arguments.get(place).map(String::as_str);
+    let number = argument(1).context("usage: lives NUMBER [FILE [EXCHANGES [all|summary|nothing]]]")?.parse()?;
+    let to = argument(2).unwrap_or("/dev/null");
+    let exchanges: u32 = argument(3).unwrap_or("0").parse()?;
+    let output: Box<dyn Output> = match argument(4).unwrap_or("all") {
+        "all" => Box::new(Ndjson::new(true)),
+        "summary" => Box::new(Ndjson::new(false)),
+        _ => Box::new(Nothing),
+    };
     let correlator = Correlator::new(CLOCK, Limits::default());
-    let sink = Sink::open(Some(Path::new(&to)))?;
-    let mut pipeline = Pipeline::new(None, correlator, Box::new(Ndjson::default()), sink);
-    replay(&items, &mut Enricher::default(), &mut pipeline)
+    let sink = Sink::open(Some(Path::new(to)))?;
+    let mut pipeline = Pipeline::new(None, correlator, output, sink);
+    let connections = (0..number).map(connection);
+    if exchanges == 0 {
+        let items: Vec<_> = connections.flatten().collect();
+        return replay(items.iter().map(SocketRecord::as_bytes), &mut Enricher::default(), &mut pipeline);
+    }
+    let mut items = Items::default();
+    connections.for_each(|connection| with_exchanges(&connection, exchanges, &mut items));
+    replay(items.iter(), &mut Enricher::default(), &mut pipeline)
 }

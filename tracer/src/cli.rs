@@ -3,7 +3,7 @@
 use std::{path::PathBuf, time::Duration};
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
-use tracer_ebpf::role;
+use tracer_ebpf::{detail, role};
 
 use crate::bpf::{Backend, filter::Network};
 
@@ -23,7 +23,8 @@ pub enum Command {
     /// Start a command, trace it and its children, summarise when it ends.
     #[command(after_help = RUN_EXAMPLES)]
     Run(Run),
-    /// Trace running processes, or the whole node: one line a connection as it opens and closes.
+    /// Trace running processes, or the whole node: one line a connection as it opens and closes,
+    /// with -v also one for each exchange.
     #[command(after_help = TRACE_EXAMPLES)]
     Trace(Trace),
     /// Show a recording as if it happened now.
@@ -43,6 +44,7 @@ data; with --output it stays where it was.";
 
 const TRACE_EXAMPLES: &str = "Examples:
   sudo conntracer trace -p 4321
+  sudo conntracer trace -p 4321 -v
   sudo conntracer trace --comm java --port 443 --format ndjson -d 60s";
 
 const REPLAY_EXAMPLES: &str = "Examples:
@@ -165,8 +167,20 @@ impl Role {
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]
 pub enum Detail {
     /// Nothing per send or receive: idle time and bytes come from the kernel's own counters.
-    #[default]
     Connections,
+    /// Sends and receives too: each turn of request and response, TLS handshakes, and the exact idle time.
+    #[default]
+    Exchanges,
+}
+
+impl Detail {
+    /// Its number in the wire contract.
+    pub fn number(self) -> u32 {
+        match self {
+            Self::Connections => detail::CONNECTIONS,
+            Self::Exchanges => detail::EXCHANGES,
+        }
+    }
 }
 
 /// How to trace.
@@ -188,7 +202,7 @@ pub struct Live {
     /// Leave a hook out, as if the kernel did not have it (for tests).
     #[arg(long, value_name = "HOOK", hide = true)]
     pub without_hook: Vec<String>,
-    /// Size of the event buffer in MiB, a power of two.
+    /// Size in MiB of each event buffer (one for connections, one for exchanges), a power of two.
     #[arg(long, value_name = "MIB", default_value_t = 8, value_parser = ring_size)]
     pub ring_size: u32,
     /// Most connections remembered at a time, in the kernel (where it has no socket storage) and in user space.
@@ -216,6 +230,12 @@ pub struct Output {
     /// Write to a file instead of standard output.
     #[arg(long, value_name = "FILE")]
     pub output: Option<PathBuf>,
+    /// Also show each exchange (text; NDJSON has them anyway).
+    #[arg(short, long)]
+    pub verbose: bool,
+    /// Leave the exchanges out: they are only counted, in `connection` lines and the summary.
+    #[arg(long, conflicts_with = "verbose")]
+    pub no_exchanges: bool,
     /// No colour, even on a terminal. The variable NO_COLOR does the same.
     #[arg(long)]
     pub no_color: bool,

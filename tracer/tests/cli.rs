@@ -12,7 +12,9 @@ use tracer::{
     output::recording::{BYTE_ORDER, Header, Writer},
     stage::event::{Event, Identity, UserEvent},
 };
-use tracer_ebpf::{ABI_VERSION, SocketRecord, flag, kind, role, tcp_state};
+use tracer_ebpf::{
+    ABI_VERSION, DetailedRecord, ExchangeRecord, SocketRecord, exchange::Exchanges, flag, kind, role, tcp_state,
+};
 use zerocopy::FromZeros as _;
 
 /// One second after boot, in nanoseconds.
@@ -73,6 +75,51 @@ fn client_record(kind: u32, at: u64) -> SocketRecord {
 
 /// A client's connection that idles for five seconds and is then closed by the client.
 fn recording() -> Vec<u8> {
+    recording_of(&[Event::Socket(client_record(kind::OPENED, SECOND + 12_300_000)), Event::Socket(ended())])
+}
+
+/// The same with one exchange, in detail `exchanges`.
+fn recording_with_an_exchange() -> Vec<u8> {
+    let asked_at = SECOND + 20_000_000;
+    let exchanges = Exchanges {
+        ready_at: SECOND + 12_300_000,
+        asked_at,
+        answered_at: asked_at + 30_000_000,
+        last_at: asked_at + 31_000_000,
+        sent: 100,
+        received: 2000,
+        count: 1,
+        ..Exchanges::new_zeroed()
+    };
+    let detailed = |socket, exchanges| {
+        Event::Detailed(Box::new(DetailedRecord { socket, exchanges, ..DetailedRecord::new_zeroed() }))
+    };
+    let answered = ExchangeRecord {
+        kind: kind::ANSWERED,
+        at: exchanges.answered_at,
+        id: 7,
+        asked_at,
+        ready_at: exchanges.ready_at,
+        ..ExchangeRecord::new_zeroed()
+    };
+    recording_of(&[
+        detailed(client_record(kind::OPENED, SECOND + 12_300_000), Exchanges::new_zeroed()),
+        Event::Exchange(answered),
+        detailed(ended(), exchanges),
+    ])
+}
+
+fn ended() -> SocketRecord {
+    let mut ended = client_record(kind::ENDED, 7 * SECOND);
+    ended.flags = flag::BYTES_KNOWN | flag::IDLE_KNOWN;
+    (ended.end_sign_at, ended.released_at, ended.ended_at) = (6 * SECOND, 6 * SECOND, 7 * SECOND);
+    (ended.state_before_end, ended.state_at_end) = (tcp_state::ESTABLISHED, tcp_state::FIN_WAIT1);
+    (ended.bytes_sent, ended.bytes_received) = (100, 2000);
+    (ended.sent_idle_ticks, ended.received_idle_ticks) = (1251, 1250);
+    ended
+}
+
+fn recording_of(connection: &[Event]) -> Vec<u8> {
     let header = Header {
         tool_version: "0".into(),
         created_at: "1970-01-01T00:00:00Z".into(),
@@ -91,20 +138,11 @@ fn recording() -> Vec<u8> {
         exe: Some("/usr/bin/client".into()),
         container: None,
     };
-    let mut ended = client_record(kind::ENDED, 7 * SECOND);
-    ended.flags = flag::BYTES_KNOWN | flag::IDLE_KNOWN;
-    (ended.end_sign_at, ended.released_at, ended.ended_at) = (6 * SECOND, 6 * SECOND, 7 * SECOND);
-    (ended.state_before_end, ended.state_at_end) = (tcp_state::ESTABLISHED, tcp_state::FIN_WAIT1);
-    (ended.bytes_sent, ended.bytes_received) = (100, 2000);
-    (ended.sent_idle_ticks, ended.received_idle_ticks) = (1251, 1250);
     let mut writer = Writer::new(Vec::new(), &header).unwrap();
-    for event in [
-        Event::User(Box::new(UserEvent::Identity(identity))),
-        Event::Socket(client_record(kind::OPENED, SECOND + 12_300_000)),
-        Event::Socket(ended),
-        Event::User(Box::new(UserEvent::Stop { at: 8 * SECOND })),
-    ] {
-        writer.push(&event).unwrap();
+    let identity = Event::User(Box::new(UserEvent::Identity(identity)));
+    let stop = Event::User(Box::new(UserEvent::Stop { at: 8 * SECOND }));
+    for event in [identity].iter().chain(connection).chain([&stop]) {
+        writer.push(event).unwrap();
         writer.flush().unwrap();
     }
     writer.into_inner()
@@ -140,6 +178,31 @@ fn a_replay_as_ndjson_has_open_connection_and_summary() {
     assert_eq!(lines[1]["idle_before_close_ms"], 5000);
     assert_eq!(lines[1]["close"]["closer"], "local");
     assert_eq!(lines[1]["exe"], "/usr/bin/client");
+}
+
+#[test]
+fn a_replay_shows_exchanges_as_asked() {
+    let recording = recording_with_an_exchange();
+    let ndjson = |name, arguments: &[&str]| {
+        let (stdout, stderr, code) = replay(&recording, name, &[&["--format", "ndjson"], arguments].concat());
+        assert_eq!((code, stderr.as_str()), (0, ""));
+        stdout.lines().map(|line| serde_json::from_str(line).unwrap()).collect::<Vec<serde_json::Value>>()
+    };
+    let lines = ndjson("exchanges", &[]);
+    let types: Vec<_> = lines.iter().map(|line| line["type"].as_str().unwrap()).collect();
+    assert_eq!(types, ["open", "exchange", "connection", "summary"]);
+    assert_eq!(lines[1]["connection"], lines[2]["id"]);
+    assert_eq!((lines[1]["first_byte_ms"].as_f64(), lines[1]["duration_ms"].as_f64()), (Some(30.0), Some(31.0)));
+    assert_eq!((lines[1]["bytes_out"].as_u64(), lines[1]["bytes_in"].as_u64()), (Some(100), Some(2000)));
+    assert_eq!(lines[1]["setup"]["total_ms"], 12.3);
+    assert_eq!((lines[2]["exchanges"].as_u64(), lines[2]["idle_before_close_ms"].as_f64()), (Some(1), Some(4949.0)));
+    assert_eq!(lines[3]["groups"][0]["exchanges_per_connection"], 1);
+
+    let without = ndjson("no-exchanges", &["--no-exchanges"]);
+    assert_eq!(without, [&lines[..1], &lines[2..]].concat());
+
+    let shown = |name, arguments: &[&str]| replay(&recording, name, arguments).0.contains("first byte");
+    assert_eq!((shown("quiet", &[]), shown("verbose", &["-v"])), (false, true));
 }
 
 #[test]
@@ -247,6 +310,8 @@ fn wrong_usage_exits_with_2_and_keeps_standard_output_clean() {
         &["trace", "-p", "1", "--comm", "x"],
         &["trace", "-d", "0"],
         &["trace", "--ring-size", "3"],
+        &["trace", "--detail", "everything"],
+        &["trace", "-v", "--no-exchanges"],
         &["run"],
         &["replay"],
     ] {

@@ -6,10 +6,13 @@ use std::{
 };
 
 use tracer::{
-    stage::event::Event,
-    track::{Clock, Correlator, Limits},
+    stage::event::{Event, UserEvent},
+    track::{Clock, Correlator, Limits, record::Hello},
 };
-use tracer_ebpf::{SocketRecord, kind, role};
+use tracer_ebpf::{
+    DetailedRecord, ExchangeRecord, SocketRecord, TlsRecord, kind, role,
+    tls::handshake::{Handshake, phase},
+};
 use zerocopy::FromZeros;
 
 /// What the system's allocator adds to each piece, at most.
@@ -41,29 +44,64 @@ unsafe impl GlobalAlloc for Counting {
 #[global_allocator]
 static ALLOCATOR: Counting = Counting;
 
-#[test]
-fn an_open_connection_costs_little_memory() {
-    let before = RESIDENT.load(Relaxed);
+fn opened(id: usize) -> SocketRecord {
+    SocketRecord {
+        kind: kind::OPENED,
+        id: id as u64,
+        opened_at: id as u64,
+        // As on a busy node: a few hundred processes.
+        tgid: (id % 300) as u32,
+        role: role::CLIENT,
+        ..SocketRecord::new_zeroed()
+    }
+}
+
+/// What an open connection costs when each has had these events: at the end, and at worst on the way.
+fn cost(events: impl Fn(usize) -> Vec<Event>) -> (usize, usize) {
     let clock = Clock { boot_to_wall_ns: 0, tick_ns: 4_000_000, began_at: 1 };
+    let before = RESIDENT.load(Relaxed);
     let mut correlator = Correlator::new(clock, Limits::default());
     let mut worst = 0;
     for id in 1..=CONNECTIONS {
-        let record = SocketRecord {
-            kind: kind::OPENED,
-            id: id as u64,
-            opened_at: id as u64,
-            // As on a busy node: a few hundred processes.
-            tgid: (id % 300) as u32,
-            role: role::CLIENT,
-            ..SocketRecord::new_zeroed()
-        };
-        correlator.apply(&Event::Socket(record), &mut |_| {});
+        for event in events(id) {
+            correlator.apply(&event, &mut |_| {});
+        }
         if id > CONNECTIONS / 2 {
             worst = worst.max((RESIDENT.load(Relaxed) - before) / id);
         }
     }
     assert_eq!(correlator.live(), CONNECTIONS);
-    let each = (RESIDENT.load(Relaxed) - before) / CONNECTIONS;
-    println!("{each} bytes for each of {CONNECTIONS} open connections, {worst} at worst on the way");
-    assert!(worst <= MAX_BYTES_PER_CONNECTION, "{worst} bytes");
+    ((RESIDENT.load(Relaxed) - before) / CONNECTIONS, worst)
+}
+
+/// An open TLS connection in detail `exchanges`, one of many to a few hundred servers, that has had exchanges.
+fn busy(id: usize) -> Vec<Event> {
+    let handshake = Handshake { started_at: 5, ended_at: 6, phase: phase::DONE, ..Handshake::new_zeroed() };
+    let hello = Hello { sni: Some(format!("server-{}.example", id % 300)), ..Hello::default() };
+    let exchange = |index| ExchangeRecord {
+        kind: kind::ANSWERED,
+        id: id as u64,
+        at: u64::MAX / 2,
+        index,
+        ..ExchangeRecord::new_zeroed()
+    };
+    let id = id as u64;
+    let tls = TlsRecord { kind: kind::TLS, reserved: 0, at: u64::MAX / 2, id, handshake };
+    vec![
+        Event::Detailed(Box::new(DetailedRecord { socket: opened(id as usize), ..DetailedRecord::new_zeroed() })),
+        Event::User(Box::new(UserEvent::Hello { at: u64::MAX / 2, id, hello })),
+        Event::Tls(tls),
+        Event::Exchange(exchange(0)),
+        Event::Exchange(exchange(1)),
+    ]
+}
+
+#[test]
+fn an_open_connection_costs_little_memory_in_either_detail() {
+    let plain: fn(usize) -> Vec<Event> = |id| vec![Event::Socket(opened(id))];
+    for (detail, events) in [("connections", plain), ("exchanges", busy)] {
+        let (each, worst) = cost(events);
+        println!("{detail}: {each} bytes for each of {CONNECTIONS} open connections, {worst} at worst on the way");
+        assert!(worst <= MAX_BYTES_PER_CONNECTION, "{detail}: {worst} bytes");
+    }
 }

@@ -7,6 +7,7 @@ mod cache;
 mod command;
 mod debian;
 mod demo;
+mod fuzz;
 mod initrd;
 mod kernels;
 mod lint;
@@ -47,6 +48,8 @@ enum Task {
     Lint,
     /// Run every test: native, lint, and in a VM on each kernel
     Test(test::Args),
+    /// Feed random input to what reads untrusted bytes
+    Fuzz(fuzz::Args),
     /// Count what tracing costs, beside other tools
     Bench(bench::Args),
     /// Compare what is traced with what happened
@@ -73,6 +76,7 @@ fn run(task: &Task) -> Result<ExitCode> {
         Task::Demo(args) => demo::run(args),
         Task::Lint => lint::run(),
         Task::Test(args) => test::run(args),
+        Task::Fuzz(args) => fuzz::run(args),
         Task::Bench(args) => bench::run(args),
         Task::Accuracy(args) => accuracy::run(args),
         Task::Vm(args) => vm::run(args),

@@ -19,6 +19,8 @@ pub enum Use {
     Tests,
     /// Checking the code.
     Lint,
+    /// Fuzzing.
+    Fuzz,
 }
 
 /// Every Debian package the project needs.
@@ -30,6 +32,8 @@ pub const PACKAGES: &[(&str, Use)] = &[
     ("libzstd-dev", Use::BpfLinker),
     ("zlib1g-dev", Use::BpfLinker),
     ("g++", Use::BpfLinker),
+    // libFuzzer is C++, and built on the spot.
+    ("g++", Use::Fuzz),
     ("qemu-system-x86", Use::Vm),
     ("busybox-static", Use::Vm),
     ("cpio", Use::Vm),
@@ -79,6 +83,7 @@ pub const TOOLS: &[Tool] = &[
         built_with: Some(Use::BpfLinker),
     },
     Tool { name: "cargo-deny", version: "0.20.2", options: &[], variables: &[], purpose: Use::Lint, built_with: None },
+    Tool { name: "cargo-fuzz", version: "0.13.1", options: &[], variables: &[], purpose: Use::Fuzz, built_with: None },
 ];
 
 impl Tool {

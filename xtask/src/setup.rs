@@ -32,6 +32,8 @@ pub enum Purpose {
     Lint,
     /// Run something in a VM.
     Vm,
+    /// Fuzz something.
+    Fuzz,
     /// Build, and run the tests and the demo.
     Everything,
 }
@@ -42,6 +44,7 @@ impl Purpose {
             Self::Build => &[Use::BpfCompiler],
             Self::Lint => &[Use::BpfCompiler, Use::Lint],
             Self::Vm => &[Use::Vm],
+            Self::Fuzz => &[Use::BpfCompiler, Use::Fuzz],
             Self::Everything => &[Use::BpfCompiler, Use::Lint, Use::Vm, Use::Tests],
         }
     }

@@ -189,6 +189,36 @@ impl<A: Access> TcpSock<A> {
         A::read::<u32>(self.pointer, offset!(tcp_srtt_us)).map(|eighths| eighths >> 3)
     }
 
+    /// Number of the next byte that the application hands over, modulo 2^32.
+    #[inline(always)]
+    pub fn write_seq(self) -> Option<u32> {
+        A::read(self.pointer, offset!(tcp_write_seq))
+    }
+
+    /// Number of the next byte that the application takes, modulo 2^32.
+    #[inline(always)]
+    pub fn copied_seq(self) -> Option<u32> {
+        A::read(self.pointer, offset!(tcp_copied_seq))
+    }
+
+    /// Whether data waits to go with the SYN.
+    #[inline(always)]
+    pub fn is_fast_open(self) -> Option<bool> {
+        A::read::<u64>(self.pointer, offset!(tcp_fastopen_req)).map(|request| request != 0)
+    }
+
+    /// Whether it is a subflow of a Multipath TCP connection.
+    #[inline(always)]
+    pub fn is_mptcp(self) -> Option<bool> {
+        A::read::<u8>(self.pointer, offset!(tcp_is_mptcp)).map(|is| is != 0)
+    }
+
+    /// Whether an upper layer protocol, such as the kernel's own TLS, stands between the application and TCP.
+    #[inline(always)]
+    pub fn has_upper_layer_protocol(self) -> Option<bool> {
+        A::read::<u64>(self.pointer, offset!(tcp_ulp_ops)).map(|operations| operations != 0)
+    }
+
     /// Segments sent again, SYNs included.
     #[inline(always)]
     pub fn retransmits(self) -> Option<u32> {

@@ -62,6 +62,22 @@ impl<A: Access> Task<A> {
         Some(join(A::read(self.pointer, offset)?, A::read(self.pointer, offset + 8)?))
     }
 
+    /// Nanoseconds that the thread has run, on a scale whose zero does not matter. The kernel brings its own count up to date
+    /// at ticks and switches only; what has run since is added, from the scheduler's clock then to `now` of ours, and the
+    /// difference of the two clocks drops out of any difference of two values.
+    #[inline(always)]
+    pub fn ran(self, now: u64) -> Option<u64> {
+        let counted: u64 = A::read(self.pointer, offset!(task_runtime))?;
+        let counted_at: u64 = A::read(self.pointer, offset!(task_exec_start))?;
+        Some(counted.wrapping_add(now).wrapping_sub(counted_at))
+    }
+
+    /// Nanoseconds that the thread could have run and did not: queued behind others, or throttled by its cgroup.
+    #[inline(always)]
+    pub fn waited(self) -> Option<u64> {
+        A::read(self.pointer, offset!(task_run_delay))
+    }
+
     /// Whether the task is ending.
     #[inline(always)]
     pub fn exiting(self) -> Option<bool> {

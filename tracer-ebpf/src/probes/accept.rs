@@ -2,6 +2,7 @@
 //! change to ESTABLISHED runs in softirq, before anybody owns the connection.
 
 use aya_ebpf::{
+    EbpfContext as _,
     macros::{fexit, kretprobe},
     programs::{FExitContext, RetProbeContext},
 };
@@ -10,88 +11,53 @@ use tracer_ebpf::{Loss, SocketRecord, flag, kind, role, tcp_state};
 use super::Outcome;
 use crate::{
     kernel::{
-        access::{Access, Direct, Probe},
+        access::{Access, Direct, Pointer, Probe},
         sock::Sock,
     },
     output::{count, now, send_socket},
-    overlap::{Hook, event, first, second},
+    overlap::{Event, Hook, programs, serve},
     selection::{connection_selected, current_process_selected},
-    socket::{begin, end_begins, find, find_or_create, read_totals},
+    socket::{begin, begin_exchanges, end_begins, find, find_or_create, read_totals, ready},
 };
 
-/// `struct sock *inet_csk_accept(struct sock *sk, struct proto_accept_arg *arg)`, from 6.10 on. In a fexit context the
-/// return value stands behind the arguments. Of this program and the next, the kernel refuses the one that does not fit
-/// its prototype. One program that chooses by a constant is refused on all: the compiler merges the two loads into one
-/// behind a computed pointer ("dereference of modified ctx ptr R1 off=16 disallowed").
-#[fexit(function = "inet_csk_accept")]
-pub fn accept_2_fexit(ctx: FExitContext) -> i32 {
-    let _ = try_accept_first(Sock::new(ctx.arg(2)));
-    0
+programs! {
+    /// `struct sock *inet_csk_accept(struct sock *sk, struct proto_accept_arg *arg)`, from 6.10 on. In a fexit context the
+    /// return value stands behind the arguments. Of these programs and the next, the kernel refuses those that do not fit
+    /// its prototype. One that chooses by a constant is refused on all: the compiler merges the two loads into one
+    /// behind a computed pointer ("dereference of modified ctx ptr R1 off=16 disallowed").
+    #[fexit(function = "inet_csk_accept")]
+    accept_2(FExitContext):
+    1 accept_2_fexit, 2 accept_2_2_fexit, 3 accept_2_3_fexit, 4 accept_2_4_fexit, 5 accept_2_5_fexit, 6 accept_2_6_fexit
 }
 
-/// For a task that preempted another in this hook.
-#[fexit(function = "inet_csk_accept")]
-pub fn accept_2_again_fexit(ctx: FExitContext) -> i32 {
-    let _ = try_accept_second(Sock::new(ctx.arg(2)));
-    0
+programs! {
+    /// `struct sock *inet_csk_accept(struct sock *sk, int flags, int *err, bool kern)`, before that.
+    #[fexit(function = "inet_csk_accept")]
+    accept_4(FExitContext):
+    1 accept_4_fexit, 2 accept_4_2_fexit, 3 accept_4_3_fexit, 4 accept_4_4_fexit, 5 accept_4_5_fexit, 6 accept_4_6_fexit
 }
 
-/// For a task that preempted another in this hook.
-#[fexit(function = "inet_csk_accept")]
-pub fn accept_2_third_fexit(ctx: FExitContext) -> i32 {
-    let _ = try_accept_second(Sock::new(ctx.arg(2)));
-    0
+#[inline(always)]
+fn accept_2<const PROGRAM: u32>(ctx: &FExitContext) -> Outcome {
+    accept::<PROGRAM>(ctx, ctx.arg(2))
 }
 
-/// For a task that preempted another in this hook.
-#[fexit(function = "inet_csk_accept")]
-pub fn accept_2_fourth_fexit(ctx: FExitContext) -> i32 {
-    let _ = try_accept_second(Sock::new(ctx.arg(2)));
-    0
+#[inline(always)]
+fn accept_4<const PROGRAM: u32>(ctx: &FExitContext) -> Outcome {
+    accept::<PROGRAM>(ctx, ctx.arg(4))
 }
 
-/// `struct sock *inet_csk_accept(struct sock *sk, int flags, int *err, bool kern)`, before that.
-#[fexit(function = "inet_csk_accept")]
-pub fn accept_4_fexit(ctx: FExitContext) -> i32 {
-    let _ = try_accept_first(Sock::new(ctx.arg(4)));
-    0
-}
-
-/// For a task that preempted another in this hook.
-#[fexit(function = "inet_csk_accept")]
-pub fn accept_4_again_fexit(ctx: FExitContext) -> i32 {
-    let _ = try_accept_second(Sock::new(ctx.arg(4)));
-    0
-}
-
-/// For a task that preempted another in this hook.
-#[fexit(function = "inet_csk_accept")]
-pub fn accept_4_third_fexit(ctx: FExitContext) -> i32 {
-    let _ = try_accept_second(Sock::new(ctx.arg(4)));
-    0
-}
-
-/// For a task that preempted another in this hook.
-#[fexit(function = "inet_csk_accept")]
-pub fn accept_4_fourth_fexit(ctx: FExitContext) -> i32 {
-    let _ = try_accept_second(Sock::new(ctx.arg(4)));
-    0
+#[inline(always)]
+fn accept<const PROGRAM: u32>(ctx: &FExitContext, accepted: Pointer) -> Outcome {
+    let sock = Sock::<Direct>::new(accepted);
+    let event = Event::new(ctx.as_ptr(), sock.pointer);
+    serve::<PROGRAM>(Hook::Accept, event, || is_served(sock), || try_accept(sock))
 }
 
 #[kretprobe(function = "inet_csk_accept")]
 pub fn accept_kretprobe(ctx: RetProbeContext) -> u32 {
     let _ = try_accept(Sock::<Probe>::new(ctx.ret()));
     0
-}
-
-#[inline(always)]
-fn try_accept_first(sock: Sock<Direct>) -> Outcome {
-    first(Hook::Accept, event(sock.pointer, 0), || try_accept(sock))
-}
-
-#[inline(always)]
-fn try_accept_second(sock: Sock<Direct>) -> Outcome {
-    second(Hook::Accept, event(sock.pointer, 0), || is_served(sock), || try_accept(sock))
 }
 
 /// Whether the connection has its record. Where records go by address, an old one may still lie there: its ends differ.
@@ -120,6 +86,8 @@ fn try_accept<A: Access>(sock: Sock<A>) -> Outcome {
     let record = find_or_create(sock)?;
     begin(record, sock, &ends, role::SERVER, at);
     record.established_at = at;
+    begin_exchanges(record, sock);
+    ready(record, sock, at);
     if let Some(again) = sock.tcp().and_then(|tcp| tcp.retransmits()) {
         record.syn_retransmits = again;
     }

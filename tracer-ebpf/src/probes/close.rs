@@ -2,6 +2,7 @@
 //! that dropped it (one that ends included).
 
 use aya_ebpf::{
+    EbpfContext as _,
     macros::{fentry, kprobe},
     programs::{FEntryContext, ProbeContext},
 };
@@ -15,40 +16,22 @@ use crate::{
         sock::Sock,
     },
     output::{now, send_socket},
-    overlap::{Hook, event, first, second},
-    socket::{find, find_or_adopt, full_barrier, remove},
+    overlap::{Event, Hook, programs, serve},
+    socket::{count_last_sent, find, find_or_adopt, full_barrier, remove},
 };
 
-/// `void tcp_close(struct sock *sk, long timeout)`
-#[fentry(function = "tcp_close")]
-pub fn close_fentry(ctx: FEntryContext) -> i32 {
-    let sock = Sock::<Direct>::new(ctx.arg(0));
-    let _ = first(Hook::Close, event(sock.pointer, 0), || try_close(sock));
-    0
+programs! {
+    /// `void tcp_close(struct sock *sk, long timeout)`
+    #[fentry(function = "tcp_close")]
+    close(FEntryContext):
+    1 close_fentry, 2 close_2_fentry, 3 close_3_fentry, 4 close_4_fentry, 5 close_5_fentry, 6 close_6_fentry
 }
 
-/// For a task that preempted another in this hook.
-#[fentry(function = "tcp_close")]
-pub fn close_again_fentry(ctx: FEntryContext) -> i32 {
+#[inline(always)]
+fn close<const PROGRAM: u32>(ctx: &FEntryContext) -> Outcome {
     let sock = Sock::<Direct>::new(ctx.arg(0));
-    let _ = second(Hook::Close, event(sock.pointer, 0), || is_served(sock), || try_close(sock));
-    0
-}
-
-/// For a task that preempted another in this hook.
-#[fentry(function = "tcp_close")]
-pub fn close_third_fentry(ctx: FEntryContext) -> i32 {
-    let sock = Sock::<Direct>::new(ctx.arg(0));
-    let _ = second(Hook::Close, event(sock.pointer, 0), || is_served(sock), || try_close(sock));
-    0
-}
-
-/// For a task that preempted another in this hook.
-#[fentry(function = "tcp_close")]
-pub fn close_fourth_fentry(ctx: FEntryContext) -> i32 {
-    let sock = Sock::<Direct>::new(ctx.arg(0));
-    let _ = second(Hook::Close, event(sock.pointer, 0), || is_served(sock), || try_close(sock));
-    0
+    let event = Event::new(ctx.as_ptr(), sock.pointer);
+    serve::<PROGRAM>(Hook::Close, event, || is_served(sock), || try_close(sock))
 }
 
 #[kprobe(function = "tcp_close")]
@@ -73,6 +56,7 @@ fn try_close<A: Access>(sock: Sock<A>) -> Outcome {
     let at = now();
     note_releaser::<A>(record);
     record.released_at = at;
+    count_last_sent(record, sock, sock.state().unwrap_or(0));
     // Most often TCP ends after this, and the event of that end carries the release too.
     if has_ended(record) {
         send_socket(record, kind::RELEASED, at);

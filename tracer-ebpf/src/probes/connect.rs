@@ -2,6 +2,7 @@
 //! addresses and source port chosen (at the change to SYN_SENT the port is not).
 
 use aya_ebpf::{
+    EbpfContext as _,
     macros::{fentry, kprobe},
     programs::{FEntryContext, ProbeContext},
 };
@@ -14,41 +15,23 @@ use crate::{
         sock::Sock,
     },
     output::{count, now, send_socket},
-    overlap::{Hook, event, first, second},
+    overlap::{Event, Hook, programs, serve},
     selection::{connection_selected, current_process_selected},
-    socket::{begin, find, find_or_create},
+    socket::{begin, begin_exchanges, find, find_or_create},
 };
 
-/// `int tcp_connect(struct sock *sk)`
-#[fentry(function = "tcp_connect")]
-pub fn connect_fentry(ctx: FEntryContext) -> i32 {
-    let sock = Sock::<Direct>::new(ctx.arg(0));
-    let _ = first(Hook::Connect, event(sock.pointer, 0), || try_connect(sock));
-    0
+programs! {
+    /// `int tcp_connect(struct sock *sk)`
+    #[fentry(function = "tcp_connect")]
+    connect(FEntryContext):
+    1 connect_fentry, 2 connect_2_fentry, 3 connect_3_fentry, 4 connect_4_fentry, 5 connect_5_fentry, 6 connect_6_fentry
 }
 
-/// For a task that preempted another in this hook.
-#[fentry(function = "tcp_connect")]
-pub fn connect_again_fentry(ctx: FEntryContext) -> i32 {
+#[inline(always)]
+fn connect<const PROGRAM: u32>(ctx: &FEntryContext) -> Outcome {
     let sock = Sock::<Direct>::new(ctx.arg(0));
-    let _ = second(Hook::Connect, event(sock.pointer, 0), || is_served(sock), || try_connect(sock));
-    0
-}
-
-/// For a task that preempted another in this hook.
-#[fentry(function = "tcp_connect")]
-pub fn connect_third_fentry(ctx: FEntryContext) -> i32 {
-    let sock = Sock::<Direct>::new(ctx.arg(0));
-    let _ = second(Hook::Connect, event(sock.pointer, 0), || is_served(sock), || try_connect(sock));
-    0
-}
-
-/// For a task that preempted another in this hook.
-#[fentry(function = "tcp_connect")]
-pub fn connect_fourth_fentry(ctx: FEntryContext) -> i32 {
-    let sock = Sock::<Direct>::new(ctx.arg(0));
-    let _ = second(Hook::Connect, event(sock.pointer, 0), || is_served(sock), || try_connect(sock));
-    0
+    let event = Event::new(ctx.as_ptr(), sock.pointer);
+    serve::<PROGRAM>(Hook::Connect, event, || is_served(sock), || try_connect(sock))
 }
 
 #[kprobe(function = "tcp_connect")]
@@ -73,6 +56,7 @@ fn try_connect<A: Access>(sock: Sock<A>) -> Outcome {
     let record = find_or_create(sock)?;
     finish_former_life(record, at);
     begin(record, sock, &ends, role::CLIENT, at);
+    begin_exchanges(record, sock);
     Some(())
 }
 

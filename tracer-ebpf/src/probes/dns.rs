@@ -4,7 +4,7 @@
 
 use aya_ebpf::{
     bindings::BPF_ANY,
-    helpers::{bpf_get_current_pid_tgid, generated::bpf_probe_read_user},
+    helpers::bpf_get_current_pid_tgid,
     macros::{fentry, fexit, kprobe, kretprobe},
     programs::{FEntryContext, FExitContext, ProbeContext, RetProbeContext},
 };
@@ -93,32 +93,6 @@ receive_programs! {
     "udp_recvmsg", try_receive: udp_receive_6_fexit, udp_receive_5_fexit, udp_receive_4_fexit, udp_receive_kprobe, udp_receive_kretprobe;
     "udpv6_recvmsg", try_receive:
         udpv6_receive_6_fexit, udpv6_receive_5_fexit, udpv6_receive_4_fexit, udpv6_receive_kprobe, udpv6_receive_kretprobe;
-}
-
-// Over TCP. A hook that sees all that passes may call the functions below instead.
-receive_programs! {
-    "tcp_recvmsg", try_receive_stream: dns_tcp_receive_6_fexit, dns_tcp_receive_5_fexit, dns_tcp_receive_4_fexit, dns_tcp_receive_kprobe, dns_tcp_receive_kretprobe;
-}
-
-/// `int tcp_sendmsg(struct sock *sk, struct msghdr *msg, size_t size)`
-#[fentry(function = "tcp_sendmsg")]
-pub fn dns_tcp_send_fentry(ctx: FEntryContext) -> i32 {
-    let _ = try_sent_stream(Sock::<Direct>::new(ctx.arg(0)), MsgHdr::new(ctx.arg(1)));
-    0
-}
-
-#[kprobe(function = "tcp_sendmsg")]
-pub fn dns_tcp_send_kprobe(ctx: ProbeContext) -> u32 {
-    let _ = sent(&ctx).and_then(|(sock, msg, _)| try_sent_stream(sock, msg));
-    0
-}
-
-#[inline(always)]
-fn try_receive_stream<A: Access>(sock: Sock<A>, msg: MsgHdr<A>, flags: i32, result: i32) -> Outcome {
-    if result <= 0 || flags & (MSG_PEEK | MSG_ERRQUEUE) != 0 {
-        return None;
-    }
-    try_received_stream(sock, msg, result as u64)
 }
 
 #[kprobe(function = "udp_sendmsg")]
@@ -221,7 +195,7 @@ fn try_receive<A: Access>(sock: Sock<A>, msg: MsgHdr<A>, flags: i32, result: i32
     send(sock, &server, Piece { slice, whole: slice.length, flags: 0 })
 }
 
-/// Bytes are about to be sent over TCP. To be called where a socket's remote port may be 53; leaves at once if it is not.
+/// Bytes are about to be sent over a traced connection. Leaves at once if it is not to port 53.
 #[inline(always)]
 pub fn try_sent_stream<A: Access>(sock: Sock<A>, msg: MsgHdr<A>) -> Outcome {
     let server = stream_server(sock)?;
@@ -233,7 +207,7 @@ pub fn try_sent_stream<A: Access>(sock: Sock<A>, msg: MsgHdr<A>) -> Outcome {
     Some(())
 }
 
-/// So many bytes have been received over TCP; as [`try_sent_stream`].
+/// So many bytes have been received; as [`try_sent_stream`].
 #[inline(always)]
 pub fn try_received_stream<A: Access>(sock: Sock<A>, msg: MsgHdr<A>, copied: u64) -> Outcome {
     let server = stream_server(sock)?;
@@ -246,7 +220,7 @@ pub fn try_received_stream<A: Access>(sock: Sock<A>, msg: MsgHdr<A>, copied: u64
 
 #[inline(always)]
 fn stream_server<A: Access>(sock: Sock<A>) -> Option<Peer> {
-    if sock.remote_port()? != PORT || !current_process_selected::<A>() {
+    if sock.remote_port()? != PORT {
         return None;
     }
     Some(Peer { address: sock.ends()?.remote, port: PORT })
@@ -267,7 +241,8 @@ fn send<A: Access>(sock: Sock<A>, server: &Peer, piece: Piece) -> Outcome {
     send_filled(|record: *mut DnsRecord| {
         // SAFETY: memory of that size that is ours until it is sent, for which all bytes are valid.
         let record = unsafe { &mut *record };
-        record.length = copy(&piece.slice, &mut record.bytes)?;
+        // SAFETY: there is room for so many bytes.
+        record.length = unsafe { piece.slice.copy::<{ MESSAGE_LEN as i32 }>(record.bytes.as_mut_ptr()) }? as u32;
         record.kind = kind::DNS;
         record.flags = piece.flags;
         record.at = now();
@@ -283,37 +258,4 @@ fn send<A: Access>(sock: Sock<A>, server: &Peer, piece: Piece) -> Outcome {
         record.comm = comm;
         Some(())
     })
-}
-
-/// Copies what fits; returns how many bytes. `None` if the application's memory cannot be read.
-#[inline(always)]
-fn copy(slice: &UserSlice, to: &mut [u8; MESSAGE_LEN]) -> Option<u32> {
-    let length = at_most_a_message(slice.length);
-    // SAFETY: no more bytes than there is room for; the helper checks the address and fails on a bad one.
-    let outcome = unsafe { bpf_probe_read_user(to.as_mut_ptr().cast(), length as u32, slice.address as Pointer) };
-    if outcome != 0 {
-        count(Loss::UnreadablePayload);
-        return None;
-    }
-    Some(length as u32)
-}
-
-/// In assembly, because the compiler compares a copy of the number in another register, and the verifiers of 5.10 and 6.1 then do
-/// not know the bound of the one that is used ("R2 unbounded memory access").
-#[cfg(target_arch = "bpf")]
-#[inline(always)]
-fn at_most_a_message(length: u64) -> u64 {
-    let mut length = length;
-    // SAFETY: changes the one register.
-    unsafe {
-        core::arch::asm!("if {0} <= {most} goto +1", "{0} = {most}", inout(reg) length, most = const MESSAGE_LEN,
-            options(pure, nomem, nostack));
-    }
-    length
-}
-
-/// For checks on the host.
-#[cfg(not(target_arch = "bpf"))]
-fn at_most_a_message(length: u64) -> u64 {
-    length.min(MESSAGE_LEN as u64)
 }

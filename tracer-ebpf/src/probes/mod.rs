@@ -5,6 +5,8 @@ pub mod accept;
 pub mod close;
 pub mod connect;
 pub mod dns;
+pub mod error;
+pub mod io;
 pub mod no_route;
 pub mod process;
 pub mod reset;

@@ -2,6 +2,7 @@
 //! `tcp_v4_connect` and `tcp_v6_connect`, because `tcp_connect` is never reached and the state never changes.
 
 use aya_ebpf::{
+    EbpfContext as _,
     bindings::BPF_ANY,
     helpers::{bpf_get_current_pid_tgid, bpf_probe_read_kernel},
     macros::{fexit, kprobe, kretprobe},
@@ -16,10 +17,10 @@ use crate::{
         sock::{Ends, Sock, is_v4_mapped, v4_mapped},
     },
     maps::{CONNECT_ARGS, ConnectArgs},
-    output::{now, send_socket},
-    overlap::{Hook, event, first, second},
+    output::{now, send_life},
+    overlap::{Event, Hook, programs, serve},
     selection::{connection_selected, current_process_selected},
-    socket::{EMPTY, begin},
+    socket::{EMPTY, fill},
 };
 
 const AF_INET: u16 = 2;
@@ -29,43 +30,38 @@ const EINVAL: i32 = 22;
 /// Likewise.
 const EAFNOSUPPORT: i32 = 97;
 
-/// `int tcp_v4_connect(struct sock *sk, struct sockaddr *uaddr, int addr_len)`
-#[fexit(function = "tcp_v4_connect")]
-pub fn v4_connect_fexit(ctx: FExitContext) -> i32 {
+programs! {
+    /// `int tcp_v4_connect(struct sock *sk, struct sockaddr *uaddr, int addr_len)`
+    #[fexit(function = "tcp_v4_connect")]
+    v4_connect(FExitContext):
+    1 v4_connect_fexit, 2 v4_connect_2_fexit, 3 v4_connect_3_fexit, 4 v4_connect_4_fexit, 5 v4_connect_5_fexit, 6 v4_connect_6_fexit
+}
+
+programs! {
+    /// `int tcp_v6_connect(struct sock *sk, struct sockaddr *uaddr, int addr_len)`
+    #[fexit(function = "tcp_v6_connect")]
+    v6_connect(FExitContext):
+    1 v6_connect_fexit, 2 v6_connect_2_fexit, 3 v6_connect_3_fexit, 4 v6_connect_4_fexit, 5 v6_connect_5_fexit, 6 v6_connect_6_fexit
+}
+
+#[inline(always)]
+fn v4_connect<const PROGRAM: u32>(ctx: &FExitContext) -> Outcome {
+    connect_returns::<PROGRAM>(ctx, Hook::ConnectV4, AF_INET)
+}
+
+#[inline(always)]
+fn v6_connect<const PROGRAM: u32>(ctx: &FExitContext) -> Outcome {
+    connect_returns::<PROGRAM>(ctx, Hook::ConnectV6, AF_INET6)
+}
+
+#[inline(always)]
+fn connect_returns<const PROGRAM: u32>(ctx: &FExitContext, hook: Hook, family: u16) -> Outcome {
     let sock = Sock::<Direct>::new(ctx.arg(0));
     // The return value follows the three arguments; bpf_get_func_ret is missing before 5.17.
     let (address, result) = (ctx.arg(1), ctx.arg::<i32>(3));
-    let _ = first(Hook::ConnectV4, event(sock.pointer, 0), || try_no_route(sock, address, result, AF_INET));
-    0
-}
-
-/// For a task that preempted another in this hook.
-#[fexit(function = "tcp_v4_connect")]
-pub fn v4_connect_again_fexit(ctx: FExitContext) -> i32 {
-    let sock = Sock::<Direct>::new(ctx.arg(0));
-    let (address, result) = (ctx.arg(1), ctx.arg::<i32>(3));
+    let event = Event::new(ctx.as_ptr(), sock.pointer);
     // A failure leaves no record that would tell whether it has been served.
-    let _ = second(Hook::ConnectV4, event(sock.pointer, 0), || false, || try_no_route(sock, address, result, AF_INET));
-    0
-}
-
-/// `int tcp_v6_connect(struct sock *sk, struct sockaddr *uaddr, int addr_len)`
-#[fexit(function = "tcp_v6_connect")]
-pub fn v6_connect_fexit(ctx: FExitContext) -> i32 {
-    let sock = Sock::<Direct>::new(ctx.arg(0));
-    let (address, result) = (ctx.arg(1), ctx.arg::<i32>(3));
-    let _ = first(Hook::ConnectV6, event(sock.pointer, 0), || try_no_route(sock, address, result, AF_INET6));
-    0
-}
-
-/// For a task that preempted another in this hook.
-#[fexit(function = "tcp_v6_connect")]
-pub fn v6_connect_again_fexit(ctx: FExitContext) -> i32 {
-    let sock = Sock::<Direct>::new(ctx.arg(0));
-    let (address, result) = (ctx.arg(1), ctx.arg::<i32>(3));
-    // A failure leaves no record that would tell whether it has been served.
-    let _ = second(Hook::ConnectV6, event(sock.pointer, 0), || false, || try_no_route(sock, address, result, AF_INET6));
-    0
+    serve::<PROGRAM>(hook, event, || false, || try_no_route(sock, address, result, family))
 }
 
 #[kprobe(function = "tcp_v4_connect")]
@@ -121,12 +117,12 @@ fn try_no_route<A: Access>(sock: Sock<A>, address: Pointer, result: i32, family:
     }
     let at = now();
     let mut record = EMPTY;
-    begin(&mut record, sock, &ends, role::CLIENT, at);
+    fill(&mut record, sock, &ends, role::CLIENT, at);
     record.ended_at = at;
     record.end_sign_at = at;
     record.error = result.unsigned_abs();
     record.flags = flag::NO_SYN | flag::FINISHED;
-    send_socket(&mut record, kind::ENDED, at);
+    send_life(&mut record, kind::ENDED, at);
     Some(())
 }
 

@@ -1,7 +1,10 @@
 //! The TCP state machine. Hook: the tracepoint `inet_sock_set_state`, one cheap hook for the whole life. It often runs
 //! in softirq, so the current task is not the owner here.
 
+use core::ffi::c_void;
+
 use aya_ebpf::{
+    EbpfContext as _,
     macros::{btf_tracepoint, raw_tracepoint},
     programs::{BtfTracePointContext, RawTracePointContext},
 };
@@ -14,59 +17,37 @@ use crate::{
         sock::Sock,
     },
     output::{now, send_socket},
-    overlap::{Hook, event, first, second},
-    socket::{end_begins, find, find_or_adopt, full_barrier, read_totals, remove},
+    overlap::{Event, Hook, programs, serve},
+    socket::{end_begins, find, find_or_adopt, full_barrier, read_totals, ready, remove},
 };
 
-/// `inet_sock_set_state(const struct sock *sk, const int oldstate, const int newstate)`
-#[btf_tracepoint(function = "inet_sock_set_state")]
-pub fn state_tp_btf(ctx: BtfTracePointContext) -> i32 {
-    let _ = try_state_first(Sock::<Direct>::new(ctx.arg(0)), ctx.arg(1), ctx.arg(2));
-    0
+programs! {
+    /// `inet_sock_set_state(const struct sock *sk, const int oldstate, const int newstate)`
+    #[btf_tracepoint(function = "inet_sock_set_state")]
+    state_typed(BtfTracePointContext):
+    1 state_tp_btf, 2 state_2_tp_btf, 3 state_3_tp_btf, 4 state_4_tp_btf, 5 state_5_tp_btf, 6 state_6_tp_btf
 }
 
-/// A change of state in process context can be interrupted by packets that change another socket's.
-#[btf_tracepoint(function = "inet_sock_set_state")]
-pub fn state_again_tp_btf(ctx: BtfTracePointContext) -> i32 {
-    let _ = try_state_second(Sock::<Direct>::new(ctx.arg(0)), ctx.arg(1), ctx.arg(2));
-    0
-}
-
-/// For tasks that preempt each other.
-#[btf_tracepoint(function = "inet_sock_set_state")]
-pub fn state_third_tp_btf(ctx: BtfTracePointContext) -> i32 {
-    let _ = try_state_second(Sock::<Direct>::new(ctx.arg(0)), ctx.arg(1), ctx.arg(2));
-    0
-}
-
-/// For tasks that preempt each other.
-#[btf_tracepoint(function = "inet_sock_set_state")]
-pub fn state_fourth_tp_btf(ctx: BtfTracePointContext) -> i32 {
-    let _ = try_state_second(Sock::<Direct>::new(ctx.arg(0)), ctx.arg(1), ctx.arg(2));
-    0
-}
-
-#[raw_tracepoint(tracepoint = "inet_sock_set_state")]
-pub fn state_raw_tp(ctx: RawTracePointContext) -> i32 {
-    let _ = try_state_first(Sock::<Probe>::new(ctx.arg(0)), ctx.arg(1), ctx.arg(2));
-    0
-}
-
-#[raw_tracepoint(tracepoint = "inet_sock_set_state")]
-pub fn state_again_raw_tp(ctx: RawTracePointContext) -> i32 {
-    let _ = try_state_second(Sock::<Probe>::new(ctx.arg(0)), ctx.arg(1), ctx.arg(2));
-    0
+programs! {
+    #[raw_tracepoint(tracepoint = "inet_sock_set_state")]
+    state_untyped(RawTracePointContext):
+    1 state_raw_tp, 2 state_2_raw_tp, 3 state_3_raw_tp, 4 state_4_raw_tp, 5 state_5_raw_tp, 6 state_6_raw_tp
 }
 
 #[inline(always)]
-fn try_state_first<A: Access>(sock: Sock<A>, before: i32, after: i32) -> Outcome {
-    first(Hook::State, event(sock.pointer, after), || try_state(sock, before, after))
+fn state_typed<const PROGRAM: u32>(ctx: &BtfTracePointContext) -> Outcome {
+    state::<PROGRAM, _>(ctx.as_ptr(), Sock::<Direct>::new(ctx.arg(0)), ctx.arg(1), ctx.arg(2))
 }
 
 #[inline(always)]
-fn try_state_second<A: Access>(sock: Sock<A>, before: i32, after: i32) -> Outcome {
-    let event = event(sock.pointer, after);
-    second(Hook::State, event, || is_served(sock, after), || try_state(sock, before, after))
+fn state_untyped<const PROGRAM: u32>(ctx: &RawTracePointContext) -> Outcome {
+    state::<PROGRAM, _>(ctx.as_ptr(), Sock::<Probe>::new(ctx.arg(0)), ctx.arg(1), ctx.arg(2))
+}
+
+#[inline(always)]
+fn state<const PROGRAM: u32, A: Access>(arguments: *mut c_void, sock: Sock<A>, before: i32, after: i32) -> Outcome {
+    let event = Event::of_state(arguments, sock.pointer, after);
+    serve::<PROGRAM>(Hook::State, event, || is_served(sock, after), || try_state(sock, before, after))
 }
 
 /// Whether a change of state has left its mark.
@@ -103,6 +84,7 @@ fn established<A: Access>(sock: Sock<A>) -> Outcome {
     let record = find(sock)?;
     let at = now();
     record.established_at = at;
+    ready(record, sock, at);
     if let Some(again) = sock.tcp().and_then(|tcp| tcp.retransmits()) {
         record.syn_retransmits = again;
     }

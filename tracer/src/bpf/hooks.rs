@@ -1,5 +1,7 @@
 //! The hooks as a table: what each serves, the programs of its first choice and of its fallback.
 
+use tracer_ebpf::detail;
+
 /// How a program is attached.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Attach {
@@ -51,7 +53,7 @@ pub enum Part {
     /// Serves what the first is skipped for because packets interrupted it.
     Second,
     /// Serves what those before it are skipped for because tasks preempted each other: only on kernels that preempt.
-    SecondIfPreemptible,
+    IfPreemptible,
 }
 
 /// One hook: what the rest of the program knows it by.
@@ -59,10 +61,15 @@ pub enum Part {
 pub struct Spec {
     /// Name in reports: the kernel function or tracepoint.
     pub name: &'static str,
-    /// What can serve it, best first. The programs of one choice go together; the last choice needs no typed pointers.
+    /// What can serve it, best first. The programs of one choice go together; the last choice needs no typed pointers, and
+    /// is empty where nothing else will do.
     pub choices: &'static [&'static [Program]],
     /// Whether it touches socket records: those hooks must all agree on where the records are.
     pub keeps_records: bool,
+    /// The detail in which it is attached: one of `tracer_ebpf::detail`, or a greater one.
+    pub detail: u32,
+    /// A function that some supported kernels lack, because another serves for it there: then nothing is missing.
+    pub superseded: bool,
     /// What is absent from the output without it.
     pub without: &'static str,
 }
@@ -100,8 +107,36 @@ const fn second(name: &'static str, attach: Attach) -> Program {
     Program { name, attach, part: Part::Second }
 }
 
-const fn second_if_preemptible(name: &'static str, attach: Attach) -> Program {
-    Program { name, attach, part: Part::SecondIfPreemptible }
+const fn if_preemptible(name: &'static str, attach: Attach) -> Program {
+    Program { name, attach, part: Part::IfPreemptible }
+}
+
+/// The programs of a hook that fires in processes only: a function's entry or return, the latest attached runs first.
+macro_rules! in_processes {
+    ($stem:literal, $kind:literal, $attach:expr) => {
+        &[
+            if_preemptible(concat!($stem, "_6_", $kind), $attach),
+            if_preemptible(concat!($stem, "_5_", $kind), $attach),
+            if_preemptible(concat!($stem, "_4_", $kind), $attach),
+            if_preemptible(concat!($stem, "_3_", $kind), $attach),
+            if_preemptible(concat!($stem, "_2_", $kind), $attach),
+            program(concat!($stem, "_", $kind), $attach),
+        ]
+    };
+}
+
+/// The programs of a tracepoint that packets fire too: they run in the order in which they were attached.
+macro_rules! in_interrupts {
+    ($stem:literal, $kind:literal, $attach:expr) => {
+        &[
+            program(concat!($stem, "_", $kind), $attach),
+            second(concat!($stem, "_2_", $kind), $attach),
+            if_preemptible(concat!($stem, "_3_", $kind), $attach),
+            if_preemptible(concat!($stem, "_4_", $kind), $attach),
+            if_preemptible(concat!($stem, "_5_", $kind), $attach),
+            if_preemptible(concat!($stem, "_6_", $kind), $attach),
+        ]
+    };
 }
 
 /// All hooks, in the order in which they are attached: ends before beginnings, so that a connection whose beginning was
@@ -114,6 +149,8 @@ pub const HOOKS: &[Spec] = &[
             &[program("exit_raw_tp", Attach::RawTracepoint("sched_process_exit"))],
         ],
         keeps_records: false,
+        detail: detail::CONNECTIONS,
+        superseded: false,
         without: "a target's number that is used again by a stranger is traced",
     },
     Spec {
@@ -123,6 +160,8 @@ pub const HOOKS: &[Spec] = &[
             &[program("exec_raw_tp", Attach::RawTracepoint("sched_process_exec"))],
         ],
         keeps_records: false,
+        detail: detail::CONNECTIONS,
+        superseded: false,
         without: "the executable of processes that live only for an instant, and --comm for names taken on by exec",
     },
     Spec {
@@ -132,6 +171,8 @@ pub const HOOKS: &[Spec] = &[
             &[program("fork_raw_tp", Attach::RawTracepoint("sched_process_fork"))],
         ],
         keeps_records: false,
+        detail: detail::CONNECTIONS,
+        superseded: false,
         without: "the connections of a target's children",
     },
     Spec {
@@ -141,6 +182,8 @@ pub const HOOKS: &[Spec] = &[
             &[program("udp_send_kprobe", Attach::Kprobe("udp_sendmsg"))],
         ],
         keeps_records: false,
+        detail: detail::EXCHANGES,
+        superseded: false,
         without: "DNS lookups by servers with IPv4 addresses, and what they cost",
     },
     Spec {
@@ -150,6 +193,8 @@ pub const HOOKS: &[Spec] = &[
             &[program("udpv6_send_kprobe", Attach::Kprobe("udpv6_sendmsg"))],
         ],
         keeps_records: false,
+        detail: detail::EXCHANGES,
+        superseded: false,
         without: "DNS lookups by servers with IPv6 addresses, and what they cost",
     },
     Spec {
@@ -164,6 +209,8 @@ pub const HOOKS: &[Spec] = &[
             ],
         ],
         keeps_records: false,
+        detail: detail::EXCHANGES,
+        superseded: false,
         without: "answers to DNS lookups over sockets of IPv4: names, and what lookups cost",
     },
     Spec {
@@ -178,44 +225,32 @@ pub const HOOKS: &[Spec] = &[
             ],
         ],
         keeps_records: false,
+        detail: detail::EXCHANGES,
+        superseded: false,
         without: "answers to DNS lookups over sockets of IPv6: names, and what lookups cost",
-    },
-    Spec {
-        name: "tcp_sendmsg",
-        choices: &[
-            &[program("dns_tcp_send_fentry", Attach::Fentry("tcp_sendmsg"))],
-            &[program("dns_tcp_send_kprobe", Attach::Kprobe("tcp_sendmsg"))],
-        ],
-        keeps_records: false,
-        without: "DNS lookups over TCP",
-    },
-    Spec {
-        name: "tcp_recvmsg",
-        choices: &[
-            &[program("dns_tcp_receive_6_fexit", Attach::Fexit("tcp_recvmsg"))],
-            &[program("dns_tcp_receive_5_fexit", Attach::Fexit("tcp_recvmsg"))],
-            &[program("dns_tcp_receive_4_fexit", Attach::Fexit("tcp_recvmsg"))],
-            &[
-                program("dns_tcp_receive_kprobe", Attach::Kprobe("tcp_recvmsg")),
-                program("dns_tcp_receive_kretprobe", Attach::Kretprobe("tcp_recvmsg")),
-            ],
-        ],
-        keeps_records: false,
-        without: "answers to DNS lookups over TCP",
     },
     Spec {
         name: "tcp_close",
         choices: &[
-            &[
-                second_if_preemptible("close_fourth_fentry", Attach::Fentry("tcp_close")),
-                second_if_preemptible("close_third_fentry", Attach::Fentry("tcp_close")),
-                second_if_preemptible("close_again_fentry", Attach::Fentry("tcp_close")),
-                program("close_fentry", Attach::Fentry("tcp_close")),
-            ],
+            in_processes!("close", "fentry", Attach::Fentry("tcp_close")),
             &[program("close_kprobe", Attach::Kprobe("tcp_close"))],
         ],
         keeps_records: true,
+        detail: detail::CONNECTIONS,
+        superseded: false,
         without: "released_at, unnoticed_ms, process_exited; connections are reported when TCP ends them",
+    },
+    Spec {
+        name: "sk_error_report",
+        choices: &[
+            &[program("error_fentry", Attach::Fentry("sk_error_report"))],
+            &[program("error_default_fentry", Attach::Fentry("sock_def_error_report"))],
+            &[program("error_kprobe", Attach::Kprobe("sock_def_error_report"))],
+        ],
+        keeps_records: true,
+        detail: detail::CONNECTIONS,
+        superseded: false,
+        without: "now and then the error of a connection that failed, where the application was quicker to take it",
     },
     Spec {
         name: "tcp_receive_reset",
@@ -224,6 +259,8 @@ pub const HOOKS: &[Spec] = &[
             &[program("receive_reset_raw_tp", Attach::RawTracepoint("tcp_receive_reset"))],
         ],
         keeps_records: true,
+        detail: detail::CONNECTIONS,
+        superseded: false,
         without: "the proof that an RST arrived; it is inferred from the socket's error",
     },
     Spec {
@@ -233,6 +270,8 @@ pub const HOOKS: &[Spec] = &[
             &[program("send_reset_raw_tp", Attach::RawTracepoint("tcp_send_reset"))],
         ],
         keeps_records: true,
+        detail: detail::CONNECTIONS,
+        superseded: false,
         without: "the proof that an RST was sent; it is inferred from the state machine",
     },
     Spec {
@@ -242,87 +281,110 @@ pub const HOOKS: &[Spec] = &[
             &[program("retransmit_raw_tp", Attach::RawTracepoint("tcp_retransmit_skb"))],
         ],
         keeps_records: true,
+        detail: detail::CONNECTIONS,
+        superseded: false,
         without: "connects that hang are known only when they end",
     },
     Spec {
         name: "inet_sock_set_state",
         choices: &[
-            &[
-                program("state_tp_btf", Attach::TpBtf("inet_sock_set_state")),
-                second("state_again_tp_btf", Attach::TpBtf("inet_sock_set_state")),
-                second_if_preemptible("state_third_tp_btf", Attach::TpBtf("inet_sock_set_state")),
-                second_if_preemptible("state_fourth_tp_btf", Attach::TpBtf("inet_sock_set_state")),
-            ],
-            &[
-                program("state_raw_tp", Attach::RawTracepoint("inet_sock_set_state")),
-                second("state_again_raw_tp", Attach::RawTracepoint("inet_sock_set_state")),
-            ],
+            in_interrupts!("state", "tp_btf", Attach::TpBtf("inet_sock_set_state")),
+            in_interrupts!("state", "raw_tp", Attach::RawTracepoint("inet_sock_set_state")),
         ],
         keeps_records: true,
+        detail: detail::CONNECTIONS,
+        superseded: false,
         without: "connect times, closers and ends: next to everything",
     },
     Spec {
         name: "tcp_connect",
         choices: &[
-            &[
-                second_if_preemptible("connect_fourth_fentry", Attach::Fentry("tcp_connect")),
-                second_if_preemptible("connect_third_fentry", Attach::Fentry("tcp_connect")),
-                second_if_preemptible("connect_again_fentry", Attach::Fentry("tcp_connect")),
-                program("connect_fentry", Attach::Fentry("tcp_connect")),
-            ],
+            in_processes!("connect", "fentry", Attach::Fentry("tcp_connect")),
             &[program("connect_kprobe", Attach::Kprobe("tcp_connect"))],
         ],
         keeps_records: true,
+        detail: detail::CONNECTIONS,
+        superseded: false,
         without: "all client connections",
     },
     Spec {
         name: "tcp_v4_connect",
         choices: &[
-            &[
-                second_if_preemptible("v4_connect_again_fexit", Attach::Fexit("tcp_v4_connect")),
-                program("v4_connect_fexit", Attach::Fexit("tcp_v4_connect")),
-            ],
+            in_processes!("v4_connect", "fexit", Attach::Fexit("tcp_v4_connect")),
             &[
                 program("v4_connect_kprobe", Attach::Kprobe("tcp_v4_connect")),
                 program("v4_connect_kretprobe", Attach::Kretprobe("tcp_v4_connect")),
             ],
         ],
         keeps_records: true,
+        detail: detail::CONNECTIONS,
+        superseded: false,
         without: "IPv4 connects that fail before a SYN is sent (no route, no free port)",
     },
     Spec {
         name: "tcp_v6_connect",
         choices: &[
-            &[
-                second_if_preemptible("v6_connect_again_fexit", Attach::Fexit("tcp_v6_connect")),
-                program("v6_connect_fexit", Attach::Fexit("tcp_v6_connect")),
-            ],
+            in_processes!("v6_connect", "fexit", Attach::Fexit("tcp_v6_connect")),
             &[
                 program("v6_connect_kprobe", Attach::Kprobe("tcp_v6_connect")),
                 program("v6_connect_kretprobe", Attach::Kretprobe("tcp_v6_connect")),
             ],
         ],
         keeps_records: true,
+        detail: detail::CONNECTIONS,
+        superseded: false,
         without: "IPv6 connects that fail before a SYN is sent",
     },
     Spec {
         name: "inet_csk_accept",
         choices: &[
-            &[
-                second_if_preemptible("accept_2_fourth_fexit", Attach::Fexit("inet_csk_accept")),
-                second_if_preemptible("accept_2_third_fexit", Attach::Fexit("inet_csk_accept")),
-                second_if_preemptible("accept_2_again_fexit", Attach::Fexit("inet_csk_accept")),
-                program("accept_2_fexit", Attach::Fexit("inet_csk_accept")),
-            ],
-            &[
-                second_if_preemptible("accept_4_fourth_fexit", Attach::Fexit("inet_csk_accept")),
-                second_if_preemptible("accept_4_third_fexit", Attach::Fexit("inet_csk_accept")),
-                second_if_preemptible("accept_4_again_fexit", Attach::Fexit("inet_csk_accept")),
-                program("accept_4_fexit", Attach::Fexit("inet_csk_accept")),
-            ],
+            in_processes!("accept_2", "fexit", Attach::Fexit("inet_csk_accept")),
+            in_processes!("accept_4", "fexit", Attach::Fexit("inet_csk_accept")),
             &[program("accept_kretprobe", Attach::Kretprobe("inet_csk_accept"))],
         ],
         keeps_records: true,
+        detail: detail::CONNECTIONS,
+        superseded: false,
         without: "all server connections",
+    },
+    Spec {
+        name: "tcp_sendmsg_locked",
+        choices: &[
+            &[program("send_fentry", Attach::Fentry("tcp_sendmsg_locked"))],
+            &[program("send_kprobe", Attach::Kprobe("tcp_sendmsg_locked"))],
+        ],
+        keeps_records: true,
+        detail: detail::EXCHANGES,
+        superseded: false,
+        without: "all exchanges, TLS, and DNS lookups over TCP",
+    },
+    Spec {
+        name: "tcp_sendpage",
+        choices: &[&[program("send_page_fentry", Attach::Fentry("tcp_sendpage"))], &[]],
+        keeps_records: true,
+        detail: detail::EXCHANGES,
+        superseded: true,
+        without: "when sendfile sent data",
+    },
+    Spec {
+        name: "tcp_recvmsg",
+        choices: &[
+            &[program("receive_6_fexit", Attach::Fexit("tcp_recvmsg"))],
+            &[program("receive_5_fexit", Attach::Fexit("tcp_recvmsg"))],
+            &[program("receive_4_fexit", Attach::Fexit("tcp_recvmsg"))],
+            &[program("received_kprobe", Attach::Kprobe("tcp_cleanup_rbuf"))],
+        ],
+        keeps_records: true,
+        detail: detail::EXCHANGES,
+        superseded: false,
+        without: "all exchanges, TLS, and DNS lookups over TCP",
+    },
+    Spec {
+        name: "tcp_splice_read",
+        choices: &[&[program("splice_read_fexit", Attach::Fexit("tcp_splice_read"))], &[]],
+        keeps_records: true,
+        detail: detail::EXCHANGES,
+        superseded: false,
+        without: "when splice took data",
     },
 ];

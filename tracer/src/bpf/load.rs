@@ -7,7 +7,7 @@ use aya::{
     maps::SkStorage,
     programs::{BtfTracePoint, FEntry, FExit, KProbe, ProgramError, RawTracePoint},
 };
-use tracer_ebpf::{Config, Offsets, SocketRecord, storage};
+use tracer_ebpf::{Config, Offsets, SocketRecord, detail, storage};
 use zerocopy::IntoBytes as _;
 
 use super::hooks::{Attach, HOOKS, Part, Program, Spec, backend_of};
@@ -15,6 +15,9 @@ use crate::track::record::Hook;
 
 /// The BPF object, built by `build.rs`.
 static OBJECT: &[u8] = aya::include_bytes_aligned!(env!("CONNTRACER_BPF_OBJECT_PATH"));
+
+/// A ring buffer must be a multiple of the page size, which is at most this.
+const SMALLEST_RING: u32 = 1 << 16;
 
 /// Which programs to use.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, clap::ValueEnum)]
@@ -38,7 +41,8 @@ pub struct Settings {
     pub preemptible: bool,
     /// Names of hooks to leave out.
     pub without: Vec<String>,
-    /// Size of the ring buffer in bytes, a power of two and a multiple of the page size.
+    /// Size of each ring buffer in bytes, a power of two and a multiple of the page size. The one of the exchanges is made as
+    /// small as can be where nothing is sent to it.
     pub ring_bytes: u32,
     /// Most connections in the LRU hash, and most sockets that can be adopted.
     pub max_connections: u32,
@@ -52,6 +56,8 @@ pub struct Loaded {
     pub lru: bool,
     /// Which hook got which backend.
     pub hooks: Vec<Hook>,
+    /// What the table says of each of `hooks`.
+    specs: Vec<&'static Spec>,
     /// The loaded programs of each hook, to be attached; none where it is missing.
     chosen: Vec<Vec<Program>>,
 }
@@ -95,7 +101,7 @@ enum Storage<'a> {
 impl Loaded {
     /// Why socket storage cannot be used, if it cannot: all hooks that keep records must have typed pointers for it.
     fn obstacle(&self) -> Option<String> {
-        HOOKS.iter().zip(&self.hooks).filter(|(spec, _)| spec.keeps_records).find_map(|(spec, hook)| {
+        self.specs.iter().zip(&self.hooks).filter(|(spec, _)| spec.keeps_records).find_map(|(spec, hook)| {
             // A hook that no form can serve keeps no records, wherever they are.
             hook.backend
                 .as_deref()
@@ -109,7 +115,7 @@ impl Loaded {
     /// # Errors
     /// If a hook on which everything rests cannot be attached; others are reported as missing.
     pub fn attach(&mut self) -> Result<()> {
-        for ((spec, hook), programs) in HOOKS.iter().zip(&mut self.hooks).zip(&self.chosen) {
+        for ((spec, hook), programs) in self.specs.iter().zip(&mut self.hooks).zip(&self.chosen) {
             if let Err(error) = programs.iter().try_for_each(|program| attach(&mut self.ebpf, *program)) {
                 *hook = missing(spec, format!("{error:#}"));
             }
@@ -145,28 +151,36 @@ impl Loaded {
 
 fn load_with(settings: &Settings, storage: Storage<'_>) -> Result<Loaded> {
     let lru = matches!(storage, Storage::Lru { .. });
-    let mut ebpf = open(settings, lru)?;
+    let ebpf = open(settings, lru)?;
     let btf = Btf::from_sys_fs().context("cannot read the kernel's BTF (/sys/kernel/btf/vmlinux)")?;
-    let (hooks, chosen) = HOOKS
-        .iter()
-        .map(|spec| {
-            if settings.without.iter().any(|name| name == spec.name) {
-                return (missing(spec, "left out by --without-hook".to_owned()), Vec::new());
-            }
-            load_hook(&mut ebpf, &btf, spec, settings, storage)
-        })
-        .unzip();
-    Ok(Loaded { ebpf, lru, hooks, chosen })
+    let mut loaded = Loaded { ebpf, lru, hooks: Vec::new(), specs: Vec::new(), chosen: Vec::new() };
+    for spec in HOOKS.iter().filter(|spec| spec.detail <= settings.config.detail) {
+        let (hook, programs) = if settings.without.iter().any(|name| name == spec.name) {
+            (missing(spec, "left out by --without-hook".to_owned()), Vec::new())
+        } else {
+            load_hook(&mut loaded.ebpf, &btf, spec, settings, storage)
+        };
+        if hook.backend.is_none() && spec.superseded {
+            continue;
+        }
+        loaded.hooks.push(hook);
+        loaded.specs.push(spec);
+        loaded.chosen.push(programs);
+    }
+    Ok(loaded)
 }
 
 /// Makes the maps and fills in the constants.
 fn open(settings: &Settings, lru: bool) -> Result<Ebpf> {
+    let detailed = settings.config.detail == detail::EXCHANGES;
     let config = Config { storage: if lru { storage::LRU_HASH } else { storage::SOCKET }, ..settings.config };
     EbpfLoader::new()
         .override_global("CONFIG", config.as_bytes(), true)
         .override_global("OFFSETS", settings.offsets.as_bytes(), true)
         .map_max_entries("EVENTS", settings.ring_bytes)
-        .map_max_entries("SOCKETS_LRU", if lru { settings.max_connections } else { 1 })
+        .map_max_entries("EXCHANGES", if detailed { settings.ring_bytes } else { SMALLEST_RING })
+        .map_max_entries("SOCKETS_LRU", if lru && !detailed { settings.max_connections } else { 1 })
+        .map_max_entries("SOCKETS_LRU_DETAILED", if lru && detailed { settings.max_connections } else { 1 })
         .map_max_entries("ADOPTED", settings.max_connections)
         .load(OBJECT)
         .context("cannot load the BPF object")
@@ -182,8 +196,8 @@ fn load_hook(
 ) -> (Hook, Vec<Program>) {
     let choices = if settings.backend == Backend::Kprobe { spec.fallback() } else { spec.choices };
     let mut refusals = Vec::new();
-    for choice in choices {
-        let needed = |program: &&Program| settings.preemptible || program.part != Part::SecondIfPreemptible;
+    for choice in choices.iter().filter(|choice| !choice.is_empty()) {
+        let needed = |program: &&Program| settings.preemptible || program.part != Part::IfPreemptible;
         let programs: Vec<_> = choice.iter().filter(needed).copied().collect();
         match load_all(ebpf, btf, &programs) {
             Ok(()) => {
@@ -193,6 +207,9 @@ fn load_hook(
             }
             Err(error) => refusals.push(error),
         }
+    }
+    if refusals.is_empty() {
+        refusals.push("no hook of this kind serves it".to_owned());
     }
     (missing(spec, refusals.join("; ")), Vec::new())
 }

@@ -23,13 +23,15 @@ const CAUSES: &[(Loss, &str)] = &[
 ];
 
 /// The kernel lets no program interrupt itself on one processor: a hook that fires in an interrupt, or after a preemption,
-/// while the same program runs there is skipped. It counts that (5.12 on; for kprobes 6.7 on).
+/// while all of its programs are at work there is skipped. It counts that (5.12 on; for kprobes 6.7 on).
 const SKIPPED: &str = "hook_skipped";
 
 /// Reads the kernel side's counters and tells what is new.
 pub struct Losses {
     counters: PerCpuArray<MapData, u64>,
     reported: [u64; CAUSES.len()],
+    /// Runs of first programs that had been skipped at the last look.
+    skipped: u64,
     skipped_reported: u64,
 }
 
@@ -40,7 +42,7 @@ impl Losses {
     /// If the object has no such map.
     pub fn new(ebpf: &mut Ebpf) -> Result<Self> {
         let map = ebpf.take_map("LOSSES").context("the BPF object has no map LOSSES")?;
-        Ok(Self { counters: PerCpuArray::try_from(map)?, reported: [0; CAUSES.len()], skipped_reported: 0 })
+        Ok(Self { counters: PerCpuArray::try_from(map)?, reported: [0; CAUSES.len()], skipped: 0, skipped_reported: 0 })
     }
 
     /// Causes and counts since the last call.
@@ -59,17 +61,22 @@ impl Losses {
         Ok(news)
     }
 
-    /// Runs that the kernel skipped and no second program served, since the last call. Dearer to ask than the counters.
+    /// Events that all programs of their hook were skipped for, since the last call. Dearer to ask than the counters.
+    ///
+    /// While hooks run, those that the first program was skipped for just now may still be served, so only what was skipped
+    /// at the last call is held against what has been served by now; at the end (`is_end`) all of it is.
     ///
     /// # Errors
     /// If the kernel refuses to read the map.
-    pub fn new_skipped(&mut self, ebpf: &Ebpf) -> Result<(&'static str, u64)> {
-        // What a hook's second program did instead of the first is not lost. That it was skipped itself means nothing: the
-        // first ran then, or the first one's count tells.
-        let served = total(&self.counters, Loss::SkippedAndServed)?;
+    pub fn new_skipped(&mut self, ebpf: &Ebpf, is_end: bool) -> Result<(&'static str, u64)> {
+        // That a further program was skipped itself means nothing: one before it ran then, or the first one's count tells.
         let counting = ebpf.programs().filter(|(name, _)| is_first(name));
-        let skipped: u64 = counting.filter_map(|(_, program)| skipped_runs(program)).sum();
-        let news = skipped.saturating_sub(served).saturating_sub(self.skipped_reported);
+        let skipped = counting.filter_map(|(_, program)| skipped_runs(program)).sum();
+        // After the skipped, so that nothing has been skipped unnoticed that is counted as served.
+        let served = total(&self.counters, Loss::SkippedAndServed)?;
+        let skipped_before = std::mem::replace(&mut self.skipped, skipped);
+        let due = if is_end { skipped } else { skipped_before };
+        let news = due.saturating_sub(served).saturating_sub(self.skipped_reported);
         self.skipped_reported += news;
         Ok((SKIPPED, news))
     }
@@ -88,7 +95,7 @@ impl Losses {
     }
 }
 
-/// Whether a program does its hook's work, rather than serve what another was skipped for.
+/// Whether a program is the first of its hook, rather than one that serves what others were skipped for.
 fn is_first(name: &str) -> bool {
     let mut programs = HOOKS.iter().flat_map(|spec| spec.choices.iter().copied().flatten());
     programs.any(|program| program.name == name && program.part == Part::First)

@@ -3,7 +3,7 @@
 use std::fmt::Write as _;
 
 use anyhow::Result;
-use tracer_ebpf::Config;
+use tracer_ebpf::{Config, detail};
 
 use super::live::own_path;
 use crate::{
@@ -82,10 +82,11 @@ impl Report {
         // Where raising the limit fails, loading says so.
         let _ = features::lift_memlock_limit();
         let settings = Settings {
-            config: Config::EVERYTHING,
+            config: Config { detail: detail::EXCHANGES, ..Config::EVERYTHING },
             offsets: resolved.offsets,
             backend,
-            preemptible: features::may_preempt(),
+            // Every program is to be looked at, not only those that this kernel would get.
+            preemptible: verifier || features::may_preempt(),
             without: Vec::new(),
             ring_bytes: 1 << 20,
             max_connections: 1024,

@@ -14,7 +14,7 @@ use tokio::{
     signal::unix::{Signal, SignalKind, signal},
     time::{Instant, Interval, MissedTickBehavior, interval, sleep_until},
 };
-use tracer_ebpf::{SocketRecord, target};
+use tracer_ebpf::{SocketRecord, detail, target};
 
 use super::{open_output, talk};
 use crate::{
@@ -27,7 +27,7 @@ use crate::{
     track::{Clock, Correlator, Limits},
 };
 
-/// How often the ring buffer is emptied while little happens. Waking for each event would cost the traced machine far
+/// How often the ring buffers are emptied while little happens. Waking for each event would cost the traced machine far
 /// more than the event; a person does not see a tenth of a second.
 const READ_EVERY: Duration = Duration::from_millis(100);
 /// How often losses are reported, and whether any target is left is looked at.
@@ -36,7 +36,7 @@ const LOOK_EVERY: Duration = Duration::from_secs(1);
 const LOOK_CLOSELY_EVERY: Duration = Duration::from_secs(10);
 /// Events taken before signals are looked at again.
 const BATCH: usize = 16_384;
-/// The kernel side urges the reader when the ring buffer is full to 1/n.
+/// The kernel side urges the reader when a ring buffer is full to 1/n.
 const WAKE_SHARE: u32 = 8;
 /// Bytes in a MiB.
 const MIB: u32 = 1 << 20;
@@ -70,7 +70,7 @@ impl Session {
         let Loaded { mut ebpf, lru, hooks, .. } = load_and_attach(&settings, &selection)?;
         let limits = Limits { max_connections: live.max_connections as usize, ..Limits::default() };
         let pipeline = Pipeline::new(recording, Correlator::new(clock, limits), output, sink);
-        let mut reader = Reader::new(&mut ebpf, pipeline)?;
+        let mut reader = Reader::new(&mut ebpf, settings.config.detail == detail::EXCHANGES, pipeline)?;
         reader.send(UserEvent::Hooks(hooks))?;
         let deadline = live.duration.map(|duration| Instant::now() + duration);
         let mut session = Self { ebpf, lru, reader, selection, signals, deadline };
@@ -101,7 +101,7 @@ impl Session {
                         return Ok(None);
                     }
                 }
-                _ = look_closely.tick() => self.reader.report_skipped(&self.ebpf)?,
+                _ = look_closely.tick() => self.reader.report_skipped(&self.ebpf, false)?,
             }
             self.reader.read(BATCH, |_| {})?;
             self.reader.flush()?;
@@ -137,7 +137,7 @@ impl Session {
         let present = (reader.live() > 0).then(|| open_sockets::snapshot(None));
         let evicted = if lru { reader.evicted(&ebpf)? } else { 0 };
         reader.report_losses()?;
-        reader.report_skipped(&ebpf)?;
+        reader.report_skipped(&ebpf, true)?;
         drop(ebpf);
         // Nothing is attached any more; what came until then is still in the ring buffer.
         reader.read_all(|_| {})?;
@@ -228,7 +228,8 @@ fn settings(selection: &Selection, live: &cli::Live) -> Result<Settings> {
         talk(&format!("this kernel has no {field} ({reason}); values that need it will be null"));
     }
     let ring_bytes = live.ring_size * MIB;
-    let config = tracer_ebpf::Config { wake_bytes: ring_bytes / WAKE_SHARE, ..selection.config() };
+    let config =
+        tracer_ebpf::Config { wake_bytes: ring_bytes / WAKE_SHARE, detail: live.detail.number(), ..selection.config() };
     Ok(Settings {
         config,
         offsets: resolved.offsets,

@@ -21,8 +21,11 @@ use crate::{
 fn open_output(options: &cli::Output) -> Result<(Box<dyn Output>, Sink)> {
     let sink = Sink::open(options.output.as_deref())?;
     let output: Box<dyn Output> = match options.format {
-        cli::Format::Ndjson => Box::<Ndjson>::default(),
-        cli::Format::Text => Box::new(Text::new(sink.is_terminal() && colour_wanted(options))),
+        cli::Format::Ndjson => Box::new(Ndjson::new(!options.no_exchanges)),
+        cli::Format::Text => {
+            let colour = sink.is_terminal() && colour_wanted(options);
+            Box::new(Text::new(colour, options.verbose))
+        }
     };
     Ok((output, sink))
 }

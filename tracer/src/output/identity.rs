@@ -1,5 +1,5 @@
-//! The fields that a connection's `open` and `connection` lines begin with. The two mostly say the same and mostly come
-//! close together, so the text is kept for a while; and what belongs to a process is kept longer.
+//! The fields that a connection's `open`, `connection` and `exchange` lines begin with. They mostly say the same and mostly
+//! come close together, so the text is kept for a while; and what belongs to a process is kept longer.
 
 use std::{net::SocketAddr, rc::Rc};
 
@@ -9,7 +9,7 @@ use super::{
     ndjson::optional,
     number::{Ends, Times, decimal, hex},
 };
-use crate::track::record::{Connection, ConnectionId, LookedUp, Process, Role, WallTime};
+use crate::track::record::{Connection, ConnectionId, Exchange, Hello, LookedUp, Process, Role, WallTime};
 
 /// Connections whose text is kept, by the last digits of the socket's number: these count up.
 const CONNECTIONS: usize = 64;
@@ -20,6 +20,7 @@ const PROCESSES: usize = 256;
 pub(super) struct Identities {
     lives: Vec<Option<Life>>,
     owners: Vec<Option<Owner>>,
+    turns: Vec<Option<Turns>>,
     local: Ends,
     remote: Ends,
     room: Room,
@@ -30,6 +31,7 @@ impl Default for Identities {
         Self {
             lives: (0..CONNECTIONS).map(|_| None).collect(),
             owners: (0..PROCESSES).map(|_| None).collect(),
+            turns: (0..CONNECTIONS).map(|_| None).collect(),
             local: Ends::default(),
             remote: Ends::default(),
             room: Room::default(),
@@ -44,8 +46,19 @@ struct Life {
     process: Rc<Process>,
     rest: Rest,
     ends: (SocketAddr, SocketAddr),
-    looked_up: Option<Box<LookedUp>>,
+    looked_up: Option<Rc<LookedUp>>,
     opened_at: Option<WallTime>,
+    hello: Option<Rc<Hello>>,
+    text: Vec<u8>,
+}
+
+/// What a connection's `exchange` lines have in common.
+struct Turns {
+    id: ConnectionId,
+    process: Rc<Process>,
+    role: Option<Role>,
+    hello: Option<Rc<Hello>>,
+    looked_up: Option<Rc<LookedUp>>,
     text: Vec<u8>,
 }
 
@@ -68,7 +81,7 @@ struct Rest {
 impl Identities {
     /// From inside the quotes of `id` to `opened_at`.
     pub fn of(&mut self, connection: &Connection, times: &mut Times) -> &[u8] {
-        let Self { lives, owners, local, remote, room } = self;
+        let Self { lives, owners, local, remote, room, .. } = self;
         let place = connection.id.socket as usize % CONNECTIONS;
         let life = lives[place].get_or_insert_with(|| Life::new(connection));
         if life.text.is_empty() || !life.is_of(connection) {
@@ -85,21 +98,27 @@ impl Identities {
                 local.write(connection.local, line);
                 line.literal(br#"","remote":""#);
                 remote.write(connection.remote, line);
-                line.literal(br#"","remote_name":"#);
-            });
-            match &connection.looked_up {
-                Some(looked_up) => {
-                    json_string(&looked_up.name, &mut text);
-                    text.literal(br#","remote_name_source":"dns","opened_at":"#);
+                if connection.tls.is_none() && connection.looked_up.is_none() {
+                    line.literal(br#"","remote_name":null,"remote_name_source":null,"opened_at":"#);
+                    optional(connection.opened_at, line, |time, line| line.literal(times.quoted(time)));
                 }
-                None => text.literal(br#"null,"remote_name_source":null,"opened_at":"#),
-            }
-            room.line(&mut text, |line| {
-                optional(connection.opened_at, line, |time, line| line.literal(times.quoted(time)));
             });
+            if connection.tls.is_some() || connection.looked_up.is_some() {
+                named(connection, times, &mut text);
+            }
             *life = Life { text, ..Life::new(connection) };
         }
         &life.text
+    }
+
+    /// From inside the quotes of `connection` to the value of `index`.
+    #[inline]
+    pub fn of_exchange(&mut self, exchange: &Exchange) -> &[u8] {
+        let place = exchange.connection.socket as usize % CONNECTIONS;
+        if !self.turns[place].as_ref().is_some_and(|turns| turns.is_of(exchange)) {
+            self.turns[place] = Some(Turns::of(exchange, &mut self.remote, &mut self.room));
+        }
+        self.turns[place].as_ref().map_or(&[], |turns| &turns.text)
     }
 }
 
@@ -113,6 +132,7 @@ impl Life {
             ends: (connection.local, connection.remote),
             looked_up: connection.looked_up.clone(),
             opened_at: connection.opened_at,
+            hello: hello(connection).cloned(),
             text: Vec::new(),
         }
     }
@@ -123,7 +143,95 @@ impl Life {
             && self.opened_at == connection.opened_at
             && self.rest == Rest::of(connection)
             && self.ends == (connection.local, connection.remote)
-            && self.looked_up == connection.looked_up
+            && is_same(&self.hello, hello(connection))
+            && is_same(&self.looked_up, connection.looked_up.as_ref())
+    }
+}
+
+impl Turns {
+    #[inline]
+    fn is_of(&self, exchange: &Exchange) -> bool {
+        self.id == exchange.connection
+            && Rc::ptr_eq(&self.process, &exchange.process)
+            && self.role == exchange.role
+            && is_same(&self.hello, exchange.hello.as_ref())
+            && is_same(&self.looked_up, exchange.looked_up.as_ref())
+    }
+
+    #[inline(never)]
+    fn of(exchange: &Exchange, remote: &mut Ends, room: &mut Room) -> Self {
+        let Exchange { connection, process, role, hello, looked_up, .. } = exchange;
+        let mut out = Vec::new();
+        room.line(&mut out, |line| {
+            id(*connection, line);
+            line.literal(br#"","pid":"#);
+            decimal(process.pid, line);
+            line.literal(br#","comm":"#);
+        });
+        json_string(&process.comm, &mut out);
+        room.line(&mut out, |line| {
+            match role {
+                Some(Role::Client) => line.literal(br#","role":"client","remote":""#),
+                Some(Role::Server) => line.literal(br#","role":"server","remote":""#),
+                None => line.literal(br#","role":null,"remote":""#),
+            }
+            remote.write(exchange.remote, line);
+            line.literal(br#"","remote_name":"#);
+        });
+        let name = remote_name(hello.as_deref(), looked_up.as_deref());
+        optional(name.map(|(name, _)| name), &mut out, json_string);
+        out.extend_from_slice(br#","index":"#);
+        Self {
+            id: *connection,
+            process: Rc::clone(process),
+            role: *role,
+            hello: hello.clone(),
+            looked_up: looked_up.clone(),
+            text: out,
+        }
+    }
+}
+
+/// From the end of `remote` to `opened_at`, where TLS or a lookup may name the remote end.
+#[inline(never)]
+fn named(connection: &Connection, times: &mut Times, out: &mut Vec<u8>) {
+    let name = remote_name(hello(connection).map(|hello| &**hello), connection.looked_up.as_deref());
+    out.extend_from_slice(br#"","remote_name":"#);
+    optional(name.map(|(name, _)| name), out, json_string);
+    out.extend_from_slice(match name {
+        Some((_, Source::Sni)) => br#","remote_name_source":"sni","opened_at":"#.as_slice(),
+        Some((_, Source::Dns)) => br#","remote_name_source":"dns","opened_at":"#,
+        None => br#","remote_name_source":null,"opened_at":"#,
+    });
+    optional(connection.opened_at, out, |time, out| out.literal(times.quoted(time)));
+}
+
+/// What gave the remote end its name.
+#[derive(Clone, Copy)]
+enum Source {
+    Sni,
+    Dns,
+}
+
+/// The name that the client asks for by TLS is the very one that it means; one that has the address may be one of many.
+fn remote_name<'r>(hello: Option<&'r Hello>, looked_up: Option<&'r LookedUp>) -> Option<(&'r str, Source)> {
+    let sni = hello.and_then(|hello| hello.sni.as_deref()).map(|name| (name, Source::Sni));
+    sni.or_else(|| looked_up.map(|looked_up| (&*looked_up.name, Source::Dns)))
+}
+
+/// What names the remote end.
+#[inline]
+fn hello(connection: &Connection) -> Option<&Rc<Hello>> {
+    connection.tls.as_deref().map(|tls| &tls.hello)
+}
+
+/// Holding it keeps its address its own.
+#[inline]
+fn is_same<T>(kept: &Option<Rc<T>>, present: Option<&Rc<T>>) -> bool {
+    match (kept, present) {
+        (None, None) => true,
+        (Some(kept), Some(present)) => Rc::ptr_eq(kept, present),
+        _ => false,
     }
 }
 
@@ -170,6 +278,7 @@ impl Rest {
     }
 }
 
+#[inline(always)]
 fn id(id: ConnectionId, out: &mut impl Put) {
     hex(id.socket, out);
     if id.life > 0 {

@@ -3,6 +3,8 @@
 //! Every connection costs two lines, so they are written by hand: keys as literals, numbers by integer arithmetic, and
 //! what belongs to a process from a cache. A test compares each line with what a JSON library makes of the record.
 
+use tracer_ebpf::tls::names::{AlertDescription, CipherSuite, Version};
+
 use super::{
     Output, errno,
     escape::json_string,
@@ -11,8 +13,8 @@ use super::{
     number::{Quoted, Times, decimal, milliseconds},
 };
 use crate::track::record::{
-    Bound, Close, Closer, Confidence, Connection, Group, Hook, How, Lookup, Loss, Nanos, Record, Role, Summary,
-    WallTime,
+    Bound, Close, Closer, Confidence, Connection, Exchange, Group, GroupExchanges, Hook, How, LookedUp, Lookup, Loss,
+    Nanos, Record, Role, Setup, Summary, Tls, TlsFailed, TlsFailure, WallTime,
 };
 
 /// The NDJSON writer.
@@ -21,6 +23,7 @@ pub struct Ndjson {
     times: Times,
     identities: Identities,
     room: Room,
+    without_exchanges: bool,
 }
 
 impl Output for Ndjson {
@@ -28,6 +31,8 @@ impl Output for Ndjson {
         match record {
             Record::Open(connection) => self.open(connection, out),
             Record::Connection(connection) => self.connection(connection, out),
+            Record::Exchange(_) if self.without_exchanges => {}
+            Record::Exchange(exchange) => self.exchange(exchange, out),
             Record::Lookup(lookup) => self.lookup(lookup, out),
             Record::Loss(loss) => {
                 out.literal(br#"{"type":"loss","#);
@@ -37,11 +42,20 @@ impl Output for Ndjson {
             Record::Summary(summary) => self.summary(summary, out),
         }
     }
+
+    fn wants_exchanges(&self) -> bool {
+        !self.without_exchanges
+    }
 }
 
 impl Ndjson {
+    /// Writes `exchange` lines only if told so.
+    pub fn new(exchanges: bool) -> Self {
+        Self { without_exchanges: !exchanges, ..Self::default() }
+    }
+
     fn open(&mut self, connection: &Connection, out: &mut Vec<u8>) {
-        let Self { times, identities, room } = self;
+        let Self { times, identities, room, .. } = self;
         out.literal(br#"{"type":"open","id":""#);
         out.extend_from_slice(identities.of(connection, times));
         room.line(out, |line| {
@@ -49,7 +63,7 @@ impl Ndjson {
                 true => line.literal(br#","preexisting":true,"dns_ms":"#),
                 false => line.literal(br#","preexisting":false,"dns_ms":"#),
             }
-            optional(connection.looked_up.as_ref().map(|looked_up| looked_up.cost), line, milliseconds);
+            optional(lookup_cost(connection), line, milliseconds);
             line.literal(br#","connect_ms":"#);
             optional(connection.connect, line, milliseconds);
             line.literal(br#","syn_retransmits":"#);
@@ -59,47 +73,62 @@ impl Ndjson {
     }
 
     fn connection(&mut self, connection: &Connection, out: &mut Vec<u8>) {
-        let Self { times, identities, room } = self;
+        let Self { times, identities, room, .. } = self;
         out.literal(br#"{"type":"connection","id":""#);
         out.extend_from_slice(identities.of(connection, times));
+        if connection.tls.is_none() && connection.exchanges.is_none() {
+            room.line(out, |line| {
+                let closed_at = beginning(connection, times, line);
+                line.literal(br#","tls":null,"exchanges":null,"bytes_sent":"#);
+                rest::<false>(connection, closed_at, times, line);
+            });
+        } else {
+            detailed(connection, times, room, out);
+        }
+        if !connection.confidence.is_empty() {
+            items(&connection.confidence, out, confidence);
+            out.literal(b"]}\n");
+        }
+    }
+
+    fn exchange(&mut self, exchange: &Exchange, out: &mut Vec<u8>) {
+        let Self { times, identities, room, .. } = self;
+        out.literal(br#"{"type":"exchange","connection":""#);
+        out.extend_from_slice(identities.of_exchange(exchange));
         room.line(out, |line| {
-            line.literal(br#","closed_at":"#);
-            // Mostly that of the end too.
-            let closed_at = connection.closed_at.map(|time| (time, *times.quoted(time)));
-            optional(closed_at, line, |(_, text), line| line.literal(&text));
-            line.literal(br#","lifetime_ms":"#);
-            optional(connection.lifetime, line, milliseconds);
-            line.literal(br#","open":"#);
-            boolean(connection.open, line);
-            line.literal(br#","preexisting":"#);
-            boolean(connection.preexisting, line);
-            line.literal(br#","dns_ms":"#);
-            optional(connection.looked_up.as_ref().map(|looked_up| looked_up.cost), line, milliseconds);
-            line.literal(br#","connect_ms":"#);
-            optional(connection.connect, line, milliseconds);
-            line.literal(br#","syn_retransmits":"#);
-            optional(connection.syn_retransmits, line, decimal);
-            line.literal(br#","tls":null,"exchanges":null,"bytes_sent":"#);
-            optional(connection.bytes_sent, line, decimal);
-            line.literal(br#","bytes_received":"#);
-            optional(connection.bytes_received, line, decimal);
-            line.literal(br#","retransmits":"#);
-            optional(connection.retransmits, line, decimal);
-            line.literal(br#","srtt_ms":"#);
-            optional(connection.srtt, line, milliseconds);
-            line.literal(br#","keepalive":"#);
-            optional(connection.keepalive, line, boolean);
-            line.literal(br#","idle_before_close_ms":"#);
-            optional(connection.idle_before_close, line, milliseconds);
-            line.literal(br#","max_idle_ms":null,"close":"#);
-            optional(connection.close.as_ref(), line, |end, line| close(end, closed_at, times, line));
-            line.literal(br#","stale_exchange":null,"confidence":["#);
-            if connection.confidence.is_empty() {
+            decimal(exchange.index, line);
+            match exchange.cold {
+                Some(false) => line.literal(br#","cold":false,"greeting":"#),
+                Some(true) => line.literal(br#","cold":true,"greeting":"#),
+                None => line.literal(br#","cold":null,"greeting":"#),
+            }
+            boolean(exchange.greeting, line);
+            line.literal(br#","began_at":"#);
+            time(exchange.began_at, times, line);
+            line.literal(br#","idle_before_ms":"#);
+            optional(exchange.idle_before, line, milliseconds);
+            line.literal(br#","first_byte_ms":"#);
+            optional(exchange.first_byte, line, milliseconds);
+            line.literal(br#","duration_ms":"#);
+            optional(exchange.duration, line, milliseconds);
+            line.literal(br#","bytes_out":"#);
+            optional(exchange.bytes_out, line, decimal);
+            line.literal(br#","bytes_in":"#);
+            optional(exchange.bytes_in, line, decimal);
+            line.literal(br#","setup":"#);
+            optional(exchange.setup.as_deref(), line, setup);
+            match (exchange.stale, exchange.open) {
+                (false, false) => line.literal(br#","http":null,"stale":false,"open":false,"confidence":["#),
+                (false, true) => line.literal(br#","http":null,"stale":false,"open":true,"confidence":["#),
+                (true, false) => line.literal(br#","http":null,"stale":true,"open":false,"confidence":["#),
+                (true, true) => line.literal(br#","http":null,"stale":true,"open":true,"confidence":["#),
+            }
+            if exchange.confidence.is_empty() {
                 line.literal(b"]}\n");
             }
         });
-        if !connection.confidence.is_empty() {
-            items(&connection.confidence, out, confidence);
+        if !exchange.confidence.is_empty() {
+            items(&exchange.confidence, out, confidence);
             out.literal(b"]}\n");
         }
     }
@@ -184,6 +213,190 @@ fn time(time: Option<WallTime>, times: &mut Times, out: &mut impl Put) {
 }
 
 #[inline(always)]
+fn lookup_cost(connection: &Connection) -> Option<Nanos> {
+    connection.looked_up.as_deref().map(|LookedUp { cost, .. }| *cost)
+}
+
+/// A `connection` line from `closed_at` to what comes before `tls`. Returns the text of `closed_at`, which mostly is that of the end
+/// too.
+#[inline(always)]
+fn beginning(connection: &Connection, times: &mut Times, line: &mut Line) -> Option<(WallTime, Quoted)> {
+    line.literal(br#","closed_at":"#);
+    let closed_at = connection.closed_at.map(|time| (time, *times.quoted(time)));
+    optional(closed_at, line, |(_, text), line| line.literal(&text));
+    line.literal(br#","lifetime_ms":"#);
+    optional(connection.lifetime, line, milliseconds);
+    line.literal(br#","open":"#);
+    boolean(connection.open, line);
+    line.literal(br#","preexisting":"#);
+    boolean(connection.preexisting, line);
+    line.literal(br#","dns_ms":"#);
+    optional(lookup_cost(connection), line, milliseconds);
+    line.literal(br#","connect_ms":"#);
+    optional(connection.connect, line, milliseconds);
+    line.literal(br#","syn_retransmits":"#);
+    optional(connection.syn_retransmits, line, decimal);
+    closed_at
+}
+
+/// A `connection` line from `closed_at` on, in detail `exchanges`.
+#[inline(never)]
+fn detailed(connection: &Connection, times: &mut Times, room: &mut Room, out: &mut Vec<u8>) {
+    let mut closed_at = None;
+    room.line(out, |line| {
+        closed_at = beginning(connection, times, line);
+        line.literal(br#","tls":"#);
+    });
+    match connection.tls.as_deref() {
+        Some(tls) => write_tls(tls, room, out),
+        None => out.literal(b"null"),
+    }
+    room.line(out, |line| {
+        line.literal(br#","exchanges":"#);
+        optional(connection.exchanges.as_ref(), line, |exchanges, line| decimal(exchanges.count, line));
+        line.literal(br#","bytes_sent":"#);
+        rest::<true>(connection, closed_at, times, line);
+    });
+}
+
+/// From the value of `bytes_sent` on; remarks, and the end of the line if there are any, are left to be added.
+#[inline(always)]
+fn rest<const DETAILED: bool>(
+    connection: &Connection,
+    closed_at: Option<(WallTime, Quoted)>,
+    times: &mut Times,
+    line: &mut Line,
+) {
+    let exchanges = if DETAILED { connection.exchanges.as_ref() } else { None };
+    optional(connection.bytes_sent, line, decimal);
+    line.literal(br#","bytes_received":"#);
+    optional(connection.bytes_received, line, decimal);
+    line.literal(br#","retransmits":"#);
+    optional(connection.retransmits, line, decimal);
+    line.literal(br#","srtt_ms":"#);
+    optional(connection.srtt, line, milliseconds);
+    line.literal(br#","keepalive":"#);
+    optional(connection.keepalive, line, boolean);
+    line.literal(br#","idle_before_close_ms":"#);
+    optional(connection.idle_before_close, line, milliseconds);
+    if DETAILED {
+        line.literal(br#","max_idle_ms":"#);
+        optional(exchanges.and_then(|exchanges| exchanges.max_idle), line, milliseconds);
+        line.literal(br#","close":"#);
+    } else {
+        line.literal(br#","max_idle_ms":null,"close":"#);
+    }
+    optional(connection.close.as_ref(), line, |end, line| close(end, closed_at, times, line));
+    match exchanges.map(|exchanges| exchanges.stale) {
+        None => line.literal(br#","stale_exchange":null,"confidence":["#),
+        Some(false) => line.literal(br#","stale_exchange":false,"confidence":["#),
+        Some(true) => line.literal(br#","stale_exchange":true,"confidence":["#),
+    }
+    if connection.confidence.is_empty() {
+        line.literal(b"]}\n");
+    }
+}
+
+fn setup(setup: &Setup, line: &mut Line) {
+    line.literal(br#"{"dns_ms":"#);
+    optional(setup.dns, line, milliseconds);
+    line.literal(br#","connect_ms":"#);
+    optional(setup.connect, line, milliseconds);
+    line.literal(br#","handshake_ms":"#);
+    optional(setup.handshake, line, milliseconds);
+    line.literal(br#","total_ms":"#);
+    optional(setup.total, line, milliseconds);
+    line.literal(b"}");
+}
+
+/// The names in it may be long: they do not go through the room.
+fn write_tls(tls: &Tls, room: &mut Room, out: &mut Vec<u8>) {
+    let hello = &tls.hello;
+    room.line(out, |line| {
+        line.literal(br#"{"handshake_ms":"#);
+        optional(tls.handshake, line, milliseconds);
+        line.literal(br#","version":"#);
+        optional(hello.version, line, version);
+        line.literal(br#","sni":"#);
+    });
+    optional(hello.sni.as_deref(), out, json_string);
+    out.literal(br#","alpn_offered":"#);
+    optional(hello.alpn_offered.as_deref(), out, |names, out| array(names, out, |name, out| json_string(name, out)));
+    out.literal(br#","alpn":"#);
+    optional(hello.alpn.as_deref(), out, json_string);
+    out.literal(br#","versions_offered":"#);
+    optional(hello.versions_offered.as_deref(), out, |versions, out| {
+        array(versions, out, |number, out| version(*number, out))
+    });
+    room.line(out, |line| {
+        line.literal(br#","cipher":"#);
+        optional(hello.cipher, line, |number, line| {
+            quoted(CipherSuite(number).name(), CipherSuite(number), line);
+        });
+        line.literal(br#","resumed":"#);
+        optional(hello.resumed, line, boolean);
+        line.literal(br#","retried":"#);
+        optional(tls.retried, line, boolean);
+        line.literal(br#","mid_stream":"#);
+        optional(tls.mid_stream, line, boolean);
+        line.literal(br#","library":null,"source":"wire","cpu_ms":"#);
+        optional(tls.parts.cpu, line, milliseconds);
+        line.literal(br#","runqueue_ms":"#);
+        optional(tls.parts.runqueue, line, milliseconds);
+        line.literal(br#","wait_ms":"#);
+        optional(tls.parts.wait, line, milliseconds);
+        line.literal(br#","failed":"#);
+        optional(tls.failed, line, failure);
+        line.literal(b"}");
+    });
+}
+
+fn version(number: u16, out: &mut impl Put) {
+    quoted(Version(number).name(), Version(number), out);
+}
+
+/// A name that is known, or else its number.
+fn quoted(name: Option<&str>, number: impl std::fmt::Display, out: &mut impl Put) {
+    out.literal(b"\"");
+    match name {
+        Some(name) => out.word(name.as_bytes()),
+        None => out.word(number.to_string().as_bytes()),
+    }
+    out.literal(b"\"");
+}
+
+fn failure(failure: TlsFailure, line: &mut Line) {
+    line.literal(br#"{"how":""#);
+    match failure.how {
+        TlsFailed::Alert(_) => line.literal(b"alert"),
+        TlsFailed::Closed(how) => line.word(how_word(how).as_bytes()),
+    }
+    match failure.by {
+        Closer::Local => line.literal(br#"","by":"local","alert":"#),
+        Closer::Peer => line.literal(br#"","by":"peer","alert":"#),
+        Closer::None => line.literal(br#"","by":"none","alert":"#),
+    }
+    match failure.how {
+        TlsFailed::Alert(number) => quoted(AlertDescription(number).name(), AlertDescription(number), line),
+        TlsFailed::Closed(_) => line.literal(b"null"),
+    }
+    line.literal(br#","after_ms":"#);
+    optional(failure.after, line, milliseconds);
+    line.literal(b"}");
+}
+
+const fn how_word(how: How) -> &'static str {
+    match how {
+        How::Fin => "fin",
+        How::Rst => "rst",
+        How::Timeout => "timeout",
+        How::Refused => "refused",
+        How::Unreachable => "unreachable",
+        How::Aborted => "aborted",
+    }
+}
+
+#[inline(always)]
 fn close(close: &Close, closed_at: Option<(WallTime, Quoted)>, times: &mut Times, line: &mut Line) {
     match close.closer {
         Closer::Local => line.literal(br#"{"closer":"local","how":""#),
@@ -224,6 +437,7 @@ fn confidence(note: &Confidence, out: &mut Vec<u8>) {
         Bound::Lower => br#","bound":"lower","why":"#.as_slice(),
         Bound::Upper => br#","bound":"upper","why":"#,
         Bound::Estimate => br#","bound":"estimate","why":"#,
+        Bound::Unknown => br#","bound":"unknown","why":"#,
     });
     json_string(note.why, out);
     out.push(b'}');
@@ -264,6 +478,37 @@ fn group(group: &Group, out: &mut Vec<u8>) {
     ] {
         out.extend_from_slice(key);
         optional(duration, out, milliseconds);
+    }
+    group_exchanges(group, out);
+    out.push(b'}');
+}
+
+fn group_exchanges(group: &Group, out: &mut Vec<u8>) {
+    let known = group.exchanges.as_ref();
+    let count = |pick: fn(&GroupExchanges) -> u64| known.map(pick);
+    for (key, count) in [
+        (br#","exchanges":"#.as_slice(), count(|exchanges| exchanges.count)),
+        (br#","cold":"#, count(|exchanges| exchanges.cold)),
+        (br#","warm":"#, count(|exchanges| exchanges.warm)),
+        (br#","stale":"#, count(|exchanges| exchanges.stale)),
+    ] {
+        out.extend_from_slice(key);
+        optional(count, out, decimal);
+    }
+    let time = |pick: fn(&GroupExchanges) -> Option<Nanos>| known.and_then(pick);
+    // Thousandths, by way of the milliseconds' decimals.
+    let each = known.and_then(|known| (known.count.saturating_mul(1_000)).checked_div(group.connections));
+    for (key, value) in [
+        (br#","exchanges_per_connection":"#.as_slice(), each.map(|thousandths| thousandths.saturating_mul(1_000))),
+        (br#","cold_median_ms":"#, time(|exchanges| exchanges.cold_median)),
+        (br#","cold_first_byte_median_ms":"#, time(|exchanges| exchanges.cold_first_byte_median)),
+        (br#","warm_median_ms":"#, time(|exchanges| exchanges.warm_median)),
+        (br#","setup_total_ms":{"dns_ms":"#, known.map(|exchanges| exchanges.dns)),
+        (br#","connect_ms":"#, Some(group.setup)),
+        (br#","handshake_ms":"#, known.map(|exchanges| exchanges.handshake)),
+    ] {
+        out.extend_from_slice(key);
+        optional(value, out, milliseconds);
     }
     out.push(b'}');
 }

@@ -106,6 +106,9 @@ impl<W: Write> Writer<W> {
     pub fn push<'e>(&mut self, event: impl Into<EventRef<'e>>) -> io::Result<()> {
         match event.into() {
             EventRef::Socket(record) => self.item(KERNEL_ITEM, record.as_bytes())?,
+            EventRef::Detailed(record) => self.item(KERNEL_ITEM, record.as_bytes())?,
+            EventRef::Exchange(record) => self.item(KERNEL_ITEM, record.as_bytes())?,
+            EventRef::Tls(record) => self.item(KERNEL_ITEM, record.as_bytes())?,
             EventRef::Process(record) => self.item(KERNEL_ITEM, record.as_bytes())?,
             EventRef::User(event) => self.item(USER_ITEM, &serde_json::to_vec(event)?)?,
         }
@@ -383,8 +386,9 @@ fn word(bytes: &[u8], at: usize) -> Option<u32> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::track::record::Hello;
     use proptest::prelude::*;
-    use tracer_ebpf::{ProcessRecord, SocketRecord, kind};
+    use tracer_ebpf::{DetailedRecord, ExchangeRecord, ProcessRecord, SocketRecord, TlsRecord, kind};
     use zerocopy::FromBytes;
 
     fn header() -> Header {
@@ -443,7 +447,24 @@ mod tests {
         let lost = (any::<u64>(), any::<String>(), any::<u64>()).prop_map(|(at, cause, count)| {
             Event::User(Box::new(UserEvent::Lost { at, place: "kernel".into(), cause, count }))
         });
-        prop_oneof![8 => socket, 1 => process, 1 => lost]
+        let detailed = any::<u8>().prop_map(|seed| {
+            let mut record = DetailedRecord::read_from_bytes(&[seed; size_of::<DetailedRecord>()]).expect("its size");
+            record.socket.kind = kind::ENDED;
+            Event::Detailed(Box::new(record))
+        });
+        let exchange = any::<u8>().prop_map(|seed| {
+            let record = ExchangeRecord::read_from_bytes(&[seed; size_of::<ExchangeRecord>()]).expect("its size");
+            Event::Exchange(ExchangeRecord { kind: kind::ANSWERED, ..record })
+        });
+        let tls = any::<u8>().prop_map(|seed| {
+            let record = TlsRecord::read_from_bytes(&[seed; size_of::<TlsRecord>()]).expect("its size");
+            Event::Tls(TlsRecord { kind: kind::TLS, ..record })
+        });
+        let hello = (any::<u64>(), any::<Option<String>>(), any::<Vec<u16>>()).prop_map(|(at, sni, versions)| {
+            let hello = Hello { sni, versions_offered: Some(versions), ..Hello::default() };
+            Event::User(Box::new(UserEvent::Hello { at, id: at, hello }))
+        });
+        prop_oneof![4 => socket, 2 => detailed, 2 => exchange, 1 => tls, 1 => hello, 1 => process, 1 => lost]
     }
 
     fn stop() -> Event {

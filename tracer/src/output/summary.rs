@@ -7,24 +7,36 @@ use super::{
     text::Paint,
     units::{duration, size},
 };
-use crate::track::record::{Group, Hook, Loss, Role, Summary};
+use crate::track::record::{Group, GroupExchanges, Hook, Loss, Nanos, Role, Summary};
 
-const HEADINGS: [&str; 12] = [
-    "process",
-    "destination",
-    "conns",
-    "open",
-    "failed",
-    "setup total",
-    "median",
-    "sent",
-    "recv",
-    "idle at close min",
-    "median",
-    "max",
+/// A column: its heading, whether it holds figures, and its text for a group.
+type Column = (&'static str, bool, fn(&Group) -> String);
+
+/// The columns of every trace, before and after those of detail `exchanges`.
+const FIRST: &[Column] = &[
+    ("process", false, |group| plain(&group.comm)),
+    ("destination", false, destination),
+    ("conns", true, |group| group.connections.to_string()),
+    ("open", true, |group| some(group.open)),
+    ("failed", true, |group| some(group.failed)),
+    ("setup total", true, |group| time(group.connect_median.map(|_| setup(group)))),
+    ("median", true, |group| time(group.connect_median)),
 ];
-/// The columns before this are names, the others figures.
-const FIRST_FIGURE: usize = 2;
+const EXCHANGES: &[Column] = &[
+    ("exchanges", true, |group| exchanges(group, |exchanges| Some(exchanges.count.to_string()))),
+    ("per conn", true, |group| exchanges(group, |exchanges| per_connection(exchanges.count, group.connections))),
+    ("cold", true, |group| exchanges(group, |exchanges| exchanges.cold_median.map(duration))),
+    ("warm", true, |group| exchanges(group, |exchanges| exchanges.warm_median.map(duration))),
+    ("stale", true, |group| exchanges(group, |exchanges| Some(some(exchanges.stale)))),
+];
+const LAST: &[Column] = &[
+    ("sent", true, |group| bytes(group.bytes.0)),
+    ("recv", true, |group| bytes(group.bytes.1)),
+    ("idle at close min", true, |group| time(group.idle.map(|(smallest, _, _)| smallest))),
+    ("median", true, |group| time(group.idle.map(|(_, median, _)| median))),
+    ("max", true, |group| time(group.idle.map(|(_, _, largest)| largest))),
+    ("closed by", false, |group| closers(group.closers)),
+];
 
 /// Everything the summary has to say.
 pub(super) fn text(summary: &Summary, paint: Paint) -> String {
@@ -35,6 +47,7 @@ pub(super) fn text(summary: &Summary, paint: Paint) -> String {
     if !summary.groups.is_empty() {
         text.push_str(&table(summary).trim_fmt());
         text.push('\n');
+        text.push_str(&paid(summary).unwrap_or_default());
     }
     for hook in summary.hooks.iter().filter(|hook| hook.backend.is_none()) {
         text.push_str(&format!("{}\n", paint.yellow(&missing(hook))));
@@ -48,15 +61,30 @@ pub(super) fn text(summary: &Summary, paint: Paint) -> String {
     text
 }
 
+/// `setup paid: dns 1.20 s, tcp 12.3 s, tls 4.50 s`
+fn paid(summary: &Summary) -> Option<String> {
+    let groups = || summary.groups.iter().chain(&summary.other);
+    let sum = |of: fn(&Group) -> Nanos| groups().map(of).fold(0, Nanos::saturating_add);
+    let handshakes = sum(handshake);
+    let lookups = sum(dns);
+    let parts = [("dns", lookups), ("tcp", sum(|group| group.setup)), ("tls", handshakes)];
+    let parts = parts.into_iter().filter(|(name, paid)| *name == "tcp" || *paid > 0);
+    let parts: Vec<_> = parts.map(|(name, paid)| format!("{name} {}", duration(paid))).collect();
+    (lookups > 0 || handshakes > 0).then(|| format!("setup paid: {}\n", parts.join(", ")))
+}
+
 fn table(summary: &Summary) -> Table {
+    let groups = || summary.groups.iter().chain(&summary.other);
+    let detail = if groups().any(|group| group.exchanges.is_some()) { EXCHANGES } else { &[] };
+    let columns = || FIRST.iter().chain(detail).chain(LAST);
     let mut table = Table::new();
     table.load_style(NOTHING);
-    table.set_header(HEADINGS.into_iter().chain(["closed by"]));
-    for group in summary.groups.iter().chain(&summary.other) {
-        table.add_row(row(group).map(Cell::new));
+    table.set_header(columns().map(|(heading, ..)| *heading));
+    for group in groups() {
+        table.add_row(columns().map(|(_, _, text)| Cell::new(text(group))));
     }
-    for (index, column) in table.column_iter_mut().enumerate() {
-        if (FIRST_FIGURE..HEADINGS.len()).contains(&index) {
+    for ((_, is_figure, _), column) in columns().zip(table.column_iter_mut()) {
+        if *is_figure {
             column.set_cell_alignment(CellAlignment::Right);
         }
         column.set_padding((0, 2));
@@ -64,33 +92,46 @@ fn table(summary: &Summary) -> Table {
     table
 }
 
-fn row(group: &Group) -> [String; 13] {
-    let destination = match group.role {
+fn destination(group: &Group) -> String {
+    match group.role {
         Some(Role::Client) => format!("-> {}", plain(&group.destination)),
         Some(Role::Server) => format!("<- at :{}", plain(&group.destination)),
         None => plain(&group.destination),
-    };
-    let time = |time: Option<u64>| time.map_or_else(|| "-".into(), duration);
-    let some = |count: u64| {
-        if count == 0 { "-".into() } else { count.to_string() }
-    };
-    let bytes = |bytes: Option<u64>| bytes.map_or_else(|| "-".into(), size);
-    let (sent, received) = group.bytes;
-    [
-        plain(&group.comm),
-        destination,
-        group.connections.to_string(),
-        some(group.open),
-        some(group.failed),
-        time(Some(group.setup).filter(|_| group.connect_median.is_some())),
-        time(group.connect_median),
-        bytes(sent),
-        bytes(received),
-        time(group.idle.map(|(smallest, _, _)| smallest)),
-        time(group.idle.map(|(_, median, _)| median)),
-        time(group.idle.map(|(_, _, largest)| largest)),
-        closers(group.closers),
-    ]
+    }
+}
+
+/// Lookups, connects and handshakes.
+fn setup(group: &Group) -> Nanos {
+    group.setup.saturating_add(dns(group)).saturating_add(handshake(group))
+}
+
+fn dns(group: &Group) -> Nanos {
+    group.exchanges.as_ref().map_or(0, |exchanges| exchanges.dns)
+}
+
+fn handshake(group: &Group) -> Nanos {
+    group.exchanges.as_ref().map_or(0, |exchanges| exchanges.handshake)
+}
+
+fn exchanges(group: &Group, text: impl FnOnce(&GroupExchanges) -> Option<String>) -> String {
+    group.exchanges.as_ref().and_then(text).unwrap_or_else(|| "-".into())
+}
+
+/// `12.5`
+fn per_connection(count: u64, connections: u64) -> Option<String> {
+    (connections > 0).then(|| format!("{:.1}", count as f64 / connections as f64))
+}
+
+fn time(time: Option<Nanos>) -> String {
+    time.map_or_else(|| "-".into(), duration)
+}
+
+fn some(count: u64) -> String {
+    if count == 0 { "-".into() } else { count.to_string() }
+}
+
+fn bytes(bytes: Option<u64>) -> String {
+    bytes.map_or_else(|| "-".into(), size)
 }
 
 /// `local 3, peer 1`

@@ -1,14 +1,17 @@
 //! Text for people: one line a connection, and a table at the end.
 
+use std::net::SocketAddr;
+
 use super::{
     Output,
     escape::plain,
     number::clock,
+    phases::phases,
     summary,
     units::{duration, size},
     words::{Gravity, ending},
 };
-use crate::track::record::{Connection, Lookup, Loss, Process, Record, Role, WallTime};
+use crate::track::record::{Connection, Exchange, Lookup, Loss, Process, Record, Role, WallTime};
 
 /// Widths of the columns before the free text, in characters; what is longer pushes the rest aside.
 const PROCESS_WIDTH: usize = 22;
@@ -18,27 +21,35 @@ const VALUE_WIDTH: usize = 7;
 /// The text writer.
 pub struct Text {
     paint: Paint,
+    verbose: bool,
 }
 
 impl Text {
-    /// With colours only if told so: whether this is a terminal is for others to know.
-    pub fn new(colour: bool) -> Self {
-        Self { paint: Paint { colour } }
+    /// With colours only if told so: whether this is a terminal is for others to know. A line for each exchange and
+    /// each lookup, also those that went well, only if `verbose`.
+    pub fn new(colour: bool, verbose: bool) -> Self {
+        Self { paint: Paint { colour }, verbose }
     }
 }
 
 impl Output for Text {
     fn record(&mut self, record: &Record, out: &mut Vec<u8>) {
         let line = match record {
-            Record::Lookup(lookup) if !lookup.failed() && lookup.retries == 0 => return,
+            Record::Lookup(lookup) if !self.verbose && !lookup.failed() && lookup.retries == 0 => return,
             Record::Lookup(lookup) => self.lookup(lookup),
             Record::Open(connection) => self.open(connection),
             Record::Connection(connection) => self.connection(connection),
+            Record::Exchange(_) if !self.verbose => return,
+            Record::Exchange(exchange) => self.exchange(exchange),
             Record::Loss(loss) => self.loss(loss),
             Record::Summary(summary) => summary::text(summary, self.paint),
         };
         out.extend_from_slice(line.trim_end().as_bytes());
         out.push(b'\n');
+    }
+
+    fn wants_exchanges(&self) -> bool {
+        self.verbose
     }
 }
 
@@ -78,25 +89,49 @@ impl Text {
         format!("{head}{connect}{}{words}", values.concat())
     }
 
-    /// Time, process, direction and the other end.
+    fn exchange(&self, exchange: &Exchange) -> String {
+        let ends = Ends {
+            process: &exchange.process,
+            role: exchange.role,
+            remote: exchange.remote,
+            local_port: exchange.local_port,
+        };
+        let words = phases(exchange);
+        let words = match exchange.stale {
+            true => self.paint.red(&words),
+            false => self.paint.dim(&words),
+        };
+        format!("{}{words}", self.line_head(&ends, exchange.began_at))
+    }
+
     fn head(&self, connection: &Connection, at: Option<WallTime>) -> String {
-        let direction = match connection.role {
+        let ends = Ends {
+            process: &connection.process,
+            role: connection.role,
+            remote: connection.remote,
+            local_port: connection.local.port(),
+        };
+        self.line_head(&ends, at)
+    }
+
+    /// Time, process, direction and the other end.
+    fn line_head(&self, ends: &Ends<'_>, at: Option<WallTime>) -> String {
+        let direction = match ends.role {
             Some(Role::Client) => "->",
             Some(Role::Server) => "<-",
             None => "--",
         };
-        let process = process(&connection.process);
-        let remote = connection.remote.to_string();
-        let local = match connection.role {
+        let process = process(ends.process);
+        let local = match ends.role {
             Some(Role::Client) => String::new(),
-            _ => format!(" at :{}", connection.local.port()),
+            _ => format!(" at :{}", ends.local_port),
         };
-        let ends = format!("{remote}{local}");
+        let ends = format!("{}{local}", ends.remote);
         let time = self.paint.dim(&time_of_day(at));
         format!("{time}  {process:<PROCESS_WIDTH$}  {direction} {ends:<REMOTE_WIDTH$}  ")
     }
 
-    /// A lookup that failed or had to be repeated.
+    /// `lookup of example.org (A): answered after 7.30 ms`
     fn lookup(&self, lookup: &Lookup) -> String {
         let time = self.paint.dim(&time_of_day(Some(lookup.asked_at)));
         let (process, server) = (process(&lookup.process), lookup.server.to_string());
@@ -112,7 +147,11 @@ impl Text {
             times => format!(", asked again {times} times"),
         };
         let words = format!("{question}: {outcome}{retries}");
-        let words = if lookup.failed() { self.paint.red(&words) } else { self.paint.yellow(&words) };
+        let words = match (lookup.failed(), lookup.retries) {
+            (true, _) => self.paint.red(&words),
+            (false, 0) => self.paint.dim(&words),
+            (false, _) => self.paint.yellow(&words),
+        };
         format!("{time}  {process:<PROCESS_WIDTH$}  -> {server:<REMOTE_WIDTH$}  {words}")
     }
 
@@ -122,6 +161,14 @@ impl Text {
         let words = self.paint.red(&format!("LOST {count} in the {place}: {cause}"));
         format!("{}  {words}", self.paint.dim(&time_of_day(Some(*at))))
     }
+}
+
+/// Who talks to whom.
+struct Ends<'r> {
+    process: &'r Process,
+    role: Option<Role>,
+    remote: SocketAddr,
+    local_port: u16,
 }
 
 /// `curl[1234]`

@@ -20,6 +20,12 @@ pub fn duration(nanos: Nanos) -> String {
     three_digits(nanos / unit, name)
 }
 
+/// Milliseconds in a row of such, without the unit: `0.05`, `7.3`, `214.8`
+pub fn milliseconds(nanos: Nanos) -> String {
+    let value = nanos as f64 / MS;
+    if value < 0.995 { format!("{value:.2}") } else { format!("{value:.1}") }
+}
+
 /// `0 B`, `999 B`, `1.20 kB`, `34.0 MB`
 pub fn size(bytes: u64) -> String {
     if bytes < 1000 {
@@ -53,6 +59,14 @@ mod tests {
         let given = [0, 310_000, 12_345_678, 999_600_000, 5_020_000_000, 59_990_000_000, 750_000_000_000, u64::MAX];
         let shown = ["0.00 ms", "0.31 ms", "12.3 ms", "1.00 s", "5.02 s", "1.00 min", "12.5 min", "5124096 h"];
         assert_eq!(given.map(duration), shown);
+    }
+
+    #[test]
+    fn milliseconds_in_a_row_have_a_fitting_precision() {
+        assert_eq!(
+            [0, 50_000, 996_000, 7_300_000, 214_800_000].map(milliseconds),
+            ["0.00", "0.05", "1.0", "7.3", "214.8"]
+        );
     }
 
     #[test]

@@ -82,7 +82,7 @@ fn idle(connection: &Connection) -> String {
         None => "",
         Some(Bound::Lower) => "at least ",
         Some(Bound::Upper) => "at most ",
-        Some(Bound::Estimate) => "about ",
+        Some(Bound::Estimate | Bound::Unknown) => "about ",
     };
     format!("idle {bound}{}, then ", duration(idle))
 }

@@ -1,11 +1,17 @@
-//! Bytes of one ring-buffer item to an [`Event`].
+//! Bytes of one ring-buffer item to an [`Event`], or to a piece of a TLS hello or of a DNS message, which is no event: its
+//! bytes must not reach a recording or an output.
 //!
 //! The kernel side is trusted to mean well but not to be of the same build: whatever does not fit exactly is an error
 //! with a cause, and is counted.
 
+use std::mem::offset_of;
+
 use thiserror::Error;
-use tracer_ebpf::{ProcessRecord, SocketRecord, kind};
-use zerocopy::FromBytes;
+use tracer_ebpf::{
+    DetailedRecord, ExchangeRecord, HELLO_LEN, HelloRecord, ProcessRecord, SocketRecord, TlsRecord, dns::DnsRecord,
+    kind,
+};
+use zerocopy::{FromBytes, Immutable, KnownLayout};
 
 use super::event::{Event, EventRef};
 
@@ -39,35 +45,120 @@ impl DecodeError {
     }
 }
 
-/// Decodes one item. Its alignment does not matter.
+/// What an item holds.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub enum Item<'i> {
+    /// An event.
+    Event(EventRef<'i>),
+    /// A piece of a hello message.
+    Hello(Piece<'i>),
+    /// A DNS message, or a piece of one.
+    Dns(&'i DnsRecord),
+}
+
+/// A piece of a TLS hello message as it passed, record headers included.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Piece<'i> {
+    /// When it passed.
+    pub at: u64,
+    /// The connection's number.
+    pub id: u64,
+    /// From the client or from the server.
+    pub from_client: bool,
+    /// More bytes of the same piece were not copied.
+    pub is_cut: bool,
+    /// The bytes.
+    pub bytes: &'i [u8],
+}
+
+/// A [`HelloRecord`] without its bytes, of which an item holds only as many as are valid.
+#[derive(Clone, Copy, FromBytes, Immutable, KnownLayout)]
+#[repr(C)]
+struct HelloHead {
+    kind: u32,
+    length: u32,
+    at: u64,
+    id: u64,
+    from_client: u32,
+    left_out: u32,
+}
+
+const _: () = assert!(offset_of!(HelloRecord, bytes) == size_of::<HelloHead>());
+
+/// Decodes one event. Its alignment does not matter. Hello and DNS messages are none.
 ///
 /// # Errors
 /// If the item is not an event.
 pub fn decode(item: &[u8]) -> Result<Event, DecodeError> {
-    let Some((head, _)) = item.split_first_chunk() else {
-        return Err(DecodeError::TooShort(item.len()));
-    };
-    let kind = u32::from_ne_bytes(*head);
-    let wrong_size = DecodeError::WrongSize { kind, size: item.len() };
-    match kind {
-        _ if is_of_connection(kind) => SocketRecord::read_from_bytes(item).map(Event::Socket).map_err(|_| wrong_size),
-        kind::EXEC | kind::EXIT => {
-            ProcessRecord::read_from_bytes(item).map(|record| Event::Process(Box::new(record))).map_err(|_| wrong_size)
+    let kind = kind_of(item)?;
+    let event = match kind {
+        _ if is_of_connection(kind) && item.len() != size_of::<SocketRecord>() => {
+            DetailedRecord::read_from_bytes(item).map(|record| Event::Detailed(Box::new(record))).ok()
         }
-        _ => Err(DecodeError::UnknownKind(kind)),
+        _ if is_of_connection(kind) => SocketRecord::read_from_bytes(item).map(Event::Socket).ok(),
+        kind::ANSWERED => ExchangeRecord::read_from_bytes(item).map(Event::Exchange).ok(),
+        kind::TLS => TlsRecord::read_from_bytes(item).map(Event::Tls).ok(),
+        kind::EXEC | kind::EXIT => {
+            ProcessRecord::read_from_bytes(item).map(|record| Event::Process(Box::new(record))).ok()
+        }
+        _ => return Err(DecodeError::UnknownKind(kind)),
+    };
+    event.ok_or(DecodeError::WrongSize { kind, size: item.len() })
+}
+
+/// Decodes one item and lends it to `take`, without a copy if it lies as its type must. The ring buffers' do.
+///
+/// # Errors
+/// If the item is neither an event nor of a hello or DNS message.
+#[inline]
+pub fn lend<R>(item: &[u8], take: impl FnOnce(Item) -> R) -> Result<R, DecodeError> {
+    if let Ok(record) = SocketRecord::ref_from_bytes(item)
+        && is_of_connection(record.kind)
+    {
+        return Ok(take(Item::Event(EventRef::Socket(record))));
+    }
+    if let Ok(record) = ExchangeRecord::ref_from_bytes(item)
+        && record.kind == kind::ANSWERED
+    {
+        return Ok(take(Item::Event(EventRef::Exchange(record))));
+    }
+    if let Ok(record) = DetailedRecord::ref_from_bytes(item)
+        && is_of_connection(record.socket.kind)
+    {
+        return Ok(take(Item::Event(EventRef::Detailed(record))));
+    }
+    match kind_of(item)? {
+        kind::HELLO => piece(item).map(|piece| take(Item::Hello(piece))),
+        kind::DNS => match DnsRecord::ref_from_bytes(item) {
+            Ok(record) => Ok(take(Item::Dns(record))),
+            Err(_) => DnsRecord::read_from_bytes(item)
+                .map(|record| take(Item::Dns(&record)))
+                .map_err(|_| DecodeError::WrongSize { kind: kind::DNS, size: item.len() }),
+        },
+        _ => decode(item).map(|event| take(Item::Event(EventRef::from(&event)))),
     }
 }
 
-/// Decodes one item and lends it to `take`, without a copy if it lies as its type must. The ring buffer's do.
-///
-/// # Errors
-/// If the item is not an event.
-#[inline]
-pub fn lend<R>(item: &[u8], take: impl FnOnce(EventRef) -> R) -> Result<R, DecodeError> {
-    match SocketRecord::ref_from_bytes(item) {
-        Ok(record) if is_of_connection(record.kind) => Ok(take(EventRef::Socket(record))),
-        _ => decode(item).map(|event| take(EventRef::from(&event))),
+/// The ring buffer hands out whole words: an item ends up to 7 bytes behind the valid ones.
+fn piece(item: &[u8]) -> Result<Piece<'_>, DecodeError> {
+    let wrong_size = DecodeError::WrongSize { kind: kind::HELLO, size: item.len() };
+    let (head, bytes) = HelloHead::read_from_prefix(item).map_err(|_| wrong_size)?;
+    let length = head.length as usize;
+    if length > HELLO_LEN || bytes.len() != length && bytes.len() != length.next_multiple_of(8) {
+        return Err(wrong_size);
     }
+    Ok(Piece {
+        at: head.at,
+        id: head.id,
+        from_client: head.from_client != 0,
+        is_cut: head.left_out != 0,
+        bytes: &bytes[..length],
+    })
+}
+
+fn kind_of(item: &[u8]) -> Result<u32, DecodeError> {
+    let head = item.first_chunk().ok_or(DecodeError::TooShort(item.len()))?;
+    Ok(u32::from_ne_bytes(*head))
 }
 
 fn is_of_connection(kind: u32) -> bool {
@@ -80,16 +171,24 @@ mod tests {
     use proptest::prelude::*;
     use zerocopy::{FromZeros, IntoBytes};
 
+    const OF_CONNECTION: [u32; 5] = [kind::CONNECTING, kind::OPENED, kind::PEER_CLOSED, kind::RELEASED, kind::ENDED];
+
     #[test]
     fn every_kind_decodes_to_its_record() {
-        for kind in [kind::CONNECTING, kind::OPENED, kind::PEER_CLOSED, kind::RELEASED, kind::ENDED] {
-            let record = SocketRecord { kind, id: 7, ..SocketRecord::new_zeroed() };
-            assert_eq!(decode(record.as_bytes()), Ok(Event::Socket(record)));
+        for kind in OF_CONNECTION {
+            let socket = SocketRecord { kind, id: 7, ..SocketRecord::new_zeroed() };
+            assert_eq!(decode(socket.as_bytes()), Ok(Event::Socket(socket)));
+            let detailed = DetailedRecord { socket, ..DetailedRecord::new_zeroed() };
+            assert_eq!(decode(detailed.as_bytes()), Ok(Event::Detailed(Box::new(detailed))));
         }
         for kind in [kind::EXEC, kind::EXIT] {
             let record = ProcessRecord { kind, tgid: 7, ..ProcessRecord::new_zeroed() };
             assert_eq!(decode(record.as_bytes()), Ok(Event::Process(Box::new(record))));
         }
+        let exchange = ExchangeRecord { kind: kind::ANSWERED, index: 3, ..ExchangeRecord::new_zeroed() };
+        assert_eq!(decode(exchange.as_bytes()), Ok(Event::Exchange(exchange)));
+        let tls = TlsRecord { kind: kind::TLS, id: 7, ..TlsRecord::new_zeroed() };
+        assert_eq!(decode(tls.as_bytes()), Ok(Event::Tls(tls)));
     }
 
     #[test]
@@ -103,24 +202,81 @@ mod tests {
         assert_eq!(causes, expected.map(Err));
     }
 
+    /// An item as the ring buffer holds it.
+    fn hello(length: usize, behind: usize) -> Vec<u8> {
+        let record = HelloRecord {
+            kind: kind::HELLO,
+            length: length as u32,
+            at: 5,
+            id: 7,
+            from_client: 1,
+            left_out: 2,
+            bytes: [9; HELLO_LEN],
+        };
+        record.as_bytes().iter().copied().chain([0; 8]).take(size_of::<HelloHead>() + length + behind).collect()
+    }
+
+    #[test]
+    fn a_piece_of_a_hello_is_lent_up_to_its_length_and_is_no_event() {
+        for (length, behind) in [(0, 0), (13, 0), (13, 3), (16, 0), (HELLO_LEN, 0)] {
+            let item = hello(length, behind);
+            let expected = Piece { at: 5, id: 7, from_client: true, is_cut: true, bytes: &vec![9; length] };
+            assert_eq!(lend(&item, |item| assert_eq!(item, Item::Hello(expected))), Ok(()));
+            assert_eq!(decode(&item), Err(DecodeError::UnknownKind(kind::HELLO)));
+        }
+        for (length, behind) in [(13, 2), (13, 4), (16, 8)] {
+            let error = lend(&hello(length, behind), |_| ()).map_err(DecodeError::cause);
+            assert_eq!(error, Err("event_wrong_size"), "{length} bytes and {behind} more");
+        }
+        let mut liar = hello(16, 0);
+        liar[4..8].copy_from_slice(&u32::MAX.to_ne_bytes());
+        assert_eq!(lend(&liar, |_| ()).map_err(DecodeError::cause), Err("event_wrong_size"));
+    }
+
+    #[test]
+    fn a_dns_message_is_lent_however_it_lies_and_is_no_event() {
+        let record = DnsRecord { kind: kind::DNS, tgid: 7, length: 3, ..DnsRecord::new_zeroed() };
+        for start in 0..8 {
+            let bytes = [&vec![0; start], record.as_bytes()].concat();
+            let item = &bytes[start..];
+            assert_eq!(lend(item, |item| assert_eq!(item, Item::Dns(&record))), Ok(()));
+            assert_eq!(decode(item), Err(DecodeError::UnknownKind(kind::DNS)));
+            let cut = lend(&item[..item.len() - 8], |_| ()).map_err(DecodeError::cause);
+            assert_eq!(cut, Err("event_wrong_size"));
+        }
+    }
+
     #[test]
     fn a_lent_event_is_the_decoded_one_however_it_lies() {
-        for kind in 0..20 {
-            let mut bytes = vec![0; 8 + size_of::<SocketRecord>()];
+        let sizes = [size_of::<SocketRecord>(), size_of::<DetailedRecord>(), size_of::<ExchangeRecord>()];
+        let kinds = (0..20).filter(|kind| ![kind::HELLO, kind::DNS].contains(kind));
+        for (kind, size) in kinds.flat_map(|kind| sizes.map(|size| (kind, size))) {
+            let mut bytes = vec![0; 8 + size];
             for start in 0..8 {
-                let item = &mut bytes[start..start + size_of::<SocketRecord>()];
-                item.copy_from_slice(SocketRecord { kind, id: 7, ..SocketRecord::new_zeroed() }.as_bytes());
-                let lent = lend(item, |event| assert_eq!(event, EventRef::from(&decode(item).expect("an event"))));
-                assert_eq!(lent.err(), decode(item).err());
+                let item = &mut bytes[start..start + size];
+                item.fill(3);
+                item[..4].copy_from_slice(&u32::to_ne_bytes(kind));
+                let decoded = decode(item);
+                let lent = lend(item, |item| {
+                    assert_eq!(item, Item::Event(EventRef::from(decoded.as_ref().expect("an event"))))
+                });
+                assert_eq!(lent.err(), decoded.err());
             }
         }
     }
 
     proptest! {
         #[test]
-        fn any_bytes_are_an_event_or_an_error(item in prop::collection::vec(any::<u8>(), 0..300)) {
-            let lent = lend(&item, |_| ());
-            prop_assert_eq!(lent.err(), decode(&item).err());
+        fn any_bytes_are_an_event_or_a_message_or_an_error(
+            kind in prop_oneof![0u32..20, any::<u32>()],
+            rest in prop::collection::vec(any::<u8>(), 0..400),
+        ) {
+            let item = [&kind.to_ne_bytes()[..], &rest].concat();
+            match lend(&item, |item| matches!(item, Item::Event(_))) {
+                Ok(true) => prop_assert!(decode(&item).is_ok()),
+                Ok(false) => prop_assert!(matches!(kind, kind::HELLO | kind::DNS)),
+                Err(_) => prop_assert!(decode(&item).is_err()),
+            }
         }
     }
 }

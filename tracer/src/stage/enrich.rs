@@ -28,6 +28,7 @@ pub struct Enricher {
 
 impl Enricher {
     /// The event that names a connection's process, if it has not been looked up yet.
+    #[inline(always)]
     pub fn identify(&mut self, record: &SocketRecord) -> Option<Event> {
         self.identify_process((record.tgid, record.process_started_at))
     }
@@ -52,6 +53,7 @@ impl Enricher {
     }
 
     /// Whether `key` is new; it is known from here on.
+    #[inline(never)]
     fn learn(&mut self, key: Key) -> bool {
         self.recent[place(key)] = Some(key);
         if self.known.contains(&key) {

@@ -3,16 +3,22 @@
 use std::net::SocketAddr;
 
 use serde::{Deserialize, Serialize};
-use tracer_ebpf::{ProcessRecord, SocketRecord};
+use tracer_ebpf::{DetailedRecord, ExchangeRecord, ProcessRecord, SocketRecord, TlsRecord};
 
 use super::dns::DnsMessage;
-use crate::track::record::Hook;
+use crate::track::record::{Hello, Hook};
 
 /// One event. Times are boot-clock nanoseconds, as the kernel side takes them.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Event {
-    /// The kernel reports on a connection.
+    /// The kernel reports on a connection, in detail `connections`.
     Socket(SocketRecord),
+    /// The kernel reports on a connection, in detail `exchanges`; boxed because it is long.
+    Detailed(Box<DetailedRecord>),
+    /// The answer of an exchange has begun.
+    Exchange(ExchangeRecord),
+    /// A TLS handshake has ended.
+    Tls(TlsRecord),
     /// The kernel reports on a process; boxed, as these are rarer.
     Process(Box<ProcessRecord>),
     /// User space learned or worked out something; boxed because these are rare.
@@ -22,8 +28,14 @@ pub enum Event {
 /// An event that may still lie where the kernel put it.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub enum EventRef<'e> {
-    /// The kernel reports on a connection.
+    /// The kernel reports on a connection, in detail `connections`.
     Socket(&'e SocketRecord),
+    /// The kernel reports on a connection, in detail `exchanges`.
+    Detailed(&'e DetailedRecord),
+    /// The answer of an exchange has begun.
+    Exchange(&'e ExchangeRecord),
+    /// A TLS handshake has ended.
+    Tls(&'e TlsRecord),
     /// The kernel reports on a process.
     Process(&'e ProcessRecord),
     /// User space learned or worked out something.
@@ -34,8 +46,23 @@ impl<'e> From<&'e Event> for EventRef<'e> {
     fn from(event: &'e Event) -> Self {
         match event {
             Event::Socket(record) => Self::Socket(record),
+            Event::Detailed(record) => Self::Detailed(record),
+            Event::Exchange(record) => Self::Exchange(record),
+            Event::Tls(record) => Self::Tls(record),
             Event::Process(record) => Self::Process(record),
             Event::User(event) => Self::User(event),
+        }
+    }
+}
+
+impl<'e> EventRef<'e> {
+    /// What the kernel says of a connection's life, in either detail.
+    #[inline]
+    pub fn socket(self) -> Option<&'e SocketRecord> {
+        match self {
+            Self::Socket(record) => Some(record),
+            Self::Detailed(record) => Some(&record.socket),
+            _ => None,
         }
     }
 }
@@ -45,6 +72,15 @@ impl<'e> From<&'e Event> for EventRef<'e> {
 pub enum UserEvent {
     /// What `/proc` says of a process, before its first connection.
     Identity(Identity),
+    /// What the hello messages of a TLS handshake say. Their bytes go no further than the stage that reads them.
+    Hello {
+        /// When the message passed.
+        at: u64,
+        /// The connection's number.
+        id: u64,
+        /// What is known by now of both messages.
+        hello: Hello,
+    },
     /// What a DNS message says.
     Dns(DnsMessage),
     /// A socket that was open before the trace.

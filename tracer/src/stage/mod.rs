@@ -4,6 +4,8 @@ pub mod decode;
 pub mod dns;
 pub mod enrich;
 pub mod event;
+pub mod hello;
+pub mod merge;
 pub mod pipeline;
 pub mod read;
 pub mod recorder;

@@ -23,7 +23,8 @@ pub struct Pipeline {
 
 impl Pipeline {
     /// Puts the stages together.
-    pub fn new(recording: Option<Recorder>, correlator: Correlator, output: Box<dyn Output>, sink: Sink) -> Self {
+    pub fn new(recording: Option<Recorder>, mut correlator: Correlator, output: Box<dyn Output>, sink: Sink) -> Self {
+        correlator.put_out_exchanges(output.wants_exchanges());
         Self { recording, correlator, output, sink, pending: Vec::with_capacity(2 * FULL) }
     }
 
@@ -31,6 +32,7 @@ impl Pipeline {
     ///
     /// # Errors
     /// If the recording or the output cannot be written.
+    #[inline(always)]
     pub fn event<'e>(&mut self, event: impl Into<EventRef<'e>>) -> Result<()> {
         let event = event.into();
         if let Some(recording) = &mut self.recording {

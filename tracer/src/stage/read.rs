@@ -1,6 +1,7 @@
-//! Takes events out of the ring buffer, decodes them, names their processes, and sends them down the pipeline.
+//! Takes events out of the ring buffers, decodes them, names their processes, reads TLS hellos, and sends what there is
+//! down the pipeline.
 
-use std::collections::BTreeMap;
+use std::{collections::BTreeMap, future::pending};
 
 use anyhow::{Context as _, Result};
 use aya::{
@@ -9,44 +10,69 @@ use aya::{
 };
 use tokio::io::unix::AsyncFd;
 use tracer_ebpf::{SocketRecord, dns::DnsRecord, kind};
-use zerocopy::FromBytes as _;
 
 use super::{
-    decode::lend,
+    decode::{Item, lend},
     dns::Messages,
     enrich::Enricher,
     event::{Event, EventRef, UserEvent},
+    hello::Hellos,
+    merge::{Merge, Source},
     pipeline::Pipeline,
 };
 use crate::{bpf::losses::Losses, kernel::features};
 
 /// The reading end of a trace.
 pub struct Reader {
-    ring: AsyncFd<RingBuf<MapData>>,
-    exchanges: Exchanges,
+    rings: Merge<Ring, Ring>,
     losses: Losses,
     undecodable: BTreeMap<&'static str, u64>,
     enricher: Enricher,
+    hellos: Hellos,
+    messages: Messages,
     pipeline: Pipeline,
 }
 
+/// A ring buffer that can be waited for.
+struct Ring(AsyncFd<RingBuf<MapData>>);
+
+impl Ring {
+    fn take(ebpf: &mut Ebpf, name: &str) -> Result<Self> {
+        let map = ebpf.take_map(name).with_context(|| format!("the BPF object has no map {name}"))?;
+        let ring = RingBuf::try_from(map)?;
+        // SAFETY: the ring buffer owns its one descriptor and closes it when it is dropped, inside the AsyncFd.
+        let ring = unsafe { AsyncFd::register(ring) }.context("cannot wait for the ring buffer")?;
+        Ok(Self(ring))
+    }
+
+    async fn urged(&self) -> Result<()> {
+        self.0.readable().await.context("cannot wait for the ring buffer")?.clear_ready();
+        Ok(())
+    }
+}
+
+impl Source for Ring {
+    #[inline]
+    fn next<R>(&mut self, take: impl FnOnce(&[u8]) -> R) -> Option<R> {
+        self.0.get_mut().next().map(|item| take(&item))
+    }
+}
+
 impl Reader {
-    /// Takes over the object's ring buffer and loss counters.
+    /// Takes over the object's ring buffers and loss counters; that of the exchanges if told so.
     ///
     /// # Errors
     /// If the object lacks them.
-    pub fn new(ebpf: &mut Ebpf, pipeline: Pipeline) -> Result<Self> {
-        let ring = ebpf.take_map("EVENTS").context("the BPF object has no map EVENTS")?;
-        let ring = RingBuf::try_from(ring)?;
-        // SAFETY: the ring buffer owns its one descriptor and closes it when it is dropped, inside the AsyncFd.
-        let ring = unsafe { AsyncFd::register(ring) }.context("cannot wait for the ring buffer")?;
-        let exchanges = ebpf.take_map("EXCHANGES").context("the BPF object has no map EXCHANGES")?;
+    pub fn new(ebpf: &mut Ebpf, exchanges: bool, pipeline: Pipeline) -> Result<Self> {
+        let lifecycles = Ring::take(ebpf, "EVENTS")?;
+        let exchanges = exchanges.then(|| Ring::take(ebpf, "EXCHANGES")).transpose()?;
         Ok(Self {
-            ring,
-            exchanges: Exchanges { ring: RingBuf::try_from(exchanges)?, held: None, messages: Messages::default() },
+            rings: Merge::new(lifecycles, exchanges),
             losses: Losses::new(ebpf)?,
             undecodable: BTreeMap::new(),
             enricher: Enricher::default(),
+            hellos: Hellos::default(),
+            messages: Messages::default(),
             pipeline,
         })
     }
@@ -54,41 +80,47 @@ impl Reader {
     /// Waits until the kernel side asks to be read. It does so only when much is waiting; a timer does the rest.
     ///
     /// # Errors
-    /// If the ring buffer cannot be polled.
+    /// If a ring buffer cannot be polled.
     pub async fn urged(&self) -> Result<()> {
-        self.ring.readable().await.context("cannot wait for the ring buffer")?.clear_ready();
-        Ok(())
+        let exchanges = async {
+            match self.rings.exchanges() {
+                Some(ring) => ring.urged().await,
+                None => pending().await,
+            }
+        };
+        tokio::select! {
+            urged = self.rings.lifecycles().urged() => urged,
+            urged = exchanges => urged,
+        }
     }
 
-    /// Takes at most `most` events; `each` sees the connections among them.
+    /// Takes about `most` events at most; `each` sees the connections among them.
     ///
     /// # Errors
     /// If the output or the recording cannot be written.
     pub fn read(&mut self, most: usize, mut each: impl FnMut(&SocketRecord)) -> Result<()> {
-        let Self { ring, exchanges, undecodable, enricher, pipeline, .. } = self;
-        let fence = features::boot_clock_now();
-        for _ in 0..most {
-            let Some(item) = ring.get_mut().next() else { break };
-            let taken = lend(&item, |event| {
-                match event {
-                    EventRef::Socket(record) => {
-                        exchanges.take_up_to(record.at, undecodable, enricher, pipeline)?;
-                        each(record);
-                        if let Some(identity) = enricher.identify(record) {
-                            pipeline.event(&identity)?;
-                        }
-                    }
-                    EventRef::Process(record) => enricher.forget(record),
-                    EventRef::User(_) => {}
+        let Self { rings, undecodable, enricher, hellos, messages, pipeline, .. } = self;
+        rings.read(most, features::boot_clock_now, |item| {
+            let taken = lend(item, |item| match item {
+                Item::Event(event) => {
+                    prepare(event, enricher, hellos, pipeline, &mut each)?;
+                    pipeline.event(event)
                 }
-                pipeline.event(event)
+                Item::Hello(piece) => match hellos.take(piece) {
+                    Ok(Some(news)) => pipeline.event(&Event::User(Box::new(news))),
+                    Ok(None) => Ok(()),
+                    Err(_) => {
+                        *undecodable.entry("hello_malformed").or_default() += 1;
+                        Ok(())
+                    }
+                },
+                Item::Dns(record) => lookups(record, messages, undecodable, enricher, pipeline),
             });
-            match taken {
-                Ok(taken) => taken?,
-                Err(error) => *undecodable.entry(error.cause()).or_default() += 1,
-            }
-        }
-        exchanges.take_up_to(fence, undecodable, enricher, pipeline)
+            taken.unwrap_or_else(|error| {
+                *undecodable.entry(error.cause()).or_default() += 1;
+                Ok(())
+            })
+        })
     }
 
     /// Takes all events that are there, and writes what follows from them.
@@ -122,12 +154,12 @@ impl Reader {
         Ok(())
     }
 
-    /// Reports runs of hooks that the kernel skipped since the last call.
+    /// Reports events that the kernel skipped all programs for, see [`Losses::new_skipped`].
     ///
     /// # Errors
     /// As [`Reader::report_losses`].
-    pub fn report_skipped(&mut self, ebpf: &Ebpf) -> Result<()> {
-        let (cause, count) = self.losses.new_skipped(ebpf)?;
+    pub fn report_skipped(&mut self, ebpf: &Ebpf, is_end: bool) -> Result<()> {
+        let (cause, count) = self.losses.new_skipped(ebpf, is_end)?;
         self.lost("kernel", cause, count)
     }
 
@@ -174,50 +206,48 @@ impl Reader {
     }
 }
 
-/// The ring buffer of the exchanges: what it holds goes before the connection that came after it.
-struct Exchanges {
-    ring: RingBuf<MapData>,
-    /// Taken out, and later than what was asked for.
-    held: Option<Box<DnsRecord>>,
-    messages: Messages,
+/// Sends down the pipeline what DNS messages say, and who asked.
+fn lookups(
+    record: &DnsRecord,
+    messages: &mut Messages,
+    undecodable: &mut BTreeMap<&'static str, u64>,
+    enricher: &mut Enricher,
+    pipeline: &mut Pipeline,
+) -> Result<()> {
+    for message in messages.take(record) {
+        match message {
+            Ok(message) => {
+                if let Some(identity) = enricher.identify_process((message.pid, message.process_started_at)) {
+                    pipeline.event(&identity)?;
+                }
+                pipeline.event(&Event::User(Box::new(UserEvent::Dns(message))))?;
+            }
+            Err(error) => *undecodable.entry(error.cause()).or_default() += 1,
+        }
+    }
+    Ok(())
 }
 
-impl Exchanges {
-    /// Takes what was sent up to a time.
-    fn take_up_to(
-        &mut self,
-        limit: u64,
-        undecodable: &mut BTreeMap<&'static str, u64>,
-        enricher: &mut Enricher,
-        pipeline: &mut Pipeline,
-    ) -> Result<()> {
-        loop {
-            let Some(record) = self.held.take().or_else(|| self.next(undecodable)) else { return Ok(()) };
-            if record.at > limit {
-                self.held = Some(record);
-                return Ok(());
-            }
-            for message in self.messages.take(&record) {
-                match message {
-                    Ok(message) => {
-                        if let Some(identity) = enricher.identify_process((message.pid, message.process_started_at)) {
-                            pipeline.event(&identity)?;
-                        }
-                        pipeline.event(&Event::User(Box::new(UserEvent::Dns(message))))?;
-                    }
-                    Err(error) => *undecodable.entry(error.cause()).or_default() += 1,
-                }
-            }
+/// What an event calls for before it goes down the pipeline.
+#[inline]
+fn prepare(
+    event: EventRef<'_>,
+    enricher: &mut Enricher,
+    hellos: &mut Hellos,
+    pipeline: &mut Pipeline,
+    each: &mut impl FnMut(&SocketRecord),
+) -> Result<()> {
+    if let Some(record) = event.socket() {
+        each(record);
+        if let Some(identity) = enricher.identify(record) {
+            pipeline.event(&identity)?;
         }
     }
-
-    fn next(&mut self, undecodable: &mut BTreeMap<&'static str, u64>) -> Option<Box<DnsRecord>> {
-        loop {
-            let item = self.ring.next()?;
-            match DnsRecord::read_from_bytes(&item) {
-                Ok(record) if record.kind == kind::DNS => return Some(Box::new(record)),
-                _ => *undecodable.entry("event_unknown_kind").or_default() += 1,
-            }
-        }
+    match event {
+        EventRef::Process(record) => enricher.forget(record),
+        EventRef::Tls(record) => hellos.forget(record.id),
+        EventRef::Detailed(record) if record.socket.kind == kind::ENDED => hellos.forget(record.socket.id),
+        _ => {}
     }
+    Ok(())
 }

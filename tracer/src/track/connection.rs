@@ -2,10 +2,15 @@
 
 use std::{net::IpAddr, net::SocketAddr, rc::Rc};
 
-use tracer_ebpf::{Address, SocketRecord, flag, role, tcp_state};
+use tracer_ebpf::{Address, DetailedRecord, SocketRecord, exchange::Exchanges, flag, role, tcp_state};
 use zerocopy::FromZeros;
 
-use super::record::{LookedUp, Nanos, Process};
+use super::{
+    exchange::{Turn, Turned},
+    record::{LookedUp, Nanos, Process},
+    summary::Place,
+    tls::{self, Tls},
+};
 use crate::stage::event::OpenSocket;
 
 /// A connection that has not been reported yet. Every open connection of a node has one, so it is kept small.
@@ -14,26 +19,54 @@ pub(super) struct Live {
     pub record: SocketRecord,
     /// Its owner as it was last known.
     pub process: Rc<Process>,
-    /// When sock_diag showed it, boot-clock nanoseconds; 0 if it was not open before the trace.
-    pub adopted_at: u64,
-    /// How it stood as the trace stopped.
-    pub present: Option<Box<Present>>,
     /// The DNS lookup that led to it.
-    pub looked_up: Option<Box<LookedUp>>,
+    pub looked_up: Option<Rc<LookedUp>>,
+    /// Its exchanges and TLS, from the first sign of either.
+    detail: Option<Box<Detail>>,
+    /// What few connections have.
+    rare: Option<Box<Rare>>,
     /// Which of its socket's connections it is.
     pub life: u32,
     /// Its `open` record was put out.
     pub announced: bool,
 }
 
-/// What sock_diag said of an open connection as the trace stopped, as far as a [`SocketRecord`] has no place for it.
+/// What detail `exchanges` tells of a connection while it is open.
+#[derive(Default)]
+pub(super) struct Detail {
+    /// The present exchange.
+    pub turn: Turn,
+    /// Its TLS.
+    pub tls: Tls,
+}
+
+/// What only adopted connections have, and those whose end has begun.
+#[derive(Default)]
+struct Rare {
+    /// When sock_diag showed it, boot-clock nanoseconds; 0 if it was not open before the trace.
+    adopted_at: u64,
+    present: Option<Present>,
+    /// How its exchanges stood at its last event.
+    exchanges: Option<Box<Exchanges>>,
+}
+
+/// What sock_diag said of an open connection, as far as a [`SocketRecord`] has no place for it.
 pub(super) struct Present {
     /// When it was looked at, boot-clock nanoseconds.
     pub at: u64,
     /// TCP state.
     pub state: u8,
-    /// Since the last payload either way.
-    pub idle: Option<Nanos>,
+    /// Since the last payload sent; `None` if there was none. Only told as the trace stops, as is the next.
+    pub sent_idle: Option<Nanos>,
+    /// Since the last payload received.
+    pub received_idle: Option<Nanos>,
+}
+
+impl Present {
+    /// Since the last payload either way: the smaller of both gaps. One alone would be a guess.
+    pub fn idle(&self) -> Option<Nanos> {
+        self.sent_idle.zip(self.received_idle).map(|(sent, received)| sent.min(received))
+    }
 }
 
 /// How an event's record relates to the connection known by the same socket number.
@@ -50,7 +83,7 @@ pub(super) enum Relation {
 impl Live {
     /// A connection first heard of by this record.
     pub fn new(record: &SocketRecord, process: Rc<Process>, life: u32) -> Self {
-        Self { record: *record, process, adopted_at: 0, present: None, looked_up: None, life, announced: false }
+        Self { record: *record, process, looked_up: None, detail: None, rare: None, life, announced: false }
     }
 
     /// A connection that was open before the trace.
@@ -70,16 +103,9 @@ impl Live {
             ..SocketRecord::new_zeroed()
         };
         note_keepalive(&mut record, socket.keepalive);
-        let present = Present { at: socket.at, state: socket.state, idle: None };
-        Self {
-            record,
-            process,
-            adopted_at: socket.at.max(1),
-            present: Some(Box::new(present)),
-            looked_up: None,
-            life: 0,
-            announced: false,
-        }
+        let present = Some(Present { at: socket.at, state: socket.state, sent_idle: None, received_idle: None });
+        let rare = Rare { adopted_at: socket.at.max(1), present, exchanges: None };
+        Self { record, process, looked_up: None, detail: None, rare: Some(Box::new(rare)), life: 0, announced: false }
     }
 
     /// Takes in that sock_diag shows a connection whose events had come first.
@@ -89,15 +115,78 @@ impl Live {
         record.netns = known(record.netns, socket.netns);
         if record.tgid == 0 {
             (record.tgid, record.opener_tgid) = (socket.pid, socket.pid);
-            self.process = process;
+            self.belong_to(process);
         }
-        self.adopted_at = socket.at.max(1);
+        self.rare().adopted_at = socket.at.max(1);
+    }
+
+    /// Gives it another owner.
+    #[inline]
+    pub fn belong_to(&mut self, process: Rc<Process>) {
+        self.process = process;
+        if let Some(detail) = &mut self.detail {
+            detail.turn.group = Place::default();
+        }
+    }
+
+    /// Its exchanges and TLS, to change.
+    #[inline]
+    pub fn detail(&mut self) -> &mut Detail {
+        self.detail.get_or_insert_default()
+    }
+
+    /// Its exchanges and TLS, if there was any sign of them.
+    pub fn known_detail(&self) -> Option<&Detail> {
+        self.detail.as_deref()
+    }
+
+    /// Takes in what an event in detail `exchanges` says of exchanges and TLS. Returns the exchange that has ended by it.
+    pub fn see_detail(&mut self, record: &DetailedRecord, shared: &mut tls::Shared) -> Option<Turned> {
+        let DetailedRecord { exchanges, handshake, .. } = record;
+        if exchanges.count == 0 && handshake.started_at == 0 && self.detail.is_none() {
+            return None;
+        }
+        let detail = self.detail();
+        detail.tls.see_handshake(handshake, shared);
+        detail.turn.see(exchanges)
+    }
+
+    /// Keeps how its exchanges stand, for when no further event tells.
+    pub fn keep(&mut self, exchanges: &Exchanges) {
+        if exchanges.count > 0 {
+            let latest = *self.latest(Some(exchanges)).unwrap_or(exchanges);
+            self.rare().exchanges = Some(Box::new(latest));
+        }
+    }
+
+    /// The latest of how its exchanges stood, by the last event or by one before: events may race.
+    pub fn latest<'e>(&'e self, now: Option<&'e Exchanges>) -> Option<&'e Exchanges> {
+        let kept = self.rare.as_deref().and_then(|rare| rare.exchanges.as_deref());
+        let progress = |exchanges: &Exchanges| (exchanges.count, exchanges.last_at);
+        match (kept, now) {
+            (Some(kept), Some(now)) => Some(if progress(kept) > progress(now) { kept } else { now }),
+            (kept, now) => now.or(kept),
+        }
+    }
+
+    /// When sock_diag showed it, boot-clock nanoseconds; 0 if it was not open before the trace.
+    pub fn adopted_at(&self) -> u64 {
+        self.rare.as_deref().map_or(0, |rare| rare.adopted_at)
+    }
+
+    /// What sock_diag last said of it.
+    pub fn present(&self) -> Option<&Present> {
+        self.rare.as_deref()?.present.as_ref()
+    }
+
+    fn rare(&mut self) -> &mut Rare {
+        self.rare.get_or_insert_default()
     }
 
     /// Whether the record is of this connection.
     pub fn relation(&self, record: &SocketRecord) -> Relation {
         let (ours, theirs) = (self.record.opened_at, record.opened_at);
-        if ours == theirs || self.is_adopted() && theirs <= self.adopted_at {
+        if ours == theirs || self.is_adopted() && theirs <= self.adopted_at() {
             // sock_diag may have shown a connection whose OPENED event was still on its way.
             Relation::Same
         } else if theirs > ours {
@@ -109,7 +198,7 @@ impl Live {
 
     /// It was open before the trace, as far as is known.
     pub fn is_adopted(&self) -> bool {
-        self.adopted_at != 0
+        self.adopted_at() != 0
     }
 
     /// Whether the kernel has said its last word on it. Where no release is ever seen, the end of TCP is that.
@@ -193,9 +282,8 @@ impl Live {
             record.flags |= flag::RETRANSMITS_KNOWN;
         }
         note_keepalive(record, socket.keepalive);
-        // The smaller gap is the later payload; one alone would be a guess.
-        let idle = socket.sent_idle.zip(socket.received_idle).map(|(sent, received)| sent.min(received));
-        self.present = Some(Box::new(Present { at: socket.at, state: socket.state, idle }));
+        let OpenSocket { at, state, sent_idle, received_idle, .. } = *socket;
+        self.rare().present = Some(Present { at, state, sent_idle, received_idle });
     }
 
     /// Local end.

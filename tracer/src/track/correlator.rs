@@ -1,21 +1,27 @@
 //! Events in, records out.
 
-use std::net::SocketAddr;
+use std::{net::SocketAddr, rc::Rc};
 
 use foldhash::fast::RandomState;
 use hashbrown::{HashMap, HashSet};
-use tracer_ebpf::{ProcessRecord, SocketRecord, flag, kind, role};
+use tracer_ebpf::{
+    DetailedRecord, ExchangeRecord, ProcessRecord, SocketRecord, TlsRecord, exchange::Exchanges, flag, kind, role,
+};
 
 use super::{
     clock::Clock,
+    close::Verdict,
     connection::{Live, Relation},
     dns::{Finished, Lookups},
+    early::{Early, Waiting},
+    exchange::Turned,
     losses::Losses,
     process::Processes,
-    record::{Hook, Lookup, Loss, Record},
-    report::{self, Occasion},
+    record::{Hello, Hook, Lookup, Loss, Record},
+    report::{self, Occasion, Standing, Together},
     summary::Totals,
     table::Table,
+    tls,
 };
 use crate::stage::{
     dns::DnsMessage,
@@ -31,7 +37,7 @@ const MAX_NAMESPACES: usize = 65_536;
 /// How much the correlator may remember.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Limits {
-    /// Open connections, about 300 bytes each. Beyond, the oldest is dropped and counted as a loss.
+    /// Open connections, about 300 bytes each, 400 in detail `exchanges`. Beyond, the oldest is dropped and counted as a loss.
     pub max_connections: usize,
     /// Processes. Beyond, those unused for longest are forgotten.
     pub max_processes: usize,
@@ -62,6 +68,14 @@ pub struct Correlator {
     /// Connections that were shown as the trace stops, and the namespaces of which all were.
     shown: HashSet<u64, RandomState>,
     surveyed: Vec<u32>,
+    /// Events of connections that are not known yet.
+    waiting: Waiting,
+    /// Whether anybody wants the records of exchanges.
+    puts_out_exchanges: bool,
+    /// What the TLS of many connections has in common.
+    shared: tls::Shared,
+    /// Whether the trace has detail `exchanges`.
+    sees_exchanges: bool,
     /// Whether releases are seen; without, a connection's life ends with TCP.
     sees_releases: bool,
     /// The latest boot-clock time that an event bore.
@@ -88,19 +102,32 @@ impl Correlator {
             by_ends: None,
             shown: HashSet::default(),
             surveyed: Vec::new(),
+            waiting: Waiting::default(),
+            puts_out_exchanges: true,
+            shared: tls::Shared::default(),
+            sees_exchanges: false,
             sees_releases: true,
             latest_at: clock.began_at,
             stopped: false,
         }
     }
 
+    /// Whether each exchange is to be put out, or only counted.
+    pub fn put_out_exchanges(&mut self, puts_out: bool) {
+        self.puts_out_exchanges = puts_out;
+    }
+
     /// Takes in one event and puts out the records that follow from it. After the stop nothing follows any more.
+    #[inline(always)]
     pub fn apply<'e>(&mut self, event: impl Into<EventRef<'e>>, emit: &mut impl FnMut(&Record)) {
         if self.stopped {
             return;
         }
         match event.into() {
-            EventRef::Socket(record) => self.socket(record, emit),
+            EventRef::Socket(record) => self.socket::<false>(record, None, emit),
+            EventRef::Detailed(record) => self.detailed(record, emit),
+            EventRef::Exchange(record) => self.exchange(record, emit),
+            EventRef::Tls(record) => self.tls(record),
             EventRef::Process(record) => self.process(record),
             EventRef::User(event) => self.user(event, emit),
         }
@@ -125,7 +152,23 @@ impl Correlator {
         self.table.len()
     }
 
-    fn socket(&mut self, record: &SocketRecord, emit: &mut impl FnMut(&Record)) {
+    /// Takes in what the kernel says of a connection's life in detail `exchanges`.
+    #[inline(never)]
+    fn detailed(&mut self, record: &DetailedRecord, emit: &mut impl FnMut(&Record)) {
+        self.sees_exchanges = true;
+        self.socket::<true>(&record.socket, Some(record), emit);
+    }
+
+    /// Takes in what the kernel says of a connection's life. What there is `more` of it comes in detail `exchanges`: a path
+    /// of its own, so that the other does not pay for it.
+    #[inline(always)]
+    fn socket<const DETAILED: bool>(
+        &mut self,
+        record: &SocketRecord,
+        more: Option<&DetailedRecord>,
+        emit: &mut impl FnMut(&Record),
+    ) {
+        let more = if DETAILED { more } else { None };
         self.saw(record.at);
         if self.lookups.waits() {
             self.give_up_lookups(emit);
@@ -135,15 +178,24 @@ impl Correlator {
                 Relation::Same => {
                     let live = known.live();
                     if live.merge(record) {
-                        live.process = self.processes.owner(&live.record);
+                        live.belong_to(self.processes.owner(&live.record));
                     }
                     announce(live, record.kind, self.clock, emit);
+                    let mut out =
+                        Out { clock: self.clock, totals: &mut self.totals, exchanges: self.puts_out_exchanges, emit };
+                    if let Some(more) = more {
+                        let turned = live.see_detail(more, &mut self.shared);
+                        out.turned(live, turned);
+                    }
                     if live.is_complete(self.sees_releases) {
-                        put_out(live, Occasion::Complete, self.clock, &mut self.totals, emit);
+                        let exchanges = DETAILED.then(|| more.map(|more| &more.exchanges));
+                        out.connection(live, exchanges, Occasion::Complete);
                         if let Some(by_ends) = &mut self.by_ends {
                             by_ends.remove(&ends(live));
                         }
                         known.forget();
+                    } else if let Some(more) = more {
+                        live.keep(&more.exchanges);
                     }
                     return;
                 }
@@ -157,35 +209,130 @@ impl Correlator {
             None => self.table.next_life(record),
         };
         if let Some(life) = life {
-            self.begin(record, life, emit);
+            self.begin::<DETAILED>(record, more, life, emit);
         }
     }
 
     /// Takes in the first record of a connection.
-    fn begin(&mut self, record: &SocketRecord, life: u32, emit: &mut impl FnMut(&Record)) {
+    #[inline(never)]
+    fn begin<const DETAILED: bool>(
+        &mut self,
+        record: &SocketRecord,
+        more: Option<&DetailedRecord>,
+        life: u32,
+        emit: &mut impl FnMut(&Record),
+    ) {
+        let more = if DETAILED { more } else { None };
         let mut live = Live::new(record, self.processes.owner(record), life);
         if record.role == role::CLIENT && record.opened_at != 0 && record.flags & flag::PREEXISTING == 0 {
             let process = (record.opener_tgid, record.process_started_at);
             let pays = record.flags & flag::NO_SYN == 0;
-            live.looked_up = self.lookups.connected(process, live.remote().ip(), record.opened_at, pays).map(Box::new);
+            live.looked_up = self.lookups.connected(process, live.remote().ip(), record.opened_at, pays).map(Rc::new);
         }
         announce(&mut live, record.kind, self.clock, emit);
+        if DETAILED && !self.waiting.is_empty() {
+            self.see_early(&mut live, emit);
+        }
+        let mut out = Out { clock: self.clock, totals: &mut self.totals, exchanges: self.puts_out_exchanges, emit };
+        if let Some(more) = more {
+            let turned = live.see_detail(more, &mut self.shared);
+            out.turned(&mut live, turned);
+        }
         if live.is_complete(self.sees_releases) {
             self.table.remember(&live);
-            put_out(&live, Occasion::Complete, self.clock, &mut self.totals, emit);
+            let exchanges = DETAILED.then(|| more.map(|more| &more.exchanges));
+            out.connection(&mut live, exchanges, Occasion::Complete);
         } else {
+            if let Some(more) = more {
+                live.keep(&more.exchanges);
+            }
             self.insert(live, emit);
         }
     }
 
+    /// Takes in that an exchange was answered.
+    #[inline(never)]
+    fn exchange(&mut self, record: &ExchangeRecord, emit: &mut impl FnMut(&Record)) {
+        self.saw(record.at);
+        self.sees_exchanges = true;
+        match self.table.get(record.id) {
+            Some(live) if record.at >= live.record.opened_at => {
+                let turned = live.detail().turn.answered(record);
+                Out { clock: self.clock, totals: &mut self.totals, exchanges: self.puts_out_exchanges, emit }
+                    .turned(live, turned);
+            }
+            other => {
+                let may_come = other.is_none();
+                self.wait(record.id, may_come, || Early::Exchange(*record));
+            }
+        }
+    }
+
+    /// Takes in that a handshake ended.
+    #[inline(never)]
+    fn tls(&mut self, record: &TlsRecord) {
+        self.saw(record.at);
+        self.sees_exchanges = true;
+        match self.table.get(record.id) {
+            Some(live) if record.at >= live.record.opened_at => {
+                live.detail().tls.see_handshake(&record.handshake, &mut self.shared);
+            }
+            other => {
+                let may_come = other.is_none();
+                self.wait(record.id, may_come, || Early::Tls(*record));
+            }
+        }
+    }
+
+    /// Takes in what the hellos of a handshake say.
+    fn hello(&mut self, at: u64, id: u64, hello: &Hello) {
+        self.saw(at);
+        self.sees_exchanges = true;
+        match self.table.get(id) {
+            Some(live) if at >= live.record.opened_at => live.detail().tls.see_hello(hello, &mut self.shared),
+            other => {
+                let may_come = other.is_none();
+                self.wait(id, may_come, || Early::Hello(Box::new(hello.clone())));
+            }
+        }
+    }
+
+    /// Keeps an event of a connection that is not known, unless that was reported already.
+    fn wait(&mut self, id: u64, may_come: bool, event: impl FnOnce() -> Early) {
+        if may_come && !self.table.was_reported(id) {
+            self.waiting.push(id, event());
+        } else {
+            self.waiting.lose(1);
+        }
+    }
+
+    /// Takes in the events that came before their connection was known.
+    #[inline(never)]
+    fn see_early(&mut self, live: &mut Live, emit: &mut impl FnMut(&Record)) {
+        let mut out = Out { clock: self.clock, totals: &mut self.totals, exchanges: self.puts_out_exchanges, emit };
+        for event in self.waiting.take(live.record.id) {
+            match event {
+                Early::Exchange(record) => {
+                    let turned = live.detail().turn.answered(&record);
+                    out.turned(live, turned);
+                }
+                Early::Tls(record) => live.detail().tls.see_handshake(&record.handshake, &mut self.shared),
+                Early::Hello(hello) => live.detail().tls.see_hello(&hello, &mut self.shared),
+            }
+        }
+    }
+
+    #[inline(never)]
     fn process(&mut self, record: &ProcessRecord) {
         self.saw(record.at);
         self.processes.change(record);
     }
 
+    #[inline(never)]
     fn user(&mut self, event: &UserEvent, emit: &mut impl FnMut(&Record)) {
         match event {
             UserEvent::Identity(identity) => self.processes.identify(identity),
+            UserEvent::Hello { at, id, hello } => self.hello(*at, *id, hello),
             UserEvent::Dns(message) => self.dns(message, emit),
             UserEvent::Adopted(socket) => self.adopt(socket, emit),
             UserEvent::Present(socket) => self.see_present(socket),
@@ -255,6 +402,7 @@ impl Correlator {
         let mut live = Live::adopted(socket, process);
         live.announced = true;
         emit(&Record::Open(report::opening(&live, self.clock)));
+        self.see_early(&mut live, emit);
         self.insert(live, emit);
     }
 
@@ -275,6 +423,7 @@ impl Correlator {
     fn stop(&mut self, at: u64, emit: &mut impl FnMut(&Record)) {
         self.stopped = true;
         self.by_ends = None;
+        self.waiting.give_up();
         self.report_dropped(at, emit);
         while let Some(finished) = self.lookups.next_unanswered() {
             self.report_lookup(finished, emit);
@@ -286,12 +435,12 @@ impl Correlator {
         let surveyed: HashSet<u32, RandomState> = std::mem::take(&mut self.surveyed).into_iter().collect();
         let shown = std::mem::take(&mut self.shown);
         let mut unseen_ends = 0;
-        while let Some(live) = self.table.take_oldest() {
+        while let Some(mut live) = self.table.take_oldest() {
             let gone =
                 live.record.ended_at == 0 && surveyed.contains(&live.record.netns) && !shown.contains(&live.record.id);
             unseen_ends += u64::from(gone);
             let occasion = if gone { Occasion::Gone } else { Occasion::Stopped(at) };
-            put_out(&live, occasion, self.clock, &mut self.totals, emit);
+            self.put_out(&mut live, occasion, emit);
         }
         if unseen_ends > 0 {
             self.lose(at, "kernel", "end_unseen", unseen_ends, emit);
@@ -319,10 +468,17 @@ impl Correlator {
     }
 
     fn report(&mut self, id: u64, occasion: Occasion, emit: &mut impl FnMut(&Record)) {
-        if let Some(live) = self.table.take(id) {
+        if let Some(mut live) = self.table.take(id) {
             self.forget_ends(&live);
-            put_out(&live, occasion, self.clock, &mut self.totals, emit);
+            self.put_out(&mut live, occasion, emit);
         }
+    }
+
+    /// Reports a connection of which no further event comes.
+    fn put_out(&mut self, live: &mut Live, occasion: Occasion, emit: &mut impl FnMut(&Record)) {
+        let exchanges = self.sees_exchanges.then_some(None);
+        Out { clock: self.clock, totals: &mut self.totals, exchanges: self.puts_out_exchanges, emit }
+            .connection(live, exchanges, occasion);
     }
 
     fn forget_ends(&mut self, live: &Live) {
@@ -335,6 +491,10 @@ impl Correlator {
         let dropped = std::mem::take(&mut self.dropped);
         if dropped > 0 {
             self.lose(at, "user", "table_full", dropped, emit);
+        }
+        let unmatched = self.waiting.take_lost();
+        if unmatched > 0 {
+            self.lose(at, "user", "unmatched", unmatched, emit);
         }
     }
 
@@ -357,13 +517,60 @@ fn announce(live: &mut Live, kind: u32, clock: Clock, emit: &mut impl FnMut(&Rec
     }
 }
 
-/// Puts out the `connection` record.
-fn put_out(live: &Live, occasion: Occasion, clock: Clock, totals: &mut Totals, emit: &mut impl FnMut(&Record)) {
-    let record = Record::Connection(report::connection(live, occasion, clock));
-    if let Record::Connection(connection) = &record {
-        totals.add(connection);
+/// Where records go: into the totals, and out.
+struct Out<'c, E> {
+    clock: Clock,
+    totals: &'c mut Totals,
+    /// Whether anybody wants the records of exchanges.
+    exchanges: bool,
+    emit: &'c mut E,
+}
+
+impl<E: FnMut(&Record)> Out<'_, E> {
+    /// Puts out the `exchange` record of one that has ended, if one has.
+    #[inline(always)]
+    fn turned(&mut self, live: &mut Live, turned: Option<Turned>) {
+        if let Some(turned) = turned {
+            self.exchange(live, &turned, Standing::Over);
+        }
     }
-    emit(&record);
+
+    #[inline]
+    fn exchange(&mut self, live: &mut Live, turned: &Turned, standing: Standing) {
+        self.totals.add_exchange(live, turned, standing);
+        if self.exchanges {
+            (self.emit)(&Record::Exchange(report::exchange(live, turned, standing, self.clock)));
+        }
+    }
+
+    /// Puts out the `connection` record; in detail `exchanges` the last exchanges before it. What the last event said of
+    /// these comes with it.
+    #[inline(always)]
+    fn connection(&mut self, live: &mut Live, exchanges: Option<Option<&Exchanges>>, occasion: Occasion) {
+        let verdict = report::verdict(live, occasion);
+        let together = exchanges.map(|last| self.last_exchanges(live, last, occasion, verdict));
+        let record = Record::Connection(report::connection(live, verdict, together, occasion, self.clock));
+        if let Record::Connection(connection) = &record {
+            self.totals.add(connection);
+        }
+        (self.emit)(&record);
+    }
+
+    /// Puts out what is left to tell of a connection's exchanges.
+    #[inline(never)]
+    fn last_exchanges(
+        &mut self,
+        live: &mut Live,
+        last: Option<&Exchanges>,
+        occasion: Occasion,
+        verdict: Option<Verdict>,
+    ) -> Together {
+        let last = report::last_exchanges(live, live.latest(last), occasion, verdict, self.clock);
+        for (turned, standing) in last.exchanges.into_iter().flatten() {
+            self.exchange(live, &turned, standing);
+        }
+        last.together
+    }
 }
 
 fn ends(live: &Live) -> Ends {

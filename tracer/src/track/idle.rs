@@ -1,9 +1,9 @@
 //! How long a connection had been idle when its end began, and how far that can be trusted.
 
-use tracer_ebpf::{SocketRecord, flag};
+use tracer_ebpf::{SocketRecord, exchange::Exchanges, flag};
 
 use super::{
-    clock::Clock,
+    clock::{Clock, span},
     connection::Live,
     record::{Bound, Closer, Confidence, How, Nanos},
 };
@@ -17,8 +17,18 @@ const GOODBYE_TICKS: u32 = 2;
 /// Only a gap this much longer the other way makes it worth a remark.
 const REMARKABLE_NS: Nanos = 100_000_000;
 
+/// From the last application data to the first sign of the end, where sends and receives are hooked: TLS alerts do not count.
+/// `None` if data passed after that sign, or came before it and was taken after it: then only the kernel's times tell.
+pub(super) fn exact_before_close(record: &SocketRecord, exchanges: Option<&Exchanges>) -> Option<Nanos> {
+    let Exchanges { asked_at, last_at, previous_at, .. } = *exchanges?;
+    // An exchange that was begun after that sign found a dead connection; the idle time before the end is that before it.
+    let last_at = if asked_at > record.end_sign_at { previous_at } else { last_at };
+    span(last_at, record.end_sign_at).filter(|_| last_at <= record.end_sign_at)
+}
+
 /// From the last payload either way to the first sign of the end, or to the stop while open. Its grain is the kernel's
 /// tick, some milliseconds.
+#[inline(always)]
 pub(super) fn before_close(live: &Live, stopped_at: Option<u64>, clock: Clock) -> Option<Nanos> {
     let record = &live.record;
     if live.is_unestablished() {
@@ -27,14 +37,15 @@ pub(super) fn before_close(live: &Live, stopped_at: Option<u64>, clock: Clock) -
     if record.flags & flag::IDLE_KNOWN != 0 {
         return Some(clock.ticks(record.sent_idle_ticks.min(record.received_idle_ticks)));
     }
-    let present = live.present.as_deref()?;
+    let present = live.present()?;
     let until = if record.end_sign_at != 0 { record.end_sign_at } else { stopped_at? };
-    let idle = present.idle?;
+    let idle = present.idle()?;
     // The look at the socket may lie before or after that point.
     Some(idle.saturating_add(until).saturating_sub(present.at.max(1)))
 }
 
 /// Why the idle time of a closed connection may not be what it says.
+#[inline(always)]
 pub(super) fn confidence(record: &SocketRecord, closer: Closer, how: How, clock: Clock) -> Option<Confidence> {
     if record.flags & flag::IDLE_KNOWN == 0 {
         return None;

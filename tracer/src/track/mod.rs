@@ -5,6 +5,8 @@ mod close;
 mod connection;
 mod correlator;
 mod dns;
+mod early;
+mod exchange;
 mod idle;
 mod losses;
 mod process;
@@ -13,6 +15,7 @@ mod report;
 mod spread;
 mod summary;
 mod table;
+mod tls;
 
 pub use clock::Clock;
 pub use correlator::{Correlator, Limits};

@@ -53,6 +53,7 @@ impl Processes {
     }
 
     /// The owner that a socket's record names.
+    #[inline(always)]
     pub fn owner(&mut self, record: &SocketRecord) -> Rc<Process> {
         self.get_or_name(record.tgid, record.process_started_at, &record.comm)
     }
@@ -68,7 +69,7 @@ impl Processes {
     }
 
     /// The process if it is known; else one by the name that its thread had.
-    #[inline]
+    #[inline(always)]
     fn get_or_name(&mut self, pid: u32, started_at: u64, comm: &[u8]) -> Rc<Process> {
         let place = pid as usize % RECENT;
         if let Some(process) = &self.recent[place]

@@ -22,6 +22,8 @@ pub enum Record {
     Open(Connection),
     /// A connection's whole life; once, when it ended or the trace stopped.
     Connection(Connection),
+    /// One turn of request and response, when its end is known.
+    Exchange(Exchange),
     /// A DNS lookup is over.
     Lookup(Lookup),
     /// Something was lost.
@@ -120,6 +122,8 @@ pub enum Bound {
     Upper,
     /// The value may be off either way.
     Estimate,
+    /// There is no value, and this is why.
+    Unknown,
 }
 
 /// A remark on one value of a connection.
@@ -163,7 +167,7 @@ pub struct Connection {
     /// It was open before the trace began.
     pub preexisting: bool,
     /// Client: the DNS lookup by which the process got to the address.
-    pub looked_up: Option<Box<LookedUp>>,
+    pub looked_up: Option<Rc<LookedUp>>,
     /// It was established at some time; a failed connect, or one that nothing has answered yet, was not.
     pub established: bool,
     /// Client: from the connect to ESTABLISHED, or to its failure.
@@ -182,6 +186,10 @@ pub struct Connection {
     pub keepalive: Option<bool>,
     /// From the last payload either way to the first sign of the end; while open, to the end of the trace.
     pub idle_before_close: Option<Nanos>,
+    /// Its exchanges; `None` in detail `connections`.
+    pub exchanges: Option<Exchanges>,
+    /// Its TLS; `None` if none was seen.
+    pub tls: Option<Box<Tls>>,
     /// How it ended; `None` while nothing has ended it. A connection that the peer has closed and the application has
     /// not released has one while it is open: closer peer, `unnoticed` so far, `ended_at` unknown.
     pub close: Option<Close>,
@@ -233,6 +241,144 @@ impl Lookup {
     pub fn failed(&self) -> bool {
         self.rcode.as_deref() != Some("NOERROR")
     }
+}
+
+/// A connection's exchanges together.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Exchanges {
+    /// How many were begun.
+    pub count: u32,
+    /// Longest time without application data, be it between two exchanges or before the end.
+    pub max_idle: Option<Nanos>,
+    /// Any of them was begun when the peer had closed or dropped the connection.
+    pub stale: bool,
+}
+
+/// One turn of request and response.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Exchange {
+    /// On this connection.
+    pub connection: ConnectionId,
+    /// Which of the connection's exchanges, from 0.
+    pub index: u32,
+    /// The connection's owner.
+    pub process: Rc<Process>,
+    /// Role of the owner: a client asks, a server answers.
+    pub role: Option<Role>,
+    /// Local port.
+    pub local_port: u16,
+    /// Remote end.
+    pub remote: SocketAddr,
+    /// What the connection's TLS hellos say: they name the remote end.
+    pub hello: Option<Rc<Hello>>,
+    /// The DNS lookup that led to the connection: it names the remote end if TLS does not.
+    pub looked_up: Option<Rc<LookedUp>>,
+    /// The first on its connection. `None` where that was open before the trace.
+    pub cold: Option<bool>,
+    /// The answering side spoke first.
+    pub greeting: bool,
+    /// First byte of the ask; of a greeting, when the connection was ready.
+    pub began_at: Option<WallTime>,
+    /// Time without application data before it; of the first, since the connection was ready.
+    pub idle_before: Option<Nanos>,
+    /// From the first byte of the ask to that of the answer; `None` without an answer.
+    pub first_byte: Option<Nanos>,
+    /// From the first byte of the ask to the last of the answer.
+    pub duration: Option<Nanos>,
+    /// Payload bytes that the owner sent.
+    pub bytes_out: Option<u64>,
+    /// Payload bytes that the owner received.
+    pub bytes_in: Option<u64>,
+    /// What a client's first exchange paid before it could ask.
+    pub setup: Option<Box<Setup>>,
+    /// Begun when the peer had closed or dropped the connection.
+    pub stale: bool,
+    /// The trace stopped and it may go on.
+    pub open: bool,
+    /// Where a value is a bound.
+    pub confidence: Vec<Confidence>,
+}
+
+/// What it took until a client's connection was ready.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Setup {
+    /// DNS lookup; `None` if none was seen.
+    pub dns: Option<Nanos>,
+    /// TCP connect.
+    pub connect: Option<Nanos>,
+    /// TLS handshake; `None` if there was none, or its time is not known.
+    pub handshake: Option<Nanos>,
+    /// Of that, on a processor, ready to run, and waiting for the peer.
+    pub parts: Parts,
+    /// All together; `None` if a part that there was is not known. A lookup that was not seen counts nothing.
+    pub total: Option<Nanos>,
+}
+
+/// Where the time of a TLS handshake went.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Parts {
+    /// On a processor.
+    pub cpu: Option<Nanos>,
+    /// Ready to run, but queued or throttled.
+    pub runqueue: Option<Nanos>,
+    /// The rest: waiting for the peer.
+    pub wait: Option<Nanos>,
+}
+
+/// TLS on a connection, as it is seen on the wire.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Tls {
+    /// What the hello messages say.
+    pub hello: Rc<Hello>,
+    /// From the first byte of the ClientHello until application data may pass.
+    pub handshake: Option<Nanos>,
+    /// Where that went.
+    pub parts: Parts,
+    /// The server asked for another ClientHello; `None` if that is not known.
+    pub retried: Option<bool>,
+    /// It began after other data; `None` if that is not known.
+    pub mid_stream: Option<bool>,
+    /// How the handshake failed, if it did.
+    pub failed: Option<TlsFailure>,
+}
+
+/// A handshake that failed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct TlsFailure {
+    /// By which sign.
+    pub how: TlsFailed,
+    /// Whose sign it was.
+    pub by: Closer,
+    /// From the first byte of the ClientHello.
+    pub after: Option<Nanos>,
+}
+
+/// What ended a handshake.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum TlsFailed {
+    /// An alert in the clear, with this description.
+    Alert(u8),
+    /// The end of the connection.
+    Closed(How),
+}
+
+/// What the two hello messages of a TLS handshake say; the numbers are those of the wire.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Hash, serde::Serialize, serde::Deserialize)]
+pub struct Hello {
+    /// Version chosen.
+    pub version: Option<u16>,
+    /// Cipher suite chosen.
+    pub cipher: Option<u16>,
+    /// Name that the client asked for.
+    pub sni: Option<String>,
+    /// ALPN protocols offered; any characters.
+    pub alpn_offered: Option<Vec<String>>,
+    /// ALPN protocol chosen, where it is in the clear.
+    pub alpn: Option<String>,
+    /// Versions offered.
+    pub versions_offered: Option<Vec<u16>>,
+    /// An earlier session was taken up.
+    pub resumed: Option<bool>,
 }
 
 /// Something that was lost, by cause.
@@ -288,6 +434,8 @@ pub struct Group {
     pub failed: u64,
     /// Total time spent connecting.
     pub setup: Nanos,
+    /// Its exchanges; `None` in detail `connections`.
+    pub exchanges: Option<GroupExchanges>,
     /// Median of the connect time.
     pub connect_median: Option<Nanos>,
     /// Bytes sent and received, as far as they are known of its connections; `None` if of none.
@@ -296,6 +444,29 @@ pub struct Group {
     pub idle: Option<(Nanos, Nanos, Nanos)>,
     /// How many ended by local, peer, nobody.
     pub closers: (u64, u64, u64),
+}
+
+/// The exchanges of a group's connections.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct GroupExchanges {
+    /// Begun, by the connections' count.
+    pub count: u64,
+    /// First ones on their connections, of those that were reported.
+    pub cold: u64,
+    /// Later ones.
+    pub warm: u64,
+    /// Begun when the peer had closed or dropped the connection.
+    pub stale: u64,
+    /// Median of a cold exchange's setup and wait for the first byte.
+    pub cold_median: Option<Nanos>,
+    /// Median of its wait for the first byte alone.
+    pub cold_first_byte_median: Option<Nanos>,
+    /// Median of a warm exchange's wait for the first byte, which is all that it pays.
+    pub warm_median: Option<Nanos>,
+    /// Total time spent on the DNS lookups that led to them.
+    pub dns: Nanos,
+    /// Total time spent on TLS handshakes.
+    pub handshake: Nanos,
 }
 
 /// How one hook is attached.

@@ -2,14 +2,15 @@
 
 use std::rc::Rc;
 
-use tracer_ebpf::{SocketRecord, flag, role, tcp_state};
+use tracer_ebpf::{SocketRecord, exchange::Exchanges, flag, role, tcp_state};
 
 use super::{
     clock::{Clock, span},
     close::{self, Verdict},
-    connection::Live,
+    connection::{Live, Present},
+    exchange::{End, Turned},
     idle,
-    record::{Bound, Close, Closer, Confidence, Connection, ConnectionId, Role},
+    record::{self, Bound, Close, Closer, Confidence, Connection, ConnectionId, Exchange, How, Nanos, Role, Setup},
 };
 
 /// Why a whole connection is reported.
@@ -71,19 +72,27 @@ pub(super) fn opening(live: &Live, clock: Clock) -> Connection {
         srtt: None,
         keepalive: None,
         idle_before_close: None,
+        exchanges: None,
+        tls: None,
         confidence: Vec::new(),
         close: None,
     }
 }
 
 /// All that is known of a connection. Field by field: all at once would be more than the processor's registers hold.
-#[inline]
-pub(super) fn connection(live: &Live, occasion: Occasion, clock: Clock) -> Connection {
+#[inline(always)]
+pub(super) fn connection(
+    live: &Live,
+    verdict: Option<Verdict>,
+    together: Option<Together>,
+    occasion: Occasion,
+    clock: Clock,
+) -> Connection {
     let record = &live.record;
     let stopped_at = occasion.stopped_at();
     let known = |bit| record.flags & bit != 0;
     let mut connection = opening(live, clock);
-    connection.open = stopped_at.is_some() && record.ended_at == 0 && !known(flag::FINISHED);
+    connection.open = is_open(live, occasion);
     if !connection.open {
         connection.closed_at = clock.wall(record.released_at.max(record.ended_at));
     }
@@ -102,29 +111,306 @@ pub(super) fn connection(live: &Live, occasion: Occasion, clock: Clock) -> Conne
         connection.keepalive = Some(known(flag::KEEPALIVE));
     }
     connection.idle_before_close = idle::before_close(live, stopped_at, clock);
-    if let Some(verdict) = verdict(live, occasion) {
+    if let Some(verdict) = verdict {
         connection.close = Some(close_of(live, verdict, stopped_at, clock));
-        connection.confidence = confidence(live, verdict, stopped_at, clock);
+        let exact_idle = together.is_some_and(|together| together.idle_before_close.is_some());
+        connection.confidence = confidence(live, verdict, exact_idle, stopped_at, clock);
     } else if occasion == Occasion::Gone {
         connection.confidence = vec![END_UNSEEN];
+    }
+    if let Some(together) = together {
+        add_detail(&mut connection, live, verdict, together);
     }
     connection
 }
 
+/// TCP had not ended it when the trace stopped.
+fn is_open(live: &Live, occasion: Occasion) -> bool {
+    let record = &live.record;
+    occasion.stopped_at().is_some() && record.ended_at == 0 && record.flags & flag::FINISHED == 0
+}
+
+/// What detail `exchanges` adds.
+#[inline(never)]
+fn add_detail(connection: &mut Connection, live: &Live, verdict: Option<Verdict>, together: Together) {
+    let Together { count, max_idle, stale, idle_before_close } = together;
+    if idle_before_close.is_some() {
+        connection.idle_before_close = idle_before_close;
+    }
+    let max_idle = (max_idle != 0).then_some(max_idle).max(connection.idle_before_close);
+    connection.exchanges = Some(record::Exchanges { count, max_idle, stale });
+    if let Some(detail) = live.known_detail() {
+        connection.tls = detail.tls.report(&live.record, verdict).map(Box::new);
+        connection.confidence.extend(detail.tls.confidence());
+    }
+    connection.confidence.extend(labels(live.record.flags));
+}
+
+/// What the exchanges of few connections have to be read with.
+fn labels(flags: u32) -> impl Iterator<Item = Confidence> {
+    let label = |bit, field, bound, why| (flags & bit != 0).then_some(Confidence { field, bound, why });
+    let old = "those before the trace are not counted";
+    let subflow = "a subflow of a Multipath TCP connection: others may carry parts of its exchanges";
+    let early = "the first data went out with the SYN (TCP Fast Open): the connect is part of the first exchange";
+    let by_kernel = "the kernel's own TLS is in use: alerts and data cannot be told apart";
+    [
+        label(flag::PREEXISTING, "exchanges", Bound::Lower, old),
+        label(flag::MPTCP, "exchanges", Bound::Estimate, subflow),
+        label(flag::FAST_OPEN, "connect_ms", Bound::Estimate, early),
+        label(flag::KERNEL_TLS, "idle_before_close_ms", Bound::Estimate, by_kernel),
+    ]
+    .into_iter()
+    .flatten()
+}
+
+/// A connection's exchanges together, and what follows from them.
+#[derive(Clone, Copy, Debug, Default)]
+pub(super) struct Together {
+    count: u32,
+    /// Between two; 0 if there was none.
+    max_idle: Nanos,
+    stale: bool,
+    /// To the nanosecond; `None` if only the kernel's ticks can tell.
+    idle_before_close: Option<Nanos>,
+}
+
+/// How an exchange stands when it is reported.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Standing {
+    /// It has ended.
+    Over,
+    /// It was not answered, and its connection was dead.
+    Dropped,
+    /// It has ended, by the kernel's ticks.
+    OverByTicks,
+    /// The trace stopped before its end was seen.
+    Open,
+    /// The same, and it stood so by the kernel's ticks.
+    OpenByTicks,
+    /// The trace stopped, and only the kernel's ticks tell that it was begun.
+    Begun,
+}
+
+/// What is left to tell of a connection's exchanges when it is reported.
+#[derive(Default)]
+pub(super) struct Last {
+    /// The present one, and one begun since of which no event told.
+    pub exchanges: [Option<(Turned, Standing)>; 2],
+    /// All together.
+    pub together: Together,
+}
+
+/// The last exchanges of a connection that is reported, by how they stood at its last event.
+pub(super) fn last_exchanges(
+    live: &Live,
+    now: Option<&Exchanges>,
+    occasion: Occasion,
+    verdict: Option<Verdict>,
+    clock: Clock,
+) -> Last {
+    let turn = live.known_detail().map(|detail| &detail.turn);
+    let open = is_open(live, occasion);
+    let present = if open { live.present() } else { None };
+    let (present_turn, further) = match present {
+        Some(present) => standing(live, present, now, clock),
+        None => (turn.and_then(|turn| turn.last(now)), None),
+    };
+    let mut last = Last {
+        together: Together {
+            count: turn
+                .map_or(0, |turn| turn.count())
+                .max(further.map_or(0, |further| further.index.saturating_add(1))),
+            max_idle: turn.map_or(0, |turn| turn.max_idle()),
+            stale: turn.is_some_and(|turn| turn.was_stale()),
+            idle_before_close: idle::exact_before_close(&live.record, now),
+        },
+        ..Last::default()
+    };
+    let newest = if further.is_some() { 1 } else { 0 };
+    for (place, turned) in [present_turn, further].into_iter().enumerate() {
+        let Some(turned) = turned else { continue };
+        let standing = match (open && place == newest, present.is_some()) {
+            (true, true) if further.is_some() => Standing::Begun,
+            (true, true) => Standing::OpenByTicks,
+            (true, false) => Standing::Open,
+            (false, true) => Standing::OverByTicks,
+            _ if verdict.is_some_and(|verdict| was_dropped(live, &turned, verdict)) => Standing::Dropped,
+            (false, false) => Standing::Over,
+        };
+        last.together.stale |= turned.stale || standing == Standing::Dropped;
+        last.exchanges[place] = Some((turned, standing));
+    }
+    last
+}
+
+/// The remark on an exchange that is called stale for what became of it.
+const STALE_GUESSED: Confidence = Confidence {
+    field: "stale",
+    bound: Bound::Estimate,
+    why: "it was never answered, and the connection turned out to be dead",
+};
+
+/// A connection that has just been made is not dead yet; one that has waited for so long may be.
+const LONG_IDLE: Nanos = 1_000_000_000;
+
+/// Whether an unanswered ask, by the connection's end, went to a peer that was gone already.
+fn was_dropped(live: &Live, turned: &Turned, verdict: Verdict) -> bool {
+    let is_gone = verdict.closer != Closer::Local && matches!(verdict.how, How::Rst | How::Timeout | How::Unreachable);
+    let may_be_dead = turned.index > 0
+        || live.record.flags & flag::PREEXISTING != 0
+        || turned.idle.is_some_and(|idle| idle >= LONG_IDLE);
+    live.record.role == role::CLIENT && turned.answered_at == 0 && !turned.stale && is_gone && may_be_dead
+}
+
+/// The exchanges of an open connection, by what sock_diag says of it. Its times have the grain of the kernel's tick.
+fn standing(live: &Live, present: &Present, now: Option<&Exchanges>, clock: Clock) -> (Option<Turned>, Option<Turned>) {
+    let record = &live.record;
+    // Of a socket older than the trace the kernel's counts began elsewhere than ours.
+    let comparable = record.flags & (flag::PREEXISTING | flag::BYTES_KNOWN) == flag::BYTES_KNOWN;
+    let (sent, received) = (comparable.then_some(record.bytes_sent), comparable.then_some(record.bytes_received));
+    let asks = record.role == role::CLIENT;
+    let (ask_idle, answer_idle) =
+        if asks { (present.sent_idle, present.received_idle) } else { (present.received_idle, present.sent_idle) };
+    let when = |idle: Nanos| present.at.saturating_sub(idle);
+    let asked = |index, idle, end| {
+        ask_idle.map(|since| Turned {
+            index,
+            asked_at: when(since),
+            idle,
+            answered_at: 0,
+            end,
+            greeting: false,
+            stale: false,
+            maybe_tickets: false,
+        })
+    };
+    let detail = live.known_detail();
+    let Some(turn) = detail.map(|detail| &detail.turn).filter(|turn| turn.count() > 0) else {
+        // Nothing was answered yet. Of TLS it is not known how much of it was the handshake.
+        let (ask, answer) = if asks { (sent, received) } else { (received, sent) };
+        let is_asked = ask.is_some_and(|bytes| bytes > 0) && answer == Some(0) && record.role != 0;
+        let end = End { last_at: None, sent, received };
+        let further = if is_asked && detail.is_none() { asked(0, None, end) } else { None };
+        return (None, further);
+    };
+    if turn.seen_at() > present.at {
+        return (turn.last(now), None);
+    }
+    let ends = ask_idle.zip(answer_idle);
+    match ends
+        .filter(|(ask, answer)| turn.is_answered() && record.role != 0 && ask.saturating_add(clock.tick_ns) <= *answer)
+    {
+        // The asking side has sent something since it was answered.
+        Some((ask, answer)) => {
+            let (sent, received) = if asks { (None, received) } else { (sent, None) };
+            let before = turn.standing(Some(when(answer)), sent, received);
+            (before, asked(turn.count(), Some(answer - ask), End::default()))
+        }
+        None => (turn.standing(present.idle().map(when), sent, received), None),
+    }
+}
+
+/// An exchange as the output shows it.
+#[inline(always)]
+pub(super) fn exchange(live: &Live, turned: &Turned, standing: Standing, clock: Clock) -> Exchange {
+    let record = &live.record;
+    let (cold, duration) = (is_cold(live, turned), turned.duration());
+    Exchange {
+        connection: ConnectionId { socket: record.id, life: live.life },
+        index: turned.index,
+        process: Rc::clone(&live.process),
+        role: role_of(record.role),
+        local_port: record.local_port,
+        remote: live.remote(),
+        hello: live.known_detail().and_then(|detail| detail.tls.hello().cloned()),
+        looked_up: live.looked_up.clone(),
+        cold,
+        greeting: turned.greeting,
+        began_at: clock.wall(turned.asked_at),
+        idle_before: turned.idle,
+        first_byte: turned.first_byte(),
+        duration,
+        bytes_out: turned.end.sent,
+        bytes_in: turned.end.received,
+        setup: (cold == Some(true) && record.role == role::CLIENT).then(|| Box::new(setup(live))),
+        stale: turned.stale || standing == Standing::Dropped,
+        open: matches!(standing, Standing::Open | Standing::OpenByTicks | Standing::Begun),
+        confidence: match standing {
+            // As nearly always.
+            Standing::Over if !turned.maybe_tickets && (duration.is_some() || turned.answered_at == 0) => Vec::new(),
+            _ => remarks(turned, standing, duration),
+        },
+    }
+}
+
+/// Whether it is the first on its connection; not known where that was open before the trace.
+#[inline]
+pub(super) fn is_cold(live: &Live, turned: &Turned) -> Option<bool> {
+    let preexisting = live.record.flags & flag::PREEXISTING != 0;
+    if preexisting && turned.index == 0 { None } else { Some(turned.index == 0) }
+}
+
+/// Where an exchange's values are bounds, or missing.
+#[inline(never)]
+fn remarks(turned: &Turned, standing: Standing, duration: Option<Nanos>) -> Vec<Confidence> {
+    let by_ticks = matches!(standing, Standing::OverByTicks | Standing::OpenByTicks);
+    let ticks = |field| Confidence { field, bound: Bound::Estimate, why: "taken from the kernel's ticks at the stop" };
+    let is_answered = turned.answered_at != 0;
+    [
+        turned.maybe_tickets.then_some(MAYBE_TICKETS),
+        (is_answered && duration.is_none()).then_some(END_LOST),
+        (by_ticks && duration.is_some()).then(|| ticks("duration_ms")),
+        (standing == Standing::Begun).then(|| ticks("began_at")),
+        (standing == Standing::Dropped).then_some(STALE_GUESSED),
+    ]
+    .into_iter()
+    .flatten()
+    .collect()
+}
+
+/// The remark on an answer that may not be one yet.
+const MAYBE_TICKETS: Confidence = Confidence {
+    field: "first_byte_ms",
+    bound: Bound::Lower,
+    why: "TLS session tickets cannot be told from the beginning of the answer",
+};
+
+/// The remark on an exchange whose end no event tells.
+const END_LOST: Confidence =
+    Confidence { field: "duration_ms", bound: Bound::Unknown, why: "the event that tells its end was not seen" };
+
+/// What a client's connection took until it was ready for its first exchange.
+#[inline(never)]
+pub(super) fn setup(live: &Live) -> Setup {
+    let connect = connect(live);
+    let dns = live.looked_up.as_ref().map(|looked_up| looked_up.cost);
+    let tls = live.known_detail().map(|detail| &detail.tls).filter(|tls| tls.is_part_of_setup());
+    let handshake = tls.and_then(|tls| tls.took());
+    let total = match (connect, tls, handshake) {
+        (Some(connect), Some(_), Some(handshake)) => Some(connect.saturating_add(handshake)),
+        (Some(_), Some(_), None) => None,
+        (connect, ..) => connect,
+    };
+    let total = total.map(|total| total.saturating_add(dns.unwrap_or(0)));
+    Setup { dns, connect, handshake, parts: tls.map(|tls| tls.parts()).unwrap_or_default(), total }
+}
+
 /// Who ended it and how, if anything has.
-fn verdict(live: &Live, occasion: Occasion) -> Option<Verdict> {
+#[inline]
+pub(super) fn verdict(live: &Live, occasion: Occasion) -> Option<Verdict> {
     match occasion {
         _ if close::has_begun(&live.record) => Some(close::judge(&live.record)),
-        Occasion::Stopped(_) => live.present.as_deref().and_then(|present| close::by_state(present.state)),
+        Occasion::Stopped(_) => live.present().and_then(|present| close::by_state(present.state)),
         Occasion::Complete | Occasion::Superseded => Some(close::judge(&live.record)),
         Occasion::Gone => None,
     }
 }
 
+#[inline(always)]
 fn close_of(live: &Live, verdict: Verdict, stopped_at: Option<u64>, clock: Clock) -> Close {
     let record = &live.record;
     let noticed_at = if record.released_at != 0 { record.released_at } else { stopped_at.unwrap_or(0) };
-    let dead_since = if is_dead_since_before_trace(live) { live.adopted_at } else { record.end_sign_at };
+    let dead_since = if is_dead_since_before_trace(live) { live.adopted_at() } else { record.end_sign_at };
     Close {
         closer: verdict.closer,
         how: verdict.how,
@@ -140,10 +426,11 @@ fn close_of(live: &Live, verdict: Verdict, stopped_at: Option<u64>, clock: Clock
 fn is_dead_since_before_trace(live: &Live) -> bool {
     live.is_adopted()
         && live.record.end_sign_at == 0
-        && live.present.as_deref().is_some_and(|present| present.state == tcp_state::CLOSE_WAIT)
+        && live.present().is_some_and(|present| present.state == tcp_state::CLOSE_WAIT)
 }
 
-fn role_of(side: u8) -> Option<Role> {
+#[inline]
+pub(super) fn role_of(side: u8) -> Option<Role> {
     match side {
         role::CLIENT => Some(Role::Client),
         role::SERVER => Some(Role::Server),
@@ -171,7 +458,14 @@ fn lifetime(record: &SocketRecord, stopped_at: Option<u64>) -> Option<u64> {
 }
 
 /// Where values are bounds. Empty, which costs no allocation, for nearly all connections.
-fn confidence(live: &Live, verdict: Verdict, stopped_at: Option<u64>, clock: Clock) -> Vec<Confidence> {
+#[inline(always)]
+fn confidence(
+    live: &Live,
+    verdict: Verdict,
+    exact_idle: bool,
+    stopped_at: Option<u64>,
+    clock: Clock,
+) -> Vec<Confidence> {
     let record = &live.record;
     let note = |field, bound, why| Some(Confidence { field, bound, why });
     let owner = match opened_by(record) {
@@ -186,7 +480,7 @@ fn confidence(live: &Live, verdict: Verdict, stopped_at: Option<u64>, clock: Clo
         true => note("close.unnoticed_ms", Bound::Lower, "the peer closed before the trace began"),
         false => None,
     };
-    let idle = match live.is_unestablished() {
+    let idle = match live.is_unestablished() || exact_idle {
         true => None,
         false => idle::confidence(record, verdict.closer, verdict.how, clock),
     };

@@ -5,8 +5,13 @@ use std::{net::SocketAddr, rc::Rc};
 use foldhash::fast::RandomState;
 use hashbrown::{Equivalent, HashMap};
 
+use tracer_ebpf::role;
+
 use super::{
-    record::{Closer, Connection, Group, Nanos, Process, Role, Summary, WallTime},
+    connection::Live,
+    exchange::Turned,
+    record::{Closer, Connection, Group, GroupExchanges, Nanos, Process, Role, Summary, WallTime},
+    report::{self, Standing},
     spread::Spread,
 };
 
@@ -79,6 +84,30 @@ impl Totals {
         self.tally(connection).add(connection);
     }
 
+    /// Counts an exchange that has ended.
+    #[inline]
+    pub fn add_exchange(&mut self, live: &mut Live, turned: &Turned, standing: Standing) {
+        let place = live.detail().turn.group;
+        let tally = match place.index().and_then(|index| self.tallies.get_mut(index)) {
+            Some(tally) => tally,
+            None => self.place(live),
+        };
+        tally.turns.get_or_insert_default().add(live, turned, standing);
+    }
+
+    /// The group of a connection's exchanges, which the connection remembers.
+    #[inline(never)]
+    fn place(&mut self, live: &mut Live) -> &mut Tally {
+        let process = Rc::clone(&live.process);
+        let (local_port, remote) = (live.record.local_port, live.remote());
+        let index = self.index(&process, report::role_of(live.record.role), local_port, remote);
+        live.detail().turn.group = Place::new(index);
+        match index {
+            Some(index) => &mut self.tallies[index],
+            None => self.other.get_or_insert_default(),
+        }
+    }
+
     /// Ends the count. Hooks, losses and remarks are left to be filled in.
     pub fn into_summary(self, began_at: WallTime, stopped_at: WallTime) -> Summary {
         let mut keys: Vec<_> = self.groups.into_iter().collect();
@@ -103,23 +132,39 @@ impl Totals {
         }
     }
 
+    #[inline(always)]
     fn tally(&mut self, connection: &Connection) -> &mut Tally {
-        let destination = match connection.role {
-            Some(Role::Server) => Destination::LocalPort(connection.local.port()),
-            Some(Role::Client) | None => Destination::Remote(connection.remote),
+        let Connection { process, role, local, remote, .. } = connection;
+        match self.index(process, *role, local.port(), *remote) {
+            Some(index) => &mut self.tallies[index],
+            None => self.other.get_or_insert_default(),
+        }
+    }
+
+    /// Which tally is that of a group; `None` if it is one of those too many.
+    #[inline(always)]
+    fn index(
+        &mut self,
+        process: &Rc<Process>,
+        role: Option<Role>,
+        local_port: u16,
+        remote: SocketAddr,
+    ) -> Option<usize> {
+        let destination = match role {
+            Some(Role::Server) => Destination::LocalPort(local_port),
+            Some(Role::Client) | None => Destination::Remote(remote),
         };
-        let place = connection.role.map_or(0, |role| 1 + role as usize);
+        let place = role.map_or(0, |role| 1 + role as usize);
         if let Some(recent) = &self.recent[place]
-            && Rc::ptr_eq(&recent.process, &connection.process)
+            && Rc::ptr_eq(&recent.process, process)
             && recent.destination == destination
         {
-            return &mut self.tallies[recent.index];
+            return Some(recent.index);
         }
-        let process = &connection.process;
-        let key = KeyRef { comm: &process.comm, role: connection.role, destination };
+        let key = KeyRef { comm: &process.comm, role, destination };
         let index = match self.groups.get(&key) {
             Some(index) => *index,
-            None if self.groups.len() >= self.max_groups => return self.other.get_or_insert_default(),
+            None if self.groups.len() >= self.max_groups => return None,
             None => {
                 self.groups.insert(Key::from(&key), self.tallies.len());
                 self.tallies.push(Tally::default());
@@ -127,7 +172,22 @@ impl Totals {
             }
         };
         self.recent[place] = Some(Recent { process: Rc::clone(process), destination, index });
-        &mut self.tallies[index]
+        Some(index)
+    }
+}
+
+/// Where a group's tally is, as a connection remembers it; 0 if it does not.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(super) struct Place(u16);
+
+impl Place {
+    fn new(index: Option<usize>) -> Self {
+        Self(index.and_then(|index| u16::try_from(index + 1).ok()).unwrap_or(0))
+    }
+
+    #[inline]
+    fn index(self) -> Option<usize> {
+        usize::from(self.0).checked_sub(1)
     }
 }
 
@@ -148,6 +208,60 @@ struct Tally {
     bytes: (Option<u64>, Option<u64>),
     idle: Spread,
     closers: (u64, u64, u64),
+    turns: Option<Box<Turns>>,
+}
+
+/// Totals of a group's exchanges.
+#[derive(Default)]
+struct Turns {
+    count: u64,
+    cold: u64,
+    warm: u64,
+    stale: u64,
+    dns: Nanos,
+    handshake: Nanos,
+    cold_total: Spread,
+    cold_first_byte: Spread,
+    warm_first_byte: Spread,
+}
+
+impl Turns {
+    #[inline]
+    fn add(&mut self, live: &Live, turned: &Turned, standing: Standing) {
+        let is_cold = report::is_cold(live, turned) == Some(true);
+        *(if is_cold { &mut self.cold } else { &mut self.warm }) += 1;
+        self.stale += u64::from(turned.stale || standing == Standing::Dropped);
+        match turned.first_byte() {
+            Some(first_byte) if is_cold => self.add_cold(live, first_byte),
+            Some(first_byte) => self.warm_first_byte.add(first_byte),
+            None => {}
+        }
+    }
+
+    #[inline(never)]
+    fn add_cold(&mut self, live: &Live, first_byte: Nanos) {
+        self.cold_first_byte.add(first_byte);
+        // A server waits for no setup.
+        let setup = if live.record.role == role::CLIENT { report::setup(live).total } else { Some(0) };
+        if let Some(setup) = setup {
+            self.cold_total.add(setup.saturating_add(first_byte));
+        }
+    }
+
+    fn into_group(self) -> GroupExchanges {
+        let median = |spread: &Spread| spread.range().map(|(_, median, _)| median);
+        GroupExchanges {
+            count: self.count,
+            cold: self.cold,
+            warm: self.warm,
+            stale: self.stale,
+            cold_median: median(&self.cold_total),
+            cold_first_byte_median: median(&self.cold_first_byte),
+            warm_median: median(&self.warm_first_byte),
+            dns: self.dns,
+            handshake: self.handshake,
+        }
+    }
 }
 
 impl Tally {
@@ -162,6 +276,14 @@ impl Tally {
         }
         add_known(&mut self.bytes.0, connection.bytes_sent);
         add_known(&mut self.bytes.1, connection.bytes_received);
+        if let Some(exchanges) = &connection.exchanges {
+            let turns = self.turns.get_or_insert_default();
+            turns.count += u64::from(exchanges.count);
+            let dns = connection.looked_up.as_ref().map_or(0, |looked_up| looked_up.cost);
+            turns.dns = turns.dns.saturating_add(dns);
+            let handshake = connection.tls.as_ref().and_then(|tls| tls.handshake);
+            turns.handshake = turns.handshake.saturating_add(handshake.unwrap_or(0));
+        }
         let Some(close) = &connection.close else {
             return;
         };
@@ -192,6 +314,7 @@ impl Tally {
             open: self.open,
             failed: self.failed,
             setup: self.setup,
+            exchanges: self.turns.map(|turns| turns.into_group()),
             connect_median: self.connect.range().map(|(_, median, _)| median),
             bytes: self.bytes,
             idle: self.idle.range(),

@@ -81,6 +81,7 @@ impl Table {
 
     /// Which of its socket's connections, from 0, a record begins, if none of them is live. `None` if it comes late,
     /// from one that was reported already.
+    #[inline]
     pub fn next_life(&self, record: &SocketRecord) -> Option<u32> {
         match self.reported.get(record.id) {
             None => Some(0),
@@ -107,6 +108,7 @@ impl Table {
     }
 
     /// Adds a live connection. Returns the oldest if there is no room for both.
+    #[inline]
     pub fn insert(&mut self, live: Live) -> Option<Live> {
         let evicted = if self.live.len() >= self.max { self.live.pop_front() } else { None };
         self.live.insert(live.record.id, live);

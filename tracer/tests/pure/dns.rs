@@ -116,7 +116,35 @@ fn an_answer_that_nobody_asked_for_is_counted() {
 }
 
 #[test]
-fn people_see_failed_and_repeated_lookups_only() {
+fn a_lookup_is_part_of_what_the_first_exchange_paid_and_shows_in_its_line() {
+    let mut client = Traffic::new(opened(1, 3 * S));
+    client.sends(4 * S, 100).receives(4 * S + 40 * MS, 900).sends(5 * S, 100).receives(5 * S + 30 * MS, 900);
+    client.closes(6 * S);
+    let records = records(looked_up(2 * S).into_iter().chain(client.events));
+    let exchanges: Vec<_> = records
+        .iter()
+        .filter_map(|record| match record {
+            Record::Exchange(exchange) => Some(exchange),
+            _ => None,
+        })
+        .collect();
+    let [cold, warm] = exchanges.as_slice() else { panic!("{exchanges:?}") };
+    let setup = cold.setup.as_deref().expect("a cold one");
+    assert_eq!((setup.dns, setup.total), (Some(7 * MS), setup.connect.map(|connect| connect + 7 * MS)));
+    assert!(warm.setup.is_none());
+    for exchange in &exchanges {
+        assert_eq!(exchange.looked_up.as_ref().map(|looked_up| &*looked_up.name), Some("example.org"));
+    }
+    let group = summary(&records).groups[0].exchanges.expect("in detail exchanges");
+    assert_eq!(group.dns, 7 * MS);
+    let (mut writer, mut out) = (Text::new(false, true), Vec::new());
+    writer.record(&Record::Exchange((*cold).clone()), &mut out);
+    let line = String::from_utf8(out).expect("UTF-8");
+    assert!(line.contains("cold  dns 7.0  tcp 12.3 "), "{line}");
+}
+
+/// One lookup of each kind: answered, failed, repeated, lost.
+fn lookups_of_a_night() -> Vec<Record> {
     let mut events = looked_up(2 * S).to_vec();
     let gone = DnsMessage { id: 8, ..query(3 * S, "gone\u{1b}.test") };
     events.extend([dns(gone.clone()), dns(answered(gone, 3 * S + 12 * MS, "NXDOMAIN", &[]))]);
@@ -125,9 +153,23 @@ fn people_see_failed_and_repeated_lookups_only() {
     events.extend([dns(slow), dns(again.clone()), dns(answered(again, 9 * S + MS, "NOERROR", &[[10, 0, 0, 1]]))]);
     events.push(dns(DnsMessage { id: 10, ..query(10 * S, "lost.test") }));
     events.push(stop(50 * S));
-    let (mut writer, mut out) = (Text::new(false), Vec::new());
-    for record in records(events).iter().filter(|record| matches!(record, Record::Lookup(_))) {
-        writer.record(record, &mut out);
+    records(events).into_iter().filter(|record| matches!(record, Record::Lookup(_))).collect()
+}
+
+fn text(verbose: bool) -> String {
+    let (mut writer, mut out) = (Text::new(false, verbose), Vec::new());
+    for record in lookups_of_a_night() {
+        writer.record(&record, &mut out);
     }
-    insta::assert_snapshot!(String::from_utf8(out).expect("UTF-8"));
+    String::from_utf8(out).expect("UTF-8")
+}
+
+#[test]
+fn people_see_failed_and_repeated_lookups_only() {
+    insta::assert_snapshot!(text(false));
+}
+
+#[test]
+fn people_who_ask_for_it_see_every_lookup() {
+    insta::assert_snapshot!(text(true));
 }

@@ -2,6 +2,7 @@
 
 mod correlator;
 mod dns;
+mod exchanges;
 mod ndjson;
 mod support;
 mod text;

@@ -11,8 +11,9 @@ use serde_json::{Value, json};
 use tracer::{
     output::{Output, ndjson::Ndjson},
     track::record::{
-        Bound, Close, Closer, Confidence, Connection, ConnectionId, Group, Hook, How, LookedUp, Lookup, Loss, Process,
-        Record, Role, Summary, WallTime,
+        Bound, Close, Closer, Confidence, Connection, ConnectionId, Exchange, Exchanges, Group, GroupExchanges, Hello,
+        Hook, How, LookedUp, Lookup, Loss, Parts, Process, Record, Role, Setup, Summary, Tls, TlsFailed, TlsFailure,
+        WallTime,
     },
 };
 
@@ -44,16 +45,91 @@ fn lower(word: impl std::fmt::Debug) -> Value {
     format!("{word:?}").to_lowercase().into()
 }
 
-fn identity(kind: &str, connection: &Connection) -> Value {
-    let Connection { id, process, .. } = connection;
+fn id(id: ConnectionId) -> String {
     let life = if id.life > 0 { format!(".{}", id.life) } else { String::new() };
+    format!("{:x}{life}", id.socket)
+}
+
+fn notes(notes: &[Confidence]) -> Value {
+    let note = |note: &Confidence| json!({ "field": note.field, "bound": lower(note.bound), "why": note.why });
+    notes.iter().map(note).collect()
+}
+
+fn version(number: u16) -> Value {
+    match number {
+        0x0303 => "1.2".into(),
+        0x0304 => "1.3".into(),
+        other => format!("{other:#06x}").into(),
+    }
+}
+
+fn tls(tls: &Tls) -> Value {
+    let Hello { sni, alpn_offered, alpn, resumed, .. } = &*tls.hello;
+    let cipher = |number| match number {
+        0x1301 => "TLS_AES_128_GCM_SHA256".to_owned(),
+        other => format!("{other:#06x}"),
+    };
+    let failed = tls.failed.map(|failed| {
+        let (how, alert) = match failed.how {
+            TlsFailed::Alert(48) => ("alert".into(), "unknown_ca".into()),
+            TlsFailed::Alert(other) => ("alert".into(), other.to_string().into()),
+            TlsFailed::Closed(how) => (lower(how), Value::Null),
+        };
+        json!({ "how": how, "by": lower(failed.by), "alert": alert, "after_ms": ms(failed.after) })
+    });
+    let versions = tls.hello.versions_offered.as_ref();
     json!({
-        "type": kind, "id": format!("{:x}{life}", id.socket), "pid": process.pid, "tid": connection.tid,
+        "handshake_ms": ms(tls.handshake), "version": tls.hello.version.map(version), "sni": sni,
+        "alpn_offered": alpn_offered, "alpn": alpn,
+        "versions_offered": versions.map(|versions| versions.iter().copied().map(version).collect::<Vec<_>>()),
+        "cipher": tls.hello.cipher.map(cipher), "resumed": resumed, "retried": tls.retried,
+        "mid_stream": tls.mid_stream, "library": null, "source": "wire", "cpu_ms": ms(tls.parts.cpu),
+        "runqueue_ms": ms(tls.parts.runqueue), "wait_ms": ms(tls.parts.wait), "failed": failed,
+    })
+}
+
+fn remote_name<'r>(
+    hello: Option<&'r Hello>,
+    looked_up: Option<&'r LookedUp>,
+) -> (Option<&'r str>, Option<&'static str>) {
+    match (hello, looked_up) {
+        (Some(Hello { sni: Some(name), .. }), _) => (Some(name), Some("sni")),
+        (_, Some(looked_up)) => (Some(&looked_up.name), Some("dns")),
+        _ => (None, None),
+    }
+}
+
+fn exchange(exchange: &Exchange) -> Value {
+    let setup = exchange.setup.as_deref().map(|setup| {
+        json!({
+            "dns_ms": ms(setup.dns), "connect_ms": ms(setup.connect), "handshake_ms": ms(setup.handshake),
+            "total_ms": ms(setup.total),
+        })
+    });
+    json!({
+        "type": "exchange", "connection": id(exchange.connection), "index": exchange.index,
+        "pid": exchange.process.pid, "comm": exchange.process.comm, "role": role(exchange.role),
+        "remote": exchange.remote.to_string(),
+        "remote_name": remote_name(exchange.hello.as_deref(), exchange.looked_up.as_deref()).0, "cold": exchange.cold,
+        "greeting": exchange.greeting, "began_at": time(exchange.began_at), "idle_before_ms": ms(exchange.idle_before),
+        "first_byte_ms": ms(exchange.first_byte), "duration_ms": ms(exchange.duration),
+        "bytes_out": exchange.bytes_out, "bytes_in": exchange.bytes_in, "setup": setup, "http": null,
+        "stale": exchange.stale, "open": exchange.open, "confidence": notes(&exchange.confidence),
+    })
+}
+
+fn identity(kind: &str, connection: &Connection) -> Value {
+    let Connection { process, .. } = connection;
+    let hello = connection.tls.as_ref().map(|tls| &*tls.hello);
+    let (name, source) = remote_name(hello, connection.looked_up.as_deref());
+    json!({
+        "type": kind, "id": id(connection.id), "pid": process.pid, "tid": connection.tid,
         "comm": process.comm, "exe": process.exe, "container": process.container, "netns": connection.netns,
         "role": role(connection.role), "family": if connection.remote.is_ipv4() { "ipv4" } else { "ipv6" },
-        "local": connection.local.to_string(), "remote": connection.remote.to_string(), "remote_name": connection.looked_up.as_ref().map(|looked_up| &*looked_up.name),
-        "remote_name_source": connection.looked_up.as_ref().map(|_| "dns"), "opened_at": time(connection.opened_at), "preexisting": connection.preexisting,
-        "dns_ms": ms(connection.looked_up.as_ref().map(|looked_up| looked_up.cost)), "connect_ms": ms(connection.connect), "syn_retransmits": connection.syn_retransmits,
+        "local": connection.local.to_string(), "remote": connection.remote.to_string(), "remote_name": name,
+        "remote_name_source": source, "opened_at": time(connection.opened_at), "preexisting": connection.preexisting,
+        "dns_ms": ms(connection.looked_up.as_ref().map(|looked_up| looked_up.cost)), "connect_ms": ms(connection.connect),
+        "syn_retransmits": connection.syn_retransmits,
     })
 }
 
@@ -75,6 +151,8 @@ fn loss(loss: &Loss) -> Value {
 
 fn group(group: &Group) -> Value {
     let (local, peer, none) = group.closers;
+    let known = group.exchanges.as_ref();
+    let each = known.and_then(|known| known.count.saturating_mul(1_000).checked_div(group.connections));
     json!({
         "comm": group.comm, "role": role(group.role), "destination": group.destination,
         "connections": group.connections, "open": group.open, "failed": group.failed, "closed_by_local": local,
@@ -82,6 +160,15 @@ fn group(group: &Group) -> Value {
         "setup_ms": ms(Some(group.setup)), "connect_median_ms": ms(group.connect_median),
         "idle_min_ms": ms(group.idle.map(|idle| idle.0)), "idle_median_ms": ms(group.idle.map(|idle| idle.1)),
         "idle_max_ms": ms(group.idle.map(|idle| idle.2)),
+        "exchanges": known.map(|known| known.count), "cold": known.map(|known| known.cold),
+        "warm": known.map(|known| known.warm), "stale": known.map(|known| known.stale),
+        "exchanges_per_connection": ms(each.map(|thousandths| thousandths.saturating_mul(1_000))),
+        "cold_median_ms": ms(known.and_then(|known| known.cold_median)),
+        "cold_first_byte_median_ms": ms(known.and_then(|known| known.cold_first_byte_median)),
+        "warm_median_ms": ms(known.and_then(|known| known.warm_median)),
+        "setup_total_ms": {
+            "dns_ms": ms(known.map(|known| known.dns)), "connect_ms": ms(Some(group.setup)), "handshake_ms": ms(known.map(|known| known.handshake)),
+        },
     })
 }
 
@@ -89,16 +176,18 @@ fn expected(record: &Record) -> Value {
     match record {
         Record::Open(connection) => identity("open", connection),
         Record::Connection(connection) => {
-            let notes = connection.confidence.iter();
-            let notes = notes.map(|note| json!({ "field": note.field, "bound": lower(note.bound), "why": note.why }));
+            let exchanges = connection.exchanges.as_ref();
             let rest = json!({
                 "closed_at": time(connection.closed_at), "lifetime_ms": ms(connection.lifetime),
-                "open": connection.open, "tls": null, "exchanges": null, "bytes_sent": connection.bytes_sent,
+                "open": connection.open, "tls": connection.tls.as_deref().map(tls),
+                "exchanges": exchanges.map(|exchanges| exchanges.count), "bytes_sent": connection.bytes_sent,
                 "bytes_received": connection.bytes_received, "retransmits": connection.retransmits,
                 "srtt_ms": ms(connection.srtt), "keepalive": connection.keepalive,
-                "idle_before_close_ms": ms(connection.idle_before_close), "max_idle_ms": null,
-                "close": connection.close.as_ref().map(close), "stale_exchange": null,
-                "confidence": notes.collect::<Vec<_>>(),
+                "idle_before_close_ms": ms(connection.idle_before_close),
+                "max_idle_ms": ms(exchanges.and_then(|exchanges| exchanges.max_idle)),
+                "close": connection.close.as_ref().map(close),
+                "stale_exchange": exchanges.map(|exchanges| exchanges.stale),
+                "confidence": notes(&connection.confidence),
             });
             merged(identity("connection", connection), rest)
         }
@@ -111,6 +200,7 @@ fn expected(record: &Record) -> Value {
             "answers": lookup.answers.iter().map(ToString::to_string).collect::<Vec<_>>(),
             "retries": lookup.retries, "failed": lookup.rcode.as_deref() != Some("NOERROR"),
         }),
+        Record::Exchange(turn) => exchange(turn),
         Record::Loss(lost) => merged(json!({ "type": "loss" }), loss(lost)),
         Record::Summary(summary) => json!({
             "type": "summary", "began_at": time(Some(summary.began_at)), "stopped_at": time(Some(summary.stopped_at)),
@@ -163,6 +253,107 @@ prop_compose! {
     }
 }
 
+const BOUNDS: [Bound; 4] = [Bound::Lower, Bound::Upper, Bound::Estimate, Bound::Unknown];
+
+fn note(bound: Bound) -> Confidence {
+    Confidence { field: "idle_before_close_ms", bound, why: "so \"it\" is" }
+}
+
+prop_compose! {
+    fn any_exchanges()(count in any::<u32>(), max_idle in any::<Option<u64>>(), stale in any::<bool>()) -> Exchanges {
+        Exchanges { count, max_idle, stale }
+    }
+}
+
+prop_compose! {
+    fn any_parts()(
+        cpu in any::<Option<u64>>(), runqueue in any::<Option<u64>>(), wait in any::<Option<u64>>(),
+    ) -> Parts {
+        Parts { cpu, runqueue, wait }
+    }
+}
+
+prop_compose! {
+    fn any_hello()(
+        version in option::of(prop::sample::select(vec![0x0303, 0x0304, 0x7f17])),
+        cipher in option::of(prop::sample::select(vec![0x1301, 0xfefe])),
+        sni in any::<Option<String>>(),
+        alpn_offered in any::<Option<Vec<String>>>(),
+        alpn in any::<Option<String>>(),
+        versions_offered in option::of(prop::collection::vec(prop::sample::select(vec![0x0303, 0x0304]), 0..4)),
+        resumed in any::<Option<bool>>(),
+    ) -> Rc<Hello> {
+        Rc::new(Hello { version, cipher, sni, alpn_offered, alpn, versions_offered, resumed })
+    }
+}
+
+prop_compose! {
+    fn any_failure()(
+        how in prop_oneof![
+            prop::sample::select(vec![48, 222]).prop_map(TlsFailed::Alert),
+            prop::sample::select(vec![How::Fin, How::Rst, How::Timeout]).prop_map(TlsFailed::Closed),
+        ],
+        by in prop::sample::select(vec![Closer::Local, Closer::Peer, Closer::None]),
+        after in any::<Option<u64>>(),
+    ) -> TlsFailure {
+        TlsFailure { how, by, after }
+    }
+}
+
+prop_compose! {
+    fn any_tls()(
+        hello in any_hello(), handshake in any::<Option<u64>>(), parts in any_parts(),
+        (retried, mid_stream) in any::<(Option<bool>, Option<bool>)>(), failed in option::of(any_failure()),
+    ) -> Tls {
+        Tls { hello, handshake, parts, retried, mid_stream, failed }
+    }
+}
+
+prop_compose! {
+    fn any_setup()(
+        (dns, connect) in any::<(Option<u64>, Option<u64>)>(),
+        (handshake, total) in any::<(Option<u64>, Option<u64>)>(),
+        parts in any_parts(),
+    ) -> Box<Setup> {
+        Box::new(Setup { dns, connect, handshake, parts, total })
+    }
+}
+
+prop_compose! {
+    fn any_exchange()(
+        // Few sockets, so that lines of one connection follow each other.
+        (socket, life, index, process) in (0..3u64, 0..3u32, any::<u32>(), any_process()),
+        (role, local_port, remote) in (any_role(), any::<u16>(), any_address()),
+        (hello, looked_up) in (option::of(any_hello().boxed()), option::of(any_looked_up())),
+        (cold, greeting, stale, open) in any::<(Option<bool>, bool, bool, bool)>(),
+        began_at in any_time(),
+        (idle_before, first_byte, duration) in any::<(Option<u64>, Option<u64>, Option<u64>)>(),
+        (bytes_out, bytes_in) in any::<(Option<u64>, Option<u64>)>(),
+        setup in option::of(any_setup().boxed()),
+        bounds in prop::collection::vec(prop::sample::select(BOUNDS.to_vec()), 0..3),
+    ) -> Exchange {
+        Exchange {
+            connection: ConnectionId { socket, life }, index, process: Rc::new(process), role, local_port, remote, hello,
+            looked_up: looked_up.map(Rc::new),
+            cold, greeting, began_at, idle_before, first_byte, duration, bytes_out, bytes_in, setup, stale, open,
+            confidence: bounds.into_iter().map(note).collect(),
+        }
+    }
+}
+
+/// The same exchange twice and the next one: the text that they have in common is written once.
+fn exchanges_in_a_row() -> impl Strategy<Value = Vec<Record>> {
+    let names = (option::of(any_hello().boxed()), option::of(any_looked_up()));
+    (any_exchange(), any::<bool>(), names).prop_map(|(first, keeps_name, (hello, looked_up))| {
+        let (hello, looked_up) = match keeps_name {
+            true => (first.hello.clone(), first.looked_up.clone()),
+            false => (hello, looked_up.map(Rc::new)),
+        };
+        let second = Exchange { index: first.index.wrapping_add(1), hello, looked_up, ..first.clone() };
+        vec![first.clone(), first, second].into_iter().map(Record::Exchange).collect()
+    })
+}
+
 prop_compose! {
     fn any_connection()(
         (socket, life, process) in (any::<u64>(), 0..3u32, any_process()),
@@ -174,20 +365,26 @@ prop_compose! {
         (bytes_sent, bytes_received) in any::<(Option<u64>, Option<u64>)>(),
         (retransmits, srtt, keepalive) in any::<(Option<u32>, Option<u64>, Option<bool>)>(),
         idle_before_close in any::<Option<u64>>(),
-        (close, looked_up) in (option::of(any_close()), any::<Option<(String, u64)>>()),
-        bounds in prop::collection::vec(prop::sample::select(vec![Bound::Lower, Bound::Upper, Bound::Estimate]), 0..3),
+        close in option::of(any_close().boxed()),
+        bounds in prop::collection::vec(prop::sample::select(BOUNDS.to_vec()), 0..3),
+        (exchanges, tls, looked_up) in
+            (option::of(any_exchanges()), option::of(any_tls().boxed()), option::of(any_looked_up())),
     ) -> Connection {
-        let note = |bound| Confidence { field: "idle_before_close_ms", bound, why: "so \"it\" is" };
         Connection {
             id: ConnectionId { socket, life },
             process: Rc::new(process),
             opened_by: None,
             tid, netns, role, local, remote, opened_at, closed_at, lifetime, open, preexisting, established, connect,
-            looked_up: looked_up.map(|(name, cost)| Box::new(LookedUp { name: name.into(), cost })),
+            looked_up: looked_up.map(Rc::new),
             syn_retransmits, bytes_sent, bytes_received, retransmits, srtt, keepalive, idle_before_close, close,
+            exchanges, tls: tls.map(Box::new),
             confidence: bounds.into_iter().map(note).collect(),
         }
     }
+}
+
+fn any_looked_up() -> impl Strategy<Value = LookedUp> {
+    any::<(String, u64)>().prop_map(|(name, cost)| LookedUp { name: name.into(), cost })
 }
 
 prop_compose! {
@@ -210,6 +407,16 @@ prop_compose! {
 }
 
 prop_compose! {
+    fn any_group_exchanges()(
+        (count, cold, warm, stale) in any::<(u64, u64, u64, u64)>(),
+        (cold_median, cold_first_byte_median, warm_median) in any::<(Option<u64>, Option<u64>, Option<u64>)>(),
+        (dns, handshake) in any::<(u64, u64)>(),
+    ) -> GroupExchanges {
+        GroupExchanges { count, cold, warm, stale, cold_median, cold_first_byte_median, warm_median, dns, handshake }
+    }
+}
+
+prop_compose! {
     fn any_group()(
         (comm, role, destination) in (any::<String>(), any_role(), any::<String>()),
         (connections, open, failed) in any::<(u64, u64, u64)>(),
@@ -217,8 +424,11 @@ prop_compose! {
         bytes in any::<(Option<u64>, Option<u64>)>(),
         idle in any::<Option<(u64, u64, u64)>>(),
         closers in any::<(u64, u64, u64)>(),
+        exchanges in option::of(any_group_exchanges()),
     ) -> Group {
-        Group { comm, role, destination, connections, open, failed, setup, connect_median, bytes, idle, closers }
+        Group {
+            comm, role, destination, connections, open, failed, setup, exchanges, connect_median, bytes, idle, closers,
+        }
     }
 }
 
@@ -247,11 +457,12 @@ prop_compose! {
 
 fn any_record() -> impl Strategy<Value = Record> {
     prop_oneof![
-        3 => any_connection().prop_map(Record::Open),
-        6 => any_connection().prop_map(Record::Connection),
-        2 => any_lookup().prop_map(Record::Lookup),
+        3 => any_connection().prop_map(Record::Open).boxed(),
+        6 => any_connection().prop_map(Record::Connection).boxed(),
+        4 => any_exchange().prop_map(Record::Exchange).boxed(),
+        2 => any_lookup().prop_map(Record::Lookup).boxed(),
         1 => any_loss().prop_map(Record::Loss),
-        1 => any_summary().prop_map(|summary| Record::Summary(Box::new(summary))),
+        1 => any_summary().prop_map(|summary| Record::Summary(Box::new(summary))).boxed(),
     ]
 }
 
@@ -259,6 +470,22 @@ fn schema() -> jsonschema::Validator {
     let schema = include_str!("../../../docs/ndjson.schema.json");
     let schema = serde_json::from_str(schema).expect("the schema is JSON");
     jsonschema::draft202012::new(&schema).expect("the schema is one")
+}
+
+#[test]
+fn without_exchanges_only_their_lines_are_left_out() {
+    let mut runner = prop::test_runner::TestRunner::default();
+    let verdict = runner.run(&prop::collection::vec(any_record(), 1..8), |records| {
+        let (mut writer, mut out) = (Ndjson::new(false), Vec::new());
+        records.iter().for_each(|record| writer.record(record, &mut out));
+        let text = String::from_utf8(out).expect("UTF-8");
+        let left = records.iter().filter(|record| !matches!(record, Record::Exchange(_))).count();
+        prop_assert_eq!(text.lines().count(), left);
+        let is_left = text.contains(r#"{"type":"exchange""#);
+        prop_assert!(!is_left);
+        Ok(())
+    });
+    verdict.unwrap_or_else(|failure| panic!("{failure}"));
 }
 
 #[test]
@@ -274,7 +501,8 @@ fn the_schema_is_strict() {
 #[test]
 fn every_line_is_what_a_library_would_write_and_fits_the_schema() {
     let schema = schema();
-    let strategy = prop::collection::vec(any_record(), 1..8);
+    let strategy =
+        prop_oneof![4 => prop::collection::vec(any_record(), 1..8).boxed(), 1 => exchanges_in_a_row().boxed()];
     let mut runner = prop::test_runner::TestRunner::default();
     let verdict = runner.run(&strategy, |records| {
         let (mut writer, mut out) = (Ndjson::default(), Vec::new());

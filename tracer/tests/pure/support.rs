@@ -6,10 +6,13 @@ use tracer::{
     stage::event::{Event, Identity, OpenSocket, UserEvent},
     track::{
         Clock, Correlator, Limits,
-        record::{Connection, Record, Summary},
+        record::{Connection, Exchange, Record, Summary},
     },
 };
-use tracer_ebpf::{SocketRecord, flag, kind, role, tcp_state};
+use tracer_ebpf::{
+    DetailedRecord, ExchangeRecord, SocketRecord, TlsRecord, exchange::Exchanges, flag, kind, role, tcp_state,
+    tls::handshake::Handshake,
+};
 use zerocopy::FromZeros;
 
 pub const MS: u64 = 1_000_000;
@@ -198,5 +201,135 @@ pub fn summary(records: &[Record]) -> &Summary {
     match records.last() {
         Some(Record::Summary(summary)) => summary,
         other => panic!("the last record is the summary, not {other:?}"),
+    }
+}
+
+pub fn exchanges<'r>(records: &'r [Record]) -> Vec<&'r Exchange> {
+    let pick = |record: &'r Record| match record {
+        Record::Exchange(exchange) => Some(exchange),
+        _ => None,
+    };
+    records.iter().filter_map(pick).collect()
+}
+
+/// A connection as the kernel side sees it in detail `exchanges`: bytes that pass make events. It does what the hooks do, in
+/// plain words, and knows no more than they do.
+pub struct Traffic {
+    socket: SocketRecord,
+    exchanges: Exchanges,
+    handshake: Handshake,
+    peer_closed: bool,
+    pub events: Vec<Event>,
+}
+
+impl Traffic {
+    /// A connection that has just been established or accepted.
+    pub fn new(socket: SocketRecord) -> Self {
+        let exchanges = Exchanges { ready_at: socket.established_at, ..Exchanges::new_zeroed() };
+        let mut traffic =
+            Self { socket, exchanges, handshake: Handshake::new_zeroed(), peer_closed: false, events: Vec::new() };
+        traffic.lifecycle(socket);
+        traffic
+    }
+
+    /// One that was open before the trace; no event tells of it.
+    pub fn preexisting(id: u64) -> Self {
+        let socket = SocketRecord { opened_at: 0, established_at: 0, flags: flag::PREEXISTING, ..opened(id, 0) };
+        let mut traffic = Self::new(socket);
+        traffic.events.clear();
+        traffic
+    }
+
+    /// An event of its life, with all that is known.
+    pub fn lifecycle(&mut self, socket: SocketRecord) -> &mut Self {
+        self.socket = socket;
+        self.peer_closed |= socket.kind == kind::PEER_CLOSED;
+        let Self { exchanges, handshake, .. } = *self;
+        self.events.push(Event::Detailed(Box::new(DetailedRecord { socket, exchanges, handshake })));
+        self
+    }
+
+    /// The owner sends.
+    pub fn sends(&mut self, at: u64, bytes: u64) -> &mut Self {
+        self.passes(at, bytes, self.socket.role == role::CLIENT);
+        self.exchanges.sent += bytes;
+        self
+    }
+
+    /// The owner receives.
+    pub fn receives(&mut self, at: u64, bytes: u64) -> &mut Self {
+        self.passes(at, bytes, self.socket.role == role::SERVER);
+        self.exchanges.received += bytes;
+        self
+    }
+
+    fn passes(&mut self, at: u64, _bytes: u64, is_ask: bool) {
+        use tracer_ebpf::exchange::flag::{ANSWERING, GREETING, STALE};
+        let now = &mut self.exchanges;
+        let begins = now.count == 0 || is_ask && now.flags & ANSWERING != 0;
+        if begins {
+            now.previous_at = now.last_at;
+            now.asked_at = if is_ask { at } else { now.ready_at };
+            now.answered_at = 0;
+            (now.sent_before, now.received_before) = (now.sent, now.received);
+            if now.previous_at != 0 {
+                now.max_idle = now.max_idle.max(at - now.previous_at);
+            }
+            now.count += 1;
+            now.flags = if is_ask { 0 } else { GREETING };
+            if self.peer_closed && is_ask {
+                now.flags |= STALE;
+            }
+        }
+        now.last_at = at;
+        if !is_ask && now.answered_at == 0 {
+            now.answered_at = at;
+            now.flags |= ANSWERING;
+            let Exchanges { asked_at, ready_at, previous_at, sent_before, received_before, count, flags, .. } = *now;
+            self.events.push(Event::Exchange(ExchangeRecord {
+                kind: kind::ANSWERED,
+                index: count - 1,
+                at,
+                id: self.socket.id,
+                asked_at,
+                ready_at,
+                previous_at,
+                sent_before,
+                received_before,
+                flags,
+                reserved: 0,
+            }));
+        }
+    }
+
+    /// A handshake ends; the connection is ready by that if it succeeded.
+    pub fn shakes_hands(&mut self, handshake: Handshake) -> &mut Self {
+        self.handshake = handshake;
+        if handshake.ended_at != 0 {
+            self.exchanges.ready_at = handshake.ended_at;
+            let TlsRecord { reserved, .. } = TlsRecord::new_zeroed();
+            let (at, id) = (handshake.ended_at, self.socket.id);
+            self.events.push(Event::Tls(TlsRecord { kind: kind::TLS, reserved, at, id, handshake }));
+        }
+        self
+    }
+
+    /// The user closes, after the last bytes.
+    pub fn closes(&mut self, at: u64) -> &mut Self {
+        let [released, ended] = closed_locally(self.socket, at);
+        self.lifecycle(released).lifecycle(ended)
+    }
+
+    /// The peer resets, and the user lets go.
+    pub fn is_reset(&mut self, at: u64) -> &mut Self {
+        let ended = ending(self.socket, at, tcp_state::ESTABLISHED, tcp_state::CLOSE);
+        self.lifecycle(SocketRecord {
+            kind: kind::ENDED,
+            flags: ended.flags | flag::RST_RECEIVED,
+            error: libc::ECONNRESET.cast_unsigned(),
+            ended_at: at,
+            released_at: at + MS,
+            ..ended
+        })
     }
 }

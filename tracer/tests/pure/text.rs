@@ -6,12 +6,20 @@ use tracer::{
     stage::event::{Event, OpenSocket, UserEvent},
     track::record::{Hook, Record},
 };
-use tracer_ebpf::{SocketRecord, flag, kind, tcp_state};
+use tracer_ebpf::{
+    SocketRecord, flag, kind, tcp_state,
+    tls::handshake::{Handshake, phase},
+};
+use zerocopy::FromZeros;
 
 use crate::support::*;
 
 fn text(colour: bool, records: &[Record]) -> String {
-    let (mut writer, mut out) = (Text::new(colour), Vec::new());
+    written(Text::new(colour, false), records)
+}
+
+fn written(mut writer: Text, records: &[Record]) -> String {
+    let mut out = Vec::new();
     for record in records {
         writer.record(record, &mut out);
     }
@@ -105,4 +113,42 @@ fn a_connect_that_failed_at_once_took_no_time() {
         SocketRecord { flags: flag::FINISHED | flag::NO_SYN, ..failed(1, 2 * S, 2_000, libc::ENETUNREACH) };
     let text = text(false, &records([unreachable].map(Event::Socket)));
     assert!(text.lines().next().is_some_and(|line| line.ends_with("  unreachable (ENETUNREACH)")), "{text}");
+}
+
+/// A TLS client that uses a connection again, one that writes to a dead one, and a server that is at work at the stop.
+fn exchanges_of_a_night() -> Vec<Event> {
+    let mut client = Traffic::new(opened(1, 10 * S));
+    client.shakes_hands(Handshake {
+        started_at: 10 * S + 12_300_000,
+        ended_at: 10 * S + 227_100_000,
+        cpu: 12 * MS,
+        runqueue: 300_000,
+        phase: phase::DONE,
+        ..Handshake::new_zeroed()
+    });
+    client.sends(11 * S, 400).receives(11 * S + 92 * MS, 5_000);
+    client.sends(14 * S, 400).receives(14 * S + 31 * MS, 5_000).closes(16 * S);
+    let mut dead = Traffic::new(opened(2, 20 * S));
+    dead.sends(21 * S, 100).receives(21 * S + 40 * MS, 900);
+    let [peer_closed, released, ended] = closed_by_peer(opened(2, 20 * S), 26 * S, 4 * S);
+    dead.lifecycle(peer_closed).sends(30 * S, 100).lifecycle(released).lifecycle(ended);
+    let mut server = Traffic::new(accepted(3, 40 * S));
+    server.receives(40 * S + MS, 300).sends(40 * S + 51 * MS, 8_000);
+    let events = [identity(1234, "curl")].into_iter().chain(client.events).chain(dead.events).chain(server.events);
+    events.chain([stop(50 * S)]).collect()
+}
+
+#[test]
+fn each_exchange_has_a_line_of_its_phases_if_asked_for() {
+    assert_snapshot!(written(Text::new(false, true), &records(exchanges_of_a_night())));
+}
+
+#[test]
+fn without_being_asked_exchanges_show_in_the_summary_alone() {
+    let all = records(exchanges_of_a_night());
+    let quiet = written(Text::new(false, false), &all);
+    let verbose = written(Text::new(false, true), &all);
+    let left: Vec<_> =
+        verbose.lines().filter(|line| !line.contains("first byte") && !line.contains("no answer")).collect();
+    assert_eq!(quiet.lines().collect::<Vec<_>>(), left);
 }

@@ -1,0 +1,357 @@
+//! TLS as it passes: finds the beginning of a handshake, follows its records to the end, takes the processor times of the
+//! threads that work on it, and tells alerts and session tickets from application data. What a record means stands in
+//! `tracer_ebpf::tls::handshake`.
+
+use tracer_ebpf::{
+    TlsRecord, kind,
+    tls::{
+        handshake::{BODY_LEN, Handshake, Step, flag, phase},
+        record::{HEADER_LEN, Header},
+        walk::Walk,
+    },
+};
+
+use crate::{
+    identity::current_ids,
+    kept::{Kept, Sample},
+    kernel::{
+        access::{Access, Probe, newer_helpers},
+        task::Task,
+    },
+    message::{Hook, Message, Source},
+    output::{send_hello, send_tls},
+    verifier::opaque,
+};
+
+/// How many asks of a connection are looked at for a ClientHello. TLS that begins in mid-stream (SMTP, IMAP, PostgreSQL,
+/// MySQL, LDAP) does so within the first few.
+pub const LOOKS: u8 = 16;
+/// Most pieces of a hello message in each direction that go to user space.
+const PIECES: u8 = 6;
+/// Most steps over the records of one call: two a record. A full flight of TLS 1.2 or 1.3 has up to six records.
+const STEPS: u32 = 16;
+/// Most records of a server that may be session tickets. OpenSSL sends two, most others one.
+const TICKETS: u8 = 2;
+/// Longer records are no session tickets: OpenSSL's are about 250 bytes long, with a client's certificate inside 1,500.
+const LONGEST_TICKET: u16 = 600;
+/// Longer messages are no alerts: the longest is one in a block cipher with a long MAC.
+const LONGEST_ALERT: u32 = 96;
+
+/// What passed.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub enum Look {
+    /// Application data, as far as can be seen.
+    Data,
+    /// Part of a handshake, or an alert.
+    NoData,
+    /// An alert, or a message as short as one.
+    MaybeAlert,
+    /// Session tickets, or a message as short as those.
+    MaybeTickets,
+}
+
+/// One call to send or receive.
+#[derive(Clone, Copy)]
+pub struct Call<A> {
+    /// Who makes it.
+    pub hook: Hook,
+    /// Where its bytes lie.
+    pub source: Source<A>,
+    /// How many they are.
+    pub length: u32,
+    /// Whether the client sent them.
+    pub from_client: bool,
+    /// When.
+    pub at: u64,
+}
+
+/// Looks at what passes.
+#[inline(always)]
+pub fn look<A: Access>(kept: &mut Kept, call: Call<A>) -> Look {
+    let phase = kept.detailed.handshake.phase;
+    match phase {
+        phase::PLAIN => return Look::Data,
+        phase::FAILED => return Look::NoData,
+        phase::DONE => return after_handshake(kept, call),
+        _ => {}
+    }
+    if phase == phase::LOOKING && !may_be_hello(kept, call) {
+        return Look::Data;
+    }
+    follow(kept, call);
+    // Volatile: where the compiler sees that the phase has not changed, it prepares nothing for the case that it has, and the
+    // verifier, which does not see it, goes there.
+    // SAFETY: a field of a live value.
+    let phase_now = unsafe { (&raw const kept.detailed.handshake.phase).read_volatile() };
+    if phase_now == phase::LOOKING && kept.walks[1].at_body == 0 {
+        // The body is at hand, and it is no ClientHello.
+        kept.walks[1].restart();
+        return Look::Data;
+    }
+    Look::NoData
+}
+
+/// A handshake begins with a ClientHello at the beginning of a message of the client.
+#[inline(always)]
+fn may_be_hello<A: Access>(kept: &mut Kept, call: Call<A>) -> bool {
+    if !call.from_client {
+        return false;
+    }
+    if !kept.walks[1].is_between_records() {
+        return true;
+    }
+    if kept.looks == 0 {
+        kept.detailed.handshake.phase = phase::PLAIN;
+        return false;
+    }
+    kept.looks -= 1;
+    kept.pieces = [PIECES; 2];
+    kept.sample.tid = 0;
+    call.source.head::<HEADER_LEN>().and_then(|bytes| Header::parse(&bytes)).is_some_and(Header::may_be_client_hello)
+}
+
+/// Follows the records of a handshake through one call.
+#[inline(always)]
+fn follow<A: Access>(kept: &mut Kept, call: Call<A>) {
+    sample::<A>(kept, call.at);
+    let Some(message) = call.source.copy(call.hook) else {
+        if call.from_client {
+            kept.detailed.handshake.flags |= flag::LOST_TRACK;
+        }
+        return;
+    };
+    send_piece(kept, message, call);
+    match walk(kept, message, call) {
+        Step::Goes => {}
+        Step::Done { tickets } => {
+            kept.tickets = if tickets { TICKETS } else { 0 };
+            kept.walks[0].restart();
+            kept.walks[1].restart();
+            ended(kept, call.at);
+            let exchanges = &mut kept.detailed.exchanges;
+            exchanges.ready_at = call.at;
+            if exchanges.last_at != 0 {
+                exchanges.last_at = call.at;
+            }
+        }
+        Step::Failed => ended(kept, call.at),
+    }
+}
+
+/// What is done with each record. A trait and not a closure: a closure becomes a function of its own, and the verifier wants
+/// none that is handed pointers to the caller's stack and hands them back ("cannot return stack pointer to the caller").
+trait Visit {
+    /// Takes a record whose body is at hand; says whether to go on.
+    fn record(&mut self, header: Header, message: &Message) -> bool;
+}
+
+/// Takes records to the handshake.
+struct Steps<'h> {
+    handshake: &'h mut Handshake,
+    at: u64,
+    from_client: bool,
+    outcome: Step,
+}
+
+impl Visit for Steps<'_> {
+    #[inline(always)]
+    fn record(&mut self, header: Header, message: &Message) -> bool {
+        let (body, known) = body_at(message);
+        self.outcome = self.handshake.record(self.at, self.from_client, header, &body, known);
+        self.outcome == Step::Goes
+    }
+}
+
+/// Takes the records of a message to the handshake.
+#[inline(always)]
+fn walk<A: Access>(kept: &mut Kept, message: &mut Message, call: Call<A>) -> Step {
+    let handshake = &mut kept.detailed.handshake;
+    let mut steps = Steps { handshake, at: call.at, from_client: call.from_client, outcome: Step::Goes };
+    let walk = if call.from_client { &mut kept.walks[1] } else { &mut kept.walks[0] };
+    let is_followed = visit_records(walk, message, call.length, &mut steps);
+    // What a server sends after its hello is of no interest in TLS 1.3, so losing track there costs nothing.
+    if !is_followed && call.from_client {
+        steps.handshake.flags |= flag::LOST_TRACK;
+    }
+    steps.outcome
+}
+
+/// Steps over the records of a message. Returns whether they could be followed. If not, the next call is taken to begin a
+/// record: libraries mostly read and write whole ones.
+#[inline(always)]
+fn visit_records(walk: &mut Walk, message: &mut Message, length: u32, visit: &mut impl Visit) -> bool {
+    message.rewind(length);
+    let mut step = 0;
+    while step < opaque(STEPS) {
+        step += 1;
+        if message.left() == 0 {
+            return true;
+        }
+        if walk.remaining != 0 {
+            if walk.at_body != 0
+                && let Some(header) = walk.header()
+                && !visit.record(header, message)
+            {
+                return true;
+            }
+            let passed = walk.body(message.left());
+            message.advance(passed);
+        } else if !take_header(walk, message) {
+            break;
+        }
+    }
+    let is_followed = message.left() == 0;
+    if !is_followed {
+        walk.restart();
+    }
+    is_followed
+}
+
+/// Takes a header, or one byte of a header that is cut. `false` if there is none.
+#[inline(always)]
+fn take_header(walk: &mut Walk, message: &mut Message) -> bool {
+    if walk.is_between_records()
+        && let Some(header) = message.peek::<HEADER_LEN>()
+    {
+        message.advance(HEADER_LEN as u32);
+        return walk.whole_header(header);
+    }
+    let Some([byte]) = message.peek::<1>() else { return false };
+    message.advance(1);
+    walk.header_byte(byte)
+}
+
+/// The first bytes of a record's body, and how many of them are there.
+#[inline(always)]
+fn body_at(message: &Message) -> ([u8; BODY_LEN], u32) {
+    let mut body = [0; BODY_LEN];
+    if let Some(bytes) = message.peek::<BODY_LEN>() {
+        return (bytes, BODY_LEN as u32);
+    }
+    if let Some([level, description]) = message.peek::<2>() {
+        (body[0], body[1]) = (level, description);
+        return (body, 2);
+    }
+    if let Some([first]) = message.peek::<1>() {
+        body[0] = first;
+        return (body, 1);
+    }
+    (body, 0)
+}
+
+/// Sends what holds, or may hold, part of a hello message to user space, which parses it.
+#[inline(always)]
+fn send_piece<A: Access>(kept: &mut Kept, message: &mut Message, call: Call<A>) {
+    let handshake = &kept.detailed.handshake;
+    // The server's is over with the record that it came in: what follows are certificates.
+    let is_over = handshake.phase == phase::SERVER_HELLO && (call.from_client || kept.walks[0].remaining == 0);
+    let left = if call.from_client { &mut kept.pieces[1] } else { &mut kept.pieces[0] };
+    if is_over || *left == 0 {
+        return;
+    }
+    *left -= 1;
+    let hello = &mut message.hello;
+    hello.kind = kind::HELLO;
+    hello.at = call.at;
+    hello.id = kept.detailed.socket.id;
+    hello.from_client = u32::from(call.from_client);
+    hello.left_out = call.length.saturating_sub(hello.length);
+    send_hello(hello);
+}
+
+#[inline(always)]
+fn ended(kept: &mut Kept, at: u64) {
+    kept.detailed.handshake.ended_at = at;
+    let record =
+        TlsRecord { kind: kind::TLS, reserved: 0, at, id: kept.detailed.socket.id, handshake: kept.detailed.handshake };
+    send_tls(&record);
+}
+
+/// Adds up what the thread ran and waited since the last call.
+#[inline(always)]
+fn sample<A: Access>(kept: &mut Kept, at: u64) {
+    let now = if A::TYPED && newer_helpers() { thread::<A>(at) } else { thread::<Probe>(at) };
+    let handshake = &mut kept.detailed.handshake;
+    let Some(now) = now else {
+        handshake.flags |= flag::CPU_UNKNOWN;
+        return;
+    };
+    let before = kept.sample;
+    kept.sample = now;
+    if before.tid == now.tid {
+        handshake.cpu += now.ran.saturating_sub(before.ran);
+        handshake.runqueue += now.waited.saturating_sub(before.waited);
+    } else if before.tid != 0 {
+        handshake.flags |= flag::THREADS_CHANGED;
+    }
+}
+
+#[inline(always)]
+fn thread<A: Access>(at: u64) -> Option<Sample> {
+    let task = Task::<A>::current();
+    Some(Sample { ran: task.ran(at)?, waited: task.waited()?, tid: current_ids().1, reserved: 0 })
+}
+
+/// After the handshake: alerts, and what may be session tickets, are no application data.
+#[inline(always)]
+fn after_handshake<A: Access>(kept: &mut Kept, call: Call<A>) -> Look {
+    if !call.from_client && kept.tickets != 0 {
+        return tickets(kept, call);
+    }
+    if call.from_client && kept.detailed.exchanges.answered_at != 0 {
+        // Tickets come with the first answer or not at all.
+        kept.tickets = 0;
+    }
+    alerts(kept, call)
+}
+
+#[inline(always)]
+fn alerts<A: Access>(kept: &mut Kept, call: Call<A>) -> Look {
+    if call.length <= u32::from(kept.alert_remaining) {
+        kept.alert_remaining -= call.length as u16;
+        return Look::MaybeAlert;
+    }
+    if call.length > LONGEST_ALERT {
+        return Look::Data;
+    }
+    let Some(header) = call.source.head::<HEADER_LEN>().and_then(|bytes| Header::parse(&bytes)) else {
+        return Look::Data;
+    };
+    if !header.is_alert() && !header.may_be_alert() {
+        return Look::Data;
+    }
+    if call.length == HEADER_LEN as u32 {
+        kept.alert_remaining = header.length;
+    }
+    if header.is_alert() { Look::NoData } else { Look::MaybeAlert }
+}
+
+/// What a server sends first in TLS 1.3 may be session tickets. They look like data; their length and place are all there is
+/// to tell them by.
+#[inline(always)]
+fn tickets<A: Access>(kept: &mut Kept, call: Call<A>) -> Look {
+    let Some(message) = call.source.copy(call.hook) else { return Look::Data };
+    let mut tickets = Tickets { left: kept.tickets, is_data: false };
+    visit_records(&mut kept.walks[0], message, call.length, &mut tickets);
+    kept.tickets = tickets.left;
+    if !tickets.is_data {
+        return Look::MaybeTickets;
+    }
+    kept.tickets = 0;
+    if call.length <= LONGEST_ALERT { alerts(kept, call) } else { Look::Data }
+}
+
+/// Counts what may be session tickets, up to the first record that is none.
+struct Tickets {
+    left: u8,
+    is_data: bool,
+}
+
+impl Visit for Tickets {
+    #[inline(always)]
+    fn record(&mut self, header: Header, _: &Message) -> bool {
+        self.is_data = !header.is_application_data() || header.length > LONGEST_TICKET || self.left == 0;
+        self.left = self.left.saturating_sub(1);
+        !self.is_data
+    }
+}

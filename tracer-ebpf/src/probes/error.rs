@@ -1,0 +1,42 @@
+//! A connection fails: keeps the socket's error. Hook: the function that tells the application, before it does: whoever is
+//! told may ask for the error at once (`SO_ERROR`), which takes it away, and the state changes to CLOSE only after that.
+
+use aya_ebpf::{
+    macros::{fentry, kprobe},
+    programs::{FEntryContext, ProbeContext},
+};
+
+use super::Outcome;
+use crate::{
+    kernel::{
+        access::{Access, Direct, Probe},
+        sock::Sock,
+    },
+    socket::{find, note_fatal_error},
+};
+
+/// `void sk_error_report(struct sock *sk)`, from 5.15 on.
+#[fentry(function = "sk_error_report")]
+pub fn error_fentry(ctx: FEntryContext) -> i32 {
+    let _ = try_error(Sock::<Direct>::new(ctx.arg(0)));
+    0
+}
+
+/// `void sock_def_error_report(struct sock *sk)`, which is what the former calls, and what was called before there was one.
+#[fentry(function = "sock_def_error_report")]
+pub fn error_default_fentry(ctx: FEntryContext) -> i32 {
+    let _ = try_error(Sock::<Direct>::new(ctx.arg(0)));
+    0
+}
+
+#[kprobe(function = "sock_def_error_report")]
+pub fn error_kprobe(ctx: ProbeContext) -> u32 {
+    let _ = ctx.arg(0).and_then(|sock| try_error(Sock::<Probe>::new(sock)));
+    0
+}
+
+#[inline(always)]
+fn try_error<A: Access>(sock: Sock<A>) -> Outcome {
+    note_fatal_error(find(sock)?, sock);
+    Some(())
+}

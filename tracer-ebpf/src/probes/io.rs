@@ -1,0 +1,204 @@
+//! Data passes: a connection's exchanges, its TLS, and DNS over TCP. Hooks: the entry of `tcp_sendmsg_locked`, where all that is sent comes
+//! by with its bytes still in the application's memory, and the return of `tcp_recvmsg`, where what was received lies there.
+//! `splice` and `sendfile` have ways of their own; their bytes are counted and not looked at. Only attached in detail
+//! `exchanges`.
+
+use aya_ebpf::{
+    macros::{fentry, fexit, kprobe},
+    programs::{FEntryContext, FExitContext, ProbeContext},
+};
+use tracer_ebpf::{
+    ExchangeRecord, SocketRecord,
+    exchange::{self, Exchanges, Passed},
+    flag, kind, role, tcp_state,
+};
+
+use super::{Outcome, dns};
+use crate::{
+    follow::{Call, Look, look},
+    kept::{Kept, kept},
+    kernel::{
+        access::{Access, Direct, Pointer, Probe},
+        msg::MsgHdr,
+        sock::Sock,
+    },
+    maps::offset,
+    message::{Hook, Source},
+    output::{now, send_exchange},
+    socket::find_or_adopt,
+    verifier::hide,
+};
+
+/// Flags of a call to receive (`include/linux/socket.h`): nothing is consumed; errors and timestamps instead of data; the
+/// data is thrown away.
+const MSG_PEEK: i32 = 0x2;
+const MSG_ERRQUEUE: i32 = 0x2000;
+const MSG_TRUNC: i32 = 0x20;
+
+/// `int tcp_sendmsg_locked(struct sock *sk, struct msghdr *msg, size_t size)`
+#[fentry(function = "tcp_sendmsg_locked")]
+pub fn send_fentry(ctx: FEntryContext) -> i32 {
+    let _ = try_send(Sock::<Direct>::new(ctx.arg(0)), Some(MsgHdr::<Direct>::new(ctx.arg(1))), ctx.arg(2));
+    0
+}
+
+/// `int tcp_sendpage(struct sock *sk, struct page *page, int offset, size_t size, int flags)`, up to 6.4: `sendfile` and
+/// `splice`; since then they come through `tcp_sendmsg_locked`.
+#[fentry(function = "tcp_sendpage")]
+pub fn send_page_fentry(ctx: FEntryContext) -> i32 {
+    let _ = try_send::<Direct>(Sock::new(ctx.arg(0)), None, ctx.arg(3));
+    0
+}
+
+/// `int tcp_recvmsg(struct sock *sk, struct msghdr *msg, size_t len, int nonblock, int flags, int *addr_len)`, up to 5.18. In a
+/// fexit context the return value stands behind the arguments. Where there is one argument fewer, the kernel refuses this.
+#[fexit(function = "tcp_recvmsg")]
+pub fn receive_6_fexit(ctx: FExitContext) -> i32 {
+    let _ = try_receive(Sock::<Direct>::new(ctx.arg(0)), Some(MsgHdr::new(ctx.arg(1))), ctx.arg(4), ctx.arg(6));
+    0
+}
+
+/// `int tcp_recvmsg(struct sock *sk, struct msghdr *msg, size_t len, int flags, int *addr_len)`, from then on.
+#[fexit(function = "tcp_recvmsg")]
+pub fn receive_5_fexit(ctx: FExitContext) -> i32 {
+    let _ = try_receive(Sock::<Direct>::new(ctx.arg(0)), Some(MsgHdr::new(ctx.arg(1))), ctx.arg(3), ctx.arg(5));
+    0
+}
+
+/// `int tcp_recvmsg(struct sock *sk, struct msghdr *msg, size_t len, int flags)`, on the newest kernels.
+#[fexit(function = "tcp_recvmsg")]
+pub fn receive_4_fexit(ctx: FExitContext) -> i32 {
+    let _ = try_receive(Sock::<Direct>::new(ctx.arg(0)), Some(MsgHdr::new(ctx.arg(1))), ctx.arg(3), ctx.arg(4));
+    0
+}
+
+/// `ssize_t tcp_splice_read(struct socket *sock, loff_t *ppos, struct pipe_inode_info *pipe, size_t len, unsigned int flags)`
+#[fexit(function = "tcp_splice_read")]
+pub fn splice_read_fexit(ctx: FExitContext) -> i32 {
+    let _ = Direct::read(ctx.arg(0), offset!(socket_sk))
+        .and_then(|sock: Pointer| try_receive(Sock::<Direct>::new(sock), None, 0, ctx.arg(5)));
+    0
+}
+
+/// The fallback looks at no bytes: of what is received it could not, and half a handshake is none.
+#[kprobe(function = "tcp_sendmsg_locked")]
+pub fn send_kprobe(ctx: ProbeContext) -> u32 {
+    let _ = (|| try_send(Sock::<Probe>::new(ctx.arg(0)?), None, ctx.arg(2)?))();
+    0
+}
+
+/// `void tcp_cleanup_rbuf(struct sock *sk, int copied)`. A return probe knows no arguments, so the fallback hooks what runs at
+/// the end of a receive. The application's memory is out of its sight.
+#[kprobe(function = "tcp_cleanup_rbuf")]
+pub fn received_kprobe(ctx: ProbeContext) -> u32 {
+    let _ = (|| try_receive(Sock::<Probe>::new(ctx.arg(0)?), None, 0, ctx.arg(1)?))();
+    0
+}
+
+/// `msg` is `None` where the bytes are not in the application's memory.
+#[inline(always)]
+fn try_send<A: Access>(sock: Sock<A>, msg: Option<MsgHdr<A>>, size: u64) -> Outcome {
+    let kept = live(sock)?;
+    if size == 0 {
+        return None;
+    }
+    let at = now();
+    let before = kept.detailed.exchanges.received;
+    count_bytes(&mut kept.detailed.exchanges, sock, 0);
+    let is_client = kept.detailed.socket.role != role::SERVER;
+    if let Some(msg) = msg {
+        let _ = dns::try_sent_stream(sock, msg);
+    }
+    let length = if size > u64::from(u32::MAX) { u32::MAX } else { size as u32 };
+    let what = match msg {
+        Some(msg) => {
+            let source = Source::ToSend(msg.iter());
+            look(kept, Call { hook: Hook::Send, source, length, from_client: is_client, at })
+        }
+        None => Look::Data,
+    };
+    let socket = &kept.detailed.socket;
+    let stale = is_client && socket.end_sign_at != 0 && socket.state_at_end == tcp_state::CLOSE_WAIT;
+    pass(kept, what, Passed { at, asks: is_client, stale, received_before: before });
+    Some(())
+}
+
+#[inline(always)]
+fn try_receive<A: Access>(sock: Sock<A>, msg: Option<MsgHdr<A>>, flags: i32, copied: i32) -> Outcome {
+    if copied <= 0 || flags & (MSG_PEEK | MSG_ERRQUEUE) != 0 {
+        return None;
+    }
+    let kept = live(sock)?;
+    let at = now();
+    let copied = copied as u32;
+    let before = kept.detailed.exchanges.received;
+    count_bytes(&mut kept.detailed.exchanges, sock, copied);
+    if let Some(msg) = msg.filter(|_| flags & MSG_TRUNC == 0) {
+        let _ = dns::try_received_stream(sock, msg, u64::from(copied));
+    }
+    let is_server = kept.detailed.socket.role == role::SERVER;
+    let what = match msg {
+        Some(msg) if flags & MSG_TRUNC == 0 => {
+            let source = Source::Received(msg.iter(), copied);
+            look(kept, Call { hook: Hook::Receive, source, length: copied, from_client: is_server, at })
+        }
+        _ => Look::Data,
+    };
+    pass(kept, what, Passed { at, asks: is_server, stale: false, received_before: before });
+    Some(())
+}
+
+/// All that is kept of a traced connection whose life is not over.
+#[inline(always)]
+fn live<A: Access>(sock: Sock<A>) -> Option<&'static mut Kept> {
+    let record: &'static mut SocketRecord = find_or_adopt(sock)?;
+    if record.flags & flag::FINISHED != 0 {
+        return None;
+    }
+    Some(hide(kept(record)))
+}
+
+/// Brings the counts of bytes up to date. The first time, `copied` bytes have been taken already.
+#[inline(always)]
+fn count_bytes<A: Access>(exchanges: &mut Exchanges, sock: Sock<A>, copied: u32) {
+    let Some(tcp) = sock.tcp() else { return };
+    let (Some(write_seq), Some(copied_seq)) = (tcp.write_seq(), tcp.copied_seq()) else { return };
+    if exchanges.flags & exchange::flag::COUNTING == 0 {
+        exchanges.write_seq = write_seq;
+        exchanges.copied_seq = copied_seq.wrapping_sub(copied);
+        exchanges.flags |= exchange::flag::COUNTING;
+    }
+    exchanges.count_sent(write_seq);
+    exchanges.count_received(copied_seq);
+}
+
+#[inline(always)]
+fn pass(kept: &mut Kept, what: Look, passed: Passed) {
+    let id = kept.detailed.socket.id;
+    let answered = |exchanges: &Exchanges| send_answered(id, exchanges);
+    let exchanges = &mut kept.detailed.exchanges;
+    match what {
+        Look::Data => exchanges.pass(passed, answered),
+        Look::MaybeAlert => exchanges.hold(passed, answered),
+        Look::MaybeTickets => exchanges.maybe_tickets(passed.at),
+        Look::NoData => {}
+    }
+}
+
+/// A function of its own in the object: it is called from several places of one program.
+#[inline(never)]
+fn send_answered(id: u64, exchanges: &Exchanges) {
+    send_exchange(&ExchangeRecord {
+        kind: kind::ANSWERED,
+        index: exchanges.count.wrapping_sub(1),
+        at: exchanges.answered_at,
+        id,
+        asked_at: exchanges.asked_at,
+        ready_at: exchanges.ready_at,
+        previous_at: exchanges.previous_at,
+        sent_before: exchanges.sent_before,
+        received_before: exchanges.received_before,
+        flags: exchanges.flags,
+        reserved: 0,
+    });
+}

@@ -1,0 +1,300 @@
+//! Puts the pieces of TLS hello messages together and reads what they say. Their bytes stay here: what goes on is the facts.
+
+use foldhash::fast::RandomState;
+use hashlink::LinkedHashMap;
+use tracer_ebpf::tls::hello::{ClientHello, Malformed, ServerHello, resumed};
+
+use super::{decode::Piece, event::UserEvent};
+use crate::track::record::Hello;
+
+/// Most bytes kept of one side's messages. With every usual extension and a post-quantum key share a ClientHello has 2 kB; a
+/// second one follows a HelloRetryRequest.
+const MAX_COPY: usize = 16 << 10;
+/// Most connections in the middle of their hellos.
+const MAX_CONNECTIONS: usize = 4_096;
+/// Most bytes kept of all of them.
+const MAX_BYTES: usize = 8 << 20;
+
+/// The handshakes that have begun and whose hellos are not complete. Beyond the bounds the oldest is forgotten.
+#[derive(Default)]
+pub struct Hellos {
+    pending: LinkedHashMap<u64, Pending, RandomState>,
+    bytes: usize,
+}
+
+/// One connection's.
+#[derive(Default)]
+struct Pending {
+    client: Side,
+    server: Side,
+    /// What the client said, once that is known.
+    offer: Option<Box<ClientHello>>,
+    /// All is said, or it was no hello: what else comes is not looked at.
+    over: bool,
+}
+
+/// What one side has sent.
+#[derive(Default)]
+struct Side {
+    bytes: Vec<u8>,
+    /// A piece was not copied to its end, so nothing may be put behind it.
+    is_cut: bool,
+}
+
+impl Hellos {
+    /// Takes in a piece. Returns what is news by it.
+    ///
+    /// # Errors
+    /// If it is not what it should be. Nothing further of the connection is looked at.
+    pub fn take(&mut self, piece: Piece) -> Result<Option<UserEvent>, Malformed> {
+        let Piece { at, id, from_client, .. } = piece;
+        let pending = self.pending.entry(id).or_insert_with(Pending::default);
+        if pending.over {
+            return Ok(None);
+        }
+        self.bytes += pending.add(piece);
+        let news = match from_client {
+            true => pending.read_client(),
+            false => pending.read_server(),
+        };
+        if matches!(news, Err(_) | Ok(Progress::Done(_))) {
+            self.bytes -= pending.bytes();
+            *pending = Pending { over: true, ..Pending::default() };
+        }
+        self.make_room();
+        Ok(match news? {
+            Progress::Waiting => None,
+            Progress::News(hello) | Progress::Done(hello) => Some(UserEvent::Hello { at, id, hello }),
+        })
+    }
+
+    /// Drops what is kept of a connection: it has ended, or its handshake.
+    pub fn forget(&mut self, id: u64) {
+        if let Some(pending) = self.pending.remove(&id) {
+            self.bytes -= pending.bytes();
+        }
+    }
+
+    fn make_room(&mut self) {
+        while self.pending.len() > MAX_CONNECTIONS || self.bytes > MAX_BYTES {
+            let Some((_, oldest)) = self.pending.pop_front() else { break };
+            self.bytes -= oldest.bytes();
+        }
+    }
+}
+
+/// What a piece led to.
+enum Progress {
+    /// Nothing yet.
+    Waiting,
+    /// One side's message is read.
+    News(Hello),
+    /// Both are.
+    Done(Hello),
+}
+
+impl Pending {
+    /// Returns how many bytes are kept of the piece.
+    fn add(&mut self, piece: Piece) -> usize {
+        let side = if piece.from_client { &mut self.client } else { &mut self.server };
+        if side.is_cut {
+            return 0;
+        }
+        let room = MAX_COPY - side.bytes.len().min(MAX_COPY);
+        let kept = &piece.bytes[..piece.bytes.len().min(room)];
+        side.is_cut = piece.is_cut || kept.len() < piece.bytes.len();
+        side.bytes.extend_from_slice(kept);
+        kept.len()
+    }
+
+    fn bytes(&self) -> usize {
+        self.client.bytes.len() + self.server.bytes.len()
+    }
+
+    fn read_client(&mut self) -> Result<Progress, Malformed> {
+        if self.offer.is_some() {
+            // The answer to a HelloRetryRequest: it says nothing new.
+            return Ok(Progress::Waiting);
+        }
+        let hello = ClientHello::parse(&self.client.bytes)?;
+        if !hello.complete && !self.client.is_cut {
+            return Ok(Progress::Waiting);
+        }
+        let facts = facts(Some(&hello), None);
+        self.offer = Some(Box::new(hello));
+        Ok(Progress::News(facts))
+    }
+
+    fn read_server(&mut self) -> Result<Progress, Malformed> {
+        let hello = ServerHello::parse(&self.server.bytes)?;
+        if !hello.complete && !self.server.is_cut {
+            return Ok(Progress::Waiting);
+        }
+        Ok(Progress::Done(facts(self.offer.as_deref(), Some(&hello))))
+    }
+}
+
+/// What both messages say together.
+fn facts(client: Option<&ClientHello>, server: Option<&ServerHello>) -> Hello {
+    let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
+    let mut facts = Hello::default();
+    if let Some(client) = client {
+        facts.sni = client.name.map(|name| name.as_str().to_owned());
+        facts.alpn_offered = Some(client.alpn.as_slice().iter().map(|name| text(name.as_slice())).collect());
+        facts.versions_offered = Some(client.versions.as_slice().to_vec());
+    }
+    if let Some(server) = server {
+        facts.version = server.version;
+        facts.cipher = server.cipher_suite;
+        facts.alpn = server.alpn.map(|name| text(name.as_slice()));
+        facts.resumed = client.and_then(|client| resumed(client, server));
+    }
+    facts
+}
+
+#[cfg(test)]
+mod tests {
+    use std::{fs, path::Path};
+
+    use super::*;
+    use proptest::{prelude::*, sample::Index};
+
+    /// What both sides sent at the beginning of a real handshake.
+    fn recorded(name: &str) -> (Vec<u8>, Vec<u8>) {
+        let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("../tracer-ebpf/tests/fixtures/tls");
+        let read = |side: &str| fs::read(folder.join(format!("{name}.{side}.bin"))).expect("a fixture");
+        (read("client"), read("server"))
+    }
+
+    fn piece(id: u64, from_client: bool, bytes: &[u8]) -> Piece<'_> {
+        Piece { at: 5, id, from_client, is_cut: false, bytes }
+    }
+
+    fn hello(news: Result<Option<UserEvent>, Malformed>) -> Option<Hello> {
+        match news.expect("well formed") {
+            Some(UserEvent::Hello { hello, .. }) => Some(hello),
+            None => None,
+            other => panic!("{other:?}"),
+        }
+    }
+
+    /// What is known at the end of a handshake whose pieces come one after the other, and how many bytes are kept of it.
+    fn facts_of(name: &str, cut: &dyn Fn(&[u8]) -> Vec<Vec<u8>>) -> (Option<Hello>, usize) {
+        let (client, server) = recorded(name);
+        let mut hellos = Hellos::default();
+        let mut known = None;
+        for (from_client, bytes) in [(true, client), (false, server)] {
+            for bytes in cut(&bytes) {
+                known = hello(hellos.take(piece(7, from_client, &bytes))).or(known);
+            }
+        }
+        (known, hellos.bytes)
+    }
+
+    #[test]
+    fn a_full_and_a_resumed_handshake_say_what_was_offered_and_chosen() {
+        let whole = |bytes: &[u8]| vec![bytes.to_vec()];
+        for (name, version, resumed) in [
+            ("openssl-1.3-full", 0x0304, false),
+            ("openssl-1.3-resumed", 0x0304, true),
+            ("openssl-1.2-full", 0x0303, false),
+            ("openssl-1.2-ticket", 0x0303, true),
+        ] {
+            let (facts, kept) = facts_of(name, &whole);
+            let facts = facts.expect("news");
+            assert_eq!((facts.version, facts.resumed), (Some(version), Some(resumed)), "{name}");
+            assert!(facts.sni.is_some() && facts.cipher.is_some() && facts.versions_offered.is_some(), "{facts:?}");
+            assert_eq!(kept, 0, "{name}");
+        }
+    }
+
+    #[test]
+    fn the_client_s_part_is_told_before_the_server_answers() {
+        let (client, _) = recorded("openssl-1.3-full");
+        let facts = hello(Hellos::default().take(piece(7, true, &client))).expect("news");
+        assert!(facts.sni.is_some() && facts.version.is_none() && facts.resumed.is_none());
+    }
+
+    #[test]
+    fn a_piece_that_was_not_copied_whole_tells_what_it_holds() {
+        let (client, _) = recorded("openssl-1.3-full");
+        let whole = hello(Hellos::default().take(piece(7, true, &client))).expect("news");
+        let mut hellos = Hellos::default();
+        let cut = Piece { is_cut: true, ..piece(7, true, &client[..client.len() - 20]) };
+        let facts = hello(hellos.take(cut)).expect("news");
+        assert_eq!(facts.sni, whole.sni);
+        // What comes behind the gap is not put behind the rest.
+        assert_eq!(hello(hellos.take(piece(7, true, &client))), None);
+    }
+
+    #[test]
+    fn what_is_no_hello_is_an_error_and_not_kept() {
+        let mut hellos = Hellos::default();
+        assert!(hellos.take(piece(7, true, b"GET / HTTP/1.1\r\n")).is_err());
+        assert_eq!(hellos.bytes, 0);
+        assert!(matches!(hellos.take(piece(7, true, b"more of it")), Ok(None)), "told once");
+        hellos.forget(7);
+        assert!(hellos.pending.is_empty());
+    }
+
+    #[test]
+    fn beyond_its_bounds_the_oldest_is_forgotten() {
+        let (client, _) = recorded("openssl-1.3-full");
+        let begun = &client[..100];
+        let mut hellos = Hellos::default();
+        for id in 0..2 * MAX_CONNECTIONS as u64 {
+            assert_eq!(hello(hellos.take(piece(id, true, begun))), None);
+            assert!(hellos.pending.len() <= MAX_CONNECTIONS);
+        }
+        assert_eq!(hellos.bytes, MAX_CONNECTIONS * begun.len());
+        let last = 2 * MAX_CONNECTIONS as u64 - 1;
+        assert!(hello(hellos.take(piece(last, true, &client[100..]))).is_some(), "the newest is not");
+        // A record as long as can be, and records like it: a hello that never ends.
+        let mut endless = vec![0x16, 3, 1, 0x40, 0, 1, 0, 0xff, 0xff, 3, 3];
+        endless.resize(4_000, 0);
+        for id in 0..MAX_BYTES.div_ceil(MAX_COPY) as u64 + 10 {
+            for _ in 0..5 {
+                let _ = hellos.take(piece(id, true, &endless));
+                assert!(hellos.bytes <= MAX_BYTES);
+            }
+        }
+        let kept: usize = hellos.pending.values().map(Pending::bytes).sum();
+        assert_eq!(kept, hellos.bytes);
+    }
+
+    proptest! {
+        #[test]
+        fn however_it_is_cut_a_handshake_says_the_same(
+            name in prop::sample::select(vec![
+                "openssl-1.3-full", "openssl-1.3-retry", "openssl-1.2-session-id", "openssl-split", "openssl-large",
+                "java-1.3", "gnutls-1.3", "python-1.2",
+            ]),
+            places in prop::collection::vec(any::<Index>(), 0..6),
+        ) {
+            let cut = |bytes: &[u8]| {
+                let mut places: Vec<_> = places.iter().map(|place| place.index(bytes.len())).collect();
+                places.extend([0, bytes.len()]);
+                places.sort_unstable();
+                places.windows(2).map(|ends| bytes[ends[0]..ends[1]].to_vec()).collect()
+            };
+            let whole = |bytes: &[u8]| vec![bytes.to_vec()];
+            prop_assert_eq!(facts_of(name, &cut), facts_of(name, &whole));
+        }
+
+        #[test]
+        fn any_bytes_neither_panic_nor_pile_up(
+            pieces in prop::collection::vec(
+                (0..3u64, any::<bool>(), any::<bool>(), prop::collection::vec(any::<u8>(), 0..300), any::<bool>()), 0..40),
+        ) {
+            let mut hellos = Hellos::default();
+            for (id, from_client, is_cut, mut bytes, looks_like) in pieces {
+                if looks_like && bytes.len() > 6 {
+                    bytes[..6].copy_from_slice(&[0x16, 3, 3, 1, 0, if from_client { 1 } else { 2 }]);
+                }
+                let _ = hellos.take(Piece { at: 1, id, from_client, is_cut, bytes: &bytes });
+            }
+            let kept: usize = hellos.pending.values().map(Pending::bytes).sum();
+            prop_assert!(kept == hellos.bytes && kept <= 3 * 2 * MAX_COPY);
+        }
+    }
+}

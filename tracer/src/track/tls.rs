@@ -1,0 +1,223 @@
+//! What is known of a connection's TLS: the times of its handshake, and what its hellos say.
+
+use std::rc::Rc;
+
+use foldhash::fast::RandomState;
+use hashbrown::HashSet;
+use tracer_ebpf::{
+    SocketRecord, role,
+    tls::handshake::{Handshake, flag, phase},
+};
+
+use super::{
+    clock::span,
+    close::Verdict,
+    record::{self, Bound, Closer, Confidence, Hello, Nanos, Parts, TlsFailed, TlsFailure},
+};
+
+/// Most different ways of TLS that are shared, in each of two generations; connections keep theirs alive by themselves.
+const GENERATION: usize = 1_024;
+
+/// A connection's TLS. Every open one has it, so what many have in common is shared.
+#[derive(Default)]
+pub(super) struct Tls {
+    /// How long the handshake took; while it is under way, when it began (boot clock); 0 if unknown.
+    time: u64,
+    cpu: Nanos,
+    runqueue: Nanos,
+    traits: Option<Rc<Traits>>,
+}
+
+/// What many connections have in common.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
+struct Traits {
+    hello: Rc<Hello>,
+    phase: u8,
+    flags: u8,
+    alert: u8,
+}
+
+/// The traits that connections share.
+#[derive(Default)]
+pub(super) struct Shared {
+    newer: HashSet<Rc<Traits>, RandomState>,
+    /// The full predecessor of `newer`.
+    older: HashSet<Rc<Traits>, RandomState>,
+}
+
+impl Shared {
+    fn share(&mut self, traits: Traits) -> Rc<Traits> {
+        if let Some(known) = self.newer.get(&traits) {
+            return Rc::clone(known);
+        }
+        let known = self.older.take(&traits).unwrap_or_else(|| Rc::new(traits));
+        if self.newer.len() >= GENERATION {
+            self.older = std::mem::take(&mut self.newer);
+        }
+        self.newer.insert(Rc::clone(&known));
+        known
+    }
+}
+
+impl Tls {
+    /// Takes in what the kernel side knows, unless it is older than what is known.
+    #[inline]
+    pub fn see_handshake(&mut self, handshake: &Handshake, shared: &mut Shared) {
+        if !matches!(handshake.phase, phase::LOOKING | phase::PLAIN) {
+            self.see_tls(handshake, shared);
+        }
+    }
+
+    fn see_tls(&mut self, handshake: &Handshake, shared: &mut Shared) {
+        let Handshake { started_at, ended_at, cpu, runqueue, phase, flags, alert_description: alert, .. } = *handshake;
+        let known = self.traits.as_deref();
+        if known.is_some_and(|known| known.phase > phase) {
+            return;
+        }
+        self.time = if is_over(phase) { span(started_at, ended_at).unwrap_or(0) } else { started_at };
+        (self.cpu, self.runqueue) = (cpu, runqueue);
+        if known.is_none_or(|known| (known.phase, known.flags, known.alert) != (phase, flags, alert)) {
+            let hello = known.map(|known| Rc::clone(&known.hello)).unwrap_or_default();
+            self.traits = Some(shared.share(Traits { hello, phase, flags, alert }));
+        }
+    }
+
+    /// Takes in what the hellos say.
+    pub fn see_hello(&mut self, hello: &Hello, shared: &mut Shared) {
+        let traits = self.traits.as_deref().cloned().unwrap_or_default();
+        if *traits.hello != *hello {
+            self.traits = Some(shared.share(Traits { hello: Rc::new(hello.clone()), ..traits }));
+        }
+    }
+
+    /// What the hellos say, if anything is known of TLS at all.
+    pub fn hello(&self) -> Option<&Rc<Hello>> {
+        self.traits.as_deref().map(|traits| &traits.hello)
+    }
+
+    /// Whether a handshake was seen that came before all data.
+    pub fn is_part_of_setup(&self) -> bool {
+        self.traits.as_deref().is_some_and(|traits| traits.flags & flag::MID_STREAM == 0)
+    }
+
+    /// How long the handshake took, if it succeeded.
+    pub fn took(&self) -> Option<Nanos> {
+        let traits = self.traits.as_deref()?;
+        (traits.phase == phase::DONE && traits.flags & flag::LOST_TRACK == 0 && self.time != 0).then_some(self.time)
+    }
+
+    /// Where the handshake's time went.
+    pub fn parts(&self) -> Parts {
+        let known = self.traits.as_deref().is_some_and(|traits| traits.flags & flag::CPU_UNKNOWN == 0);
+        match self.took() {
+            Some(took) if known => Parts {
+                cpu: Some(self.cpu),
+                runqueue: Some(self.runqueue),
+                wait: Some(took.saturating_sub(self.cpu).saturating_sub(self.runqueue)),
+            },
+            _ => Parts::default(),
+        }
+    }
+
+    /// As the output shows it, of a connection that ended so, if it did.
+    pub fn report(&self, socket: &SocketRecord, verdict: Option<Verdict>) -> Option<record::Tls> {
+        let traits = self.traits.as_deref()?;
+        let has_times = traits.phase != phase::LOOKING;
+        let flagged = |bit| has_times.then_some(traits.flags & bit != 0);
+        Some(record::Tls {
+            hello: Rc::clone(&traits.hello),
+            handshake: self.took(),
+            parts: self.parts(),
+            retried: flagged(flag::RETRIED),
+            mid_stream: flagged(flag::MID_STREAM),
+            failed: self.failure(traits, socket, verdict),
+        })
+    }
+
+    /// By an alert, or by the connection's end before the handshake's.
+    fn failure(&self, traits: &Traits, socket: &SocketRecord, verdict: Option<Verdict>) -> Option<TlsFailure> {
+        match traits.phase {
+            phase::FAILED => {
+                let from_client = traits.flags & flag::ALERT_FROM_CLIENT != 0;
+                let by = match (socket.role, from_client) {
+                    (role::CLIENT, true) | (role::SERVER, false) => Closer::Local,
+                    (role::CLIENT, false) | (role::SERVER, true) => Closer::Peer,
+                    _ => Closer::None,
+                };
+                let after = (self.time != 0).then_some(self.time);
+                Some(TlsFailure { how: TlsFailed::Alert(traits.alert), by, after })
+            }
+            phase::CLIENT_HELLO | phase::SERVER_HELLO if traits.flags & flag::LOST_TRACK == 0 => {
+                let Verdict { closer, how, .. } = verdict?;
+                let until = [socket.end_sign_at, socket.ended_at].into_iter().find(|at| *at != 0).unwrap_or(0);
+                Some(TlsFailure { how: TlsFailed::Closed(how), by: closer, after: span(self.time, until) })
+            }
+            _ => None,
+        }
+    }
+
+    /// Where its values are bounds or missing.
+    pub fn confidence(&self) -> impl Iterator<Item = Confidence> {
+        let flags = self.traits.as_deref().map_or(0, |traits| traits.flags);
+        let note = |bit, field, bound, why| (flags & bit != 0).then_some(Confidence { field, bound, why });
+        let threads = "other threads worked on the handshake between its sends and receives";
+        [
+            note(flag::LOST_TRACK, "tls.handshake_ms", Bound::Unknown, "its records could not be followed to its end"),
+            note(flag::CPU_UNKNOWN, "tls.cpu_ms", Bound::Unknown, "the kernel does not tell a thread's processor time"),
+            note(flag::THREADS_CHANGED, "tls.cpu_ms", Bound::Lower, threads),
+            note(flag::THREADS_CHANGED, "tls.runqueue_ms", Bound::Lower, threads),
+            note(flag::THREADS_CHANGED, "tls.wait_ms", Bound::Upper, threads),
+        ]
+        .into_iter()
+        .flatten()
+    }
+}
+
+/// Whether a handshake in this phase has ended.
+const fn is_over(phase: u8) -> bool {
+    matches!(phase, phase::DONE | phase::FAILED)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_connections_have_in_common_is_kept_once_and_bounded() {
+        let mut shared = Shared::default();
+        let hello = |sni: &str| Hello { sni: Some(sni.to_owned()), ..Hello::default() };
+        let of = |sni: &str, shared: &mut Shared| {
+            let mut tls = Tls::default();
+            tls.see_hello(&hello(sni), shared);
+            tls.traits.expect("seen")
+        };
+        let first = of("a", &mut shared);
+        for number in 0..5 * GENERATION {
+            of(&number.to_string(), &mut shared);
+            assert!(Rc::ptr_eq(&first, &of("a", &mut shared)), "used often, never forgotten");
+        }
+        assert!(shared.newer.len() + shared.older.len() <= 2 * GENERATION);
+    }
+
+    #[test]
+    fn an_older_word_on_a_handshake_changes_nothing() {
+        let mut shared = Shared::default();
+        let mut tls = Tls::default();
+        let handshake = |phase, ended_at| Handshake {
+            started_at: 10,
+            ended_at,
+            cpu: 3,
+            runqueue: 4,
+            phase,
+            flags: 0,
+            alert_level: 0,
+            alert_description: 0,
+            reserved: 0,
+        };
+        for (phase, ended_at) in [(phase::SERVER_HELLO, 0), (phase::DONE, 30), (phase::CLIENT_HELLO, 0)] {
+            tls.see_handshake(&handshake(phase, ended_at), &mut shared);
+        }
+        assert_eq!(tls.took(), Some(20));
+        assert_eq!(tls.parts(), Parts { cpu: Some(3), runqueue: Some(4), wait: Some(13) });
+    }
+}
