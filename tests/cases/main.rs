@@ -4,17 +4,21 @@ mod accuracy;
 mod bad_input;
 mod burst;
 mod connects;
+mod cpu_quota;
 mod detach;
 mod dns;
+mod exchanges;
 mod filters;
 mod lives;
 mod network;
+mod network_costs;
 mod owners;
 mod preexisting;
 mod recording;
 mod run;
 mod targets;
-mod the_shared_traces;
+mod tls;
+mod whole_shared_traces;
 
 /// Declares functions that take a running trace as tests, once with each kind of hooks.
 macro_rules! on_both_backends {

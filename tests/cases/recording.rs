@@ -45,6 +45,8 @@ fn a_replay_gives_the_same_records() {
     let replayed = Trace::of_text(replay.status, &replay.stdout, replay.stderr);
     assert_eq!(replayed.connections, live.connections);
     assert_eq!(replayed.opens, live.opens);
+    assert!(live.exchanges.len() >= 8, "{:#?}", live.exchanges);
+    assert_eq!(replayed.exchanges, live.exchanges);
     assert_eq!(replayed.summary, live.summary);
 }
 

@@ -5,6 +5,7 @@
 
 pub mod accuracy;
 mod actor;
+mod cgroup;
 mod clock;
 mod commands;
 mod net;
@@ -12,16 +13,20 @@ mod pair;
 mod programs;
 pub mod record;
 mod resolver;
+mod talk;
+pub mod tls;
 mod tracer;
 
 pub use actor::Actor;
+pub use cgroup::Cgroup;
 pub use clock::{eventually, monotonic_ns, wall_ns};
-pub use commands::{output_of, run, stdout_of};
-pub use net::{DropRule, Namespace};
+pub use commands::{output_of, output_within, run, stdout_of};
+pub use net::{DropRule, Link, Namespace};
 pub use pair::{Ends, Family, Pair, TcpInfo, connect_from, listen, set_linger_zero, tcp_info, unread};
 pub use programs::LoadedPrograms;
-pub use record::{Close, Closer, Connection, How, Line, Lookup, Role, Summary};
+pub use record::{Close, Closer, Connection, Exchange, How, Line, Lookup, Role, Summary, Tls};
 pub use resolver::Resolver;
+pub use talk::{Expected, Range, Talk, send_parts};
 pub use tracer::{Backend, Exit, Trace, Tracer, conntracer, parse_lines, tracer_path};
 
 /// Where cargo put the other binaries of this package: a test binary lies in `deps/`, beside them.

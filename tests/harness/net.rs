@@ -1,8 +1,14 @@
 //! Networks that fail on demand, each in a network namespace of its own.
 
-use std::thread;
+use std::{
+    fs::File,
+    net::{IpAddr, Ipv4Addr, TcpStream},
+    os::fd::AsFd,
+    sync::mpsc,
+    thread,
+};
 
-use nix::sched::{CloneFlags, unshare};
+use nix::sched::{CloneFlags, setns, unshare};
 
 use crate::commands::{run, stdout_of};
 
@@ -51,6 +57,65 @@ impl Namespace {
     pub fn reject_incoming(&self, what: &str, with: &str) -> DropRule {
         DropRule::add(&format!("{what} counter reject with {with}"))
     }
+}
+
+/// Two network namespaces with a cable between them: that of this thread, and the peer's.
+pub struct Link {
+    peer: File,
+}
+
+impl Link {
+    /// The address here.
+    pub const HERE: IpAddr = IpAddr::V4(Ipv4Addr::new(10, 77, 0, 1));
+    /// The peer's address.
+    pub const THERE: IpAddr = IpAddr::V4(Ipv4Addr::new(10, 77, 0, 2));
+
+    /// Runs `test` on a thread in a fresh namespace that is linked to another. What leaves either end goes through `netem`
+    /// with these settings.
+    pub fn run<T: Send>(netem: &str, test: impl FnOnce(&Namespace, &Self) -> T + Send) -> T {
+        Namespace::run(|namespace| {
+            let link = Self { peer: another_namespace() };
+            let peer = format!("/proc/{}/fd/{}", std::process::id(), std::os::fd::AsRawFd::as_raw_fd(&link.peer));
+            run(&format!("ip link add here type veth peer name there netns {peer}"));
+            run("modprobe sch_netem");
+            let set_up = |device: &str, address: IpAddr| {
+                run(&format!("ip addr add {address}/24 dev {device}"));
+                run(&format!("ip link set {device} up"));
+            };
+            let delay = |device: &str| run(&format!("tc qdisc add dev {device} root netem {netem}"));
+            set_up("here", Self::HERE);
+            link.there(|| {
+                run("ip link set lo up");
+                set_up("there", Self::THERE);
+            });
+            // Each end learns the other's hardware address before the way is long: the first packet would wait for it.
+            let _ = TcpStream::connect((Self::THERE, 1));
+            delay("here");
+            link.there(|| delay("there"));
+            test(namespace, &link)
+        })
+    }
+
+    /// Runs something in the peer's namespace; programs that it starts are in there too.
+    pub fn there<T: Send>(&self, work: impl FnOnce() -> T + Send) -> T {
+        let in_namespace = || {
+            setns(self.peer.as_fd(), CloneFlags::CLONE_NEWNET).expect("the peer's network namespace");
+            work()
+        };
+        let outcome = thread::scope(|scope| scope.spawn(in_namespace).join());
+        outcome.unwrap_or_else(|panic| std::panic::resume_unwind(panic))
+    }
+}
+
+/// A fresh network namespace, which lives as long as the file.
+fn another_namespace() -> File {
+    let (sender, receiver) = mpsc::channel();
+    let make = move || {
+        unshare(CloneFlags::CLONE_NEWNET).expect("a network namespace (needs root)");
+        let _ = sender.send(File::open("/proc/thread-self/ns/net").expect("this thread's network namespace"));
+    };
+    thread::scope(|scope| drop(scope.spawn(make)));
+    receiver.recv().expect("the namespace")
 }
 
 /// An nftables rule on what comes in; removed when dropped. Its thread must be the namespace's.

@@ -14,10 +14,10 @@ pub enum Line {
     Open(Open),
     /// A connection's whole life.
     Connection(Box<Connection>),
-    /// One turn of request and response.
+    /// One turn of request and response on a connection.
     Exchange(Box<Exchange>),
-    /// A DNS lookup is over.
-    Dns(Lookup),
+    /// A name was looked up.
+    Dns(Box<Lookup>),
     /// Something was lost.
     Loss(Loss),
     /// The last line.
@@ -145,7 +145,7 @@ pub struct Close {
     pub ended_at: Option<OffsetDateTime>,
 }
 
-/// TLS on a connection.
+/// A connection's TLS handshake.
 #[derive(Clone, Debug, PartialEq, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Tls {
@@ -164,13 +164,13 @@ pub struct Tls {
     pub cpu_ms: Option<f64>,
     pub runqueue_ms: Option<f64>,
     pub wait_ms: Option<f64>,
-    pub failed: Option<TlsFailure>,
+    pub failed: Option<Failed>,
 }
 
 /// How a handshake failed.
 #[derive(Clone, Debug, PartialEq, Deserialize)]
 #[serde(deny_unknown_fields)]
-pub struct TlsFailure {
+pub struct Failed {
     pub how: String,
     pub by: Closer,
     pub alert: Option<String>,
@@ -182,12 +182,12 @@ pub struct TlsFailure {
 #[serde(deny_unknown_fields)]
 pub struct Exchange {
     pub connection: String,
+    pub index: u64,
     pub pid: u32,
     pub comm: String,
     pub role: Option<Role>,
     pub remote: SocketAddr,
     pub remote_name: Option<String>,
-    pub index: u32,
     pub cold: Option<bool>,
     pub greeting: bool,
     #[serde(with = "time::serde::rfc3339::option")]
@@ -204,7 +204,7 @@ pub struct Exchange {
     pub confidence: Vec<Confidence>,
 }
 
-/// What a client's cold exchange paid before it could ask.
+/// What a cold exchange paid before its first byte could be sent.
 #[derive(Clone, Debug, PartialEq, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Setup {
@@ -223,7 +223,7 @@ pub struct Confidence {
     pub why: String,
 }
 
-/// A DNS lookup.
+/// The `dns` record: one lookup.
 #[derive(Clone, Debug, PartialEq, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Lookup {
@@ -284,11 +284,25 @@ pub struct Hook {
     pub without: Option<String>,
 }
 
+impl Tls {
+    /// How its handshake failed; fails if it did not.
+    #[track_caller]
+    pub fn failed(&self) -> &Failed {
+        self.failed.as_ref().unwrap_or_else(|| panic!("this handshake did not fail: {self:#?}"))
+    }
+}
+
 impl Connection {
     /// Its end; fails if it has none.
     #[track_caller]
     pub fn close(&self) -> &Close {
         self.close.as_ref().unwrap_or_else(|| panic!("nothing has ended this connection: {self:#?}"))
+    }
+
+    /// Its TLS handshake; fails if none was seen.
+    #[track_caller]
+    pub fn tls(&self) -> &Tls {
+        self.tls.as_ref().unwrap_or_else(|| panic!("no TLS was seen: {self:#?}"))
     }
 
     /// Fails unless this is who ended it, and how.
@@ -305,17 +319,29 @@ impl Connection {
         assert_eq!((self.bytes_sent, self.bytes_received), (Some(sent), Some(received)), "{self:#?}");
     }
 
-    /// Fails unless the idle time before the close lies between these, give or take [`IDLE_SLACK_MS`].
+    /// How far its idle time may be off: the kernel's own is all there is where no data was seen to pass, and of what is
+    /// still open.
+    fn idle_slack_ms(&self) -> f64 {
+        let was_seen = self.exchanges.is_some_and(|count| count > 0) && !self.preexisting && !self.open;
+        if was_seen { EXACT_SLACK_MS } else { IDLE_SLACK_MS }
+    }
+
+    /// Fails unless the idle time before the close lies between these, give or take what it may be off: see
+    /// [`Connection::idle_slack_ms`].
     #[track_caller]
     pub fn assert_idle(&self, at_least_ms: f64, at_most_ms: f64) {
         let idle = self.idle_before_close_ms.unwrap_or_else(|| panic!("idle time is not known: {self:#?}"));
         assert!(
-            (at_least_ms - IDLE_SLACK_MS..=at_most_ms + IDLE_SLACK_MS).contains(&idle),
+            (at_least_ms - self.idle_slack_ms()..=at_most_ms + self.idle_slack_ms()).contains(&idle),
             "idle {idle} ms, but it was {at_least_ms}..{at_most_ms} ms: {self:#?}"
         );
     }
 }
 
-/// How far `idle_before_close_ms` may be off. The kernel counts in ticks of 4 ms (HZ=250) and one is cut at either end;
-/// but where the processor is emulated on a busy machine, ticks come late and in bunches: 31 ms have been seen.
+/// How far `idle_before_close_ms` may be off where it is the kernel's. The kernel counts in ticks of 4 ms (HZ=250) and one
+/// is cut at either end; but where the processor is emulated on a busy machine, ticks come late and in bunches: 31 ms have
+/// been seen.
 pub const IDLE_SLACK_MS: f64 = 60.0;
+
+/// The same where the hooks saw the last data and the end: no ticks, only that two clock readings are not one.
+pub const EXACT_SLACK_MS: f64 = 1.0;

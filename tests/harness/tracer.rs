@@ -204,6 +204,20 @@ impl Tracer {
         })
     }
 
+    /// Waits for all exchanges of a connection that was reported; in their order.
+    #[track_caller]
+    pub fn exchanges_of(&self, connection: &Connection) -> Vec<Exchange> {
+        let count = connection.exchanges.unwrap_or_else(|| panic!("exchanges are counted: {connection:#?}"));
+        let is_its = |line: &Result<Line, String>| match line {
+            Ok(Line::Exchange(exchange)) if exchange.connection == connection.id => Some((**exchange).clone()),
+            _ => None,
+        };
+        let of = |lines: &Vec<Result<Line, String>>| lines.iter().filter_map(is_its).collect::<Vec<_>>();
+        self.output.await_within(DELIVERY, |lines| (of(lines).len() as u64 >= count).then_some(()));
+        let found = of(&self.output.lock().0);
+        in_order(connection, found)
+    }
+
     /// Waits for the `open` record of these ends.
     #[track_caller]
     pub fn open(&self, ends: Ends) -> Open {
@@ -223,7 +237,7 @@ impl Tracer {
     #[track_caller]
     pub fn lookup_where(&self, what: &str, wanted: impl Fn(&Lookup) -> bool) -> Lookup {
         self.await_line(&format!("the dns record of {what}"), |line| match line {
-            Line::Dns(lookup) if wanted(lookup) => Some(lookup.clone()),
+            Line::Dns(lookup) if wanted(lookup) => Some(Lookup::clone(lookup)),
             _ => None,
         })
     }
@@ -372,7 +386,7 @@ impl Trace {
                 Line::Open(open) => trace.opens.push(open),
                 Line::Connection(connection) => trace.connections.push(*connection),
                 Line::Exchange(exchange) => trace.exchanges.push(*exchange),
-                Line::Dns(lookup) => trace.lookups.push(lookup),
+                Line::Dns(lookup) => trace.lookups.push(*lookup),
                 Line::Loss(loss) => trace.losses.push(loss),
                 Line::Summary(summary) => trace.summary = Some(summary),
             }
@@ -407,6 +421,13 @@ impl Trace {
         }
     }
 
+    /// All exchanges of a connection of this trace, in their order.
+    #[track_caller]
+    pub fn exchanges_of(&self, connection: &Connection) -> Vec<Exchange> {
+        let its = self.exchanges.iter().filter(|exchange| exchange.connection == connection.id);
+        in_order(connection, its.cloned().collect())
+    }
+
     /// All connections with these ends.
     pub fn connections_of(&self, ends: Ends) -> Vec<&Connection> {
         self.connections.iter().filter(|c| Ends::new(c.local, c.remote) == ends).collect()
@@ -425,6 +446,18 @@ impl Trace {
         assert_eq!(self.summary().losses, [], "nothing may be lost");
         self
     }
+}
+
+/// Fails unless these are all exchanges of a connection, each once and of the same process and peer.
+#[track_caller]
+fn in_order(connection: &Connection, exchanges: Vec<Exchange>) -> Vec<Exchange> {
+    let indexes: Vec<u64> = exchanges.iter().map(|exchange| exchange.index).collect();
+    let expected: Vec<u64> = (0..connection.exchanges.unwrap_or(0)).collect();
+    assert_eq!(indexes, expected, "each exchange once, in order: {connection:#?} {exchanges:#?}");
+    for exchange in &exchanges {
+        assert_eq!((exchange.role, exchange.remote), (connection.role, connection.remote), "{exchange:#?}");
+    }
+    exchanges
 }
 
 /// Takes a line apart, and holds it against the published schema.

@@ -7,7 +7,7 @@
 //!
 //! The state is kept in the kernel, one for each socket, and it is pure: the hooks hand in what passed and when.
 
-/// Bits of [`Exchanges::flags`]. [`COUNTING`](flag::COUNTING) is of the connection, the others are of the present exchange.
+/// Bits of [`Exchanges::flags`]. The `COUNTING` ones are of the connection, the others are of the present exchange.
 pub mod flag {
     /// The last byte was of the answering side.
     pub const ANSWERING: u32 = 1 << 0;
@@ -23,8 +23,12 @@ pub mod flag {
     /// [`Exchanges::answered_at`](super::Exchanges::answered_at) may be that of session tickets, which cannot be told from
     /// data: it stands only if nothing else comes.
     pub const MAYBE_TICKETS: u32 = 1 << 5;
-    /// `write_seq` and `copied_seq` are set.
-    pub const COUNTING: u32 = 1 << 6;
+    /// `write_seq` is set.
+    pub const COUNTING_SENT: u32 = 1 << 6;
+    /// `copied_seq` is set.
+    pub const COUNTING_RECEIVED: u32 = 1 << 7;
+    /// Those that are of the connection.
+    pub(super) const OF_CONNECTION: u32 = COUNTING_SENT | COUNTING_RECEIVED;
 }
 
 shared! {
@@ -87,11 +91,15 @@ impl Exchanges {
         self.write_seq = write_seq;
     }
 
-    /// Counts what was taken from TCP up to now.
+    /// Counts what was taken from TCP up to now, in a call that handed over `copied` bytes. `false` if nothing was taken. The
+    /// peer's FIN takes up a number too.
     #[inline(always)]
-    pub fn count_received(&mut self, copied_seq: u32) {
-        self.received = self.received.wrapping_add(u64::from(copied_seq.wrapping_sub(self.copied_seq)));
+    pub fn count_received(&mut self, copied_seq: u32, copied: u32) -> bool {
+        let taken = copied_seq.wrapping_sub(self.copied_seq);
+        let bytes = if taken == copied.wrapping_add(1) { copied } else { taken };
+        self.received = self.received.wrapping_add(u64::from(bytes));
         self.copied_seq = copied_seq;
+        taken != 0
     }
 
     /// Takes in application data. `answered` is called when an answer has begun, with all that [`ExchangeRecord`] tells.
@@ -182,6 +190,6 @@ impl Exchanges {
         self.sent_before = self.sent;
         self.received_before = received_before;
         self.count = self.count.wrapping_add(1);
-        self.flags = self.flags & flag::COUNTING | flags;
+        self.flags = self.flags & flag::OF_CONNECTION | flags;
     }
 }

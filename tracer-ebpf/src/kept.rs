@@ -1,7 +1,7 @@
 //! What is kept of a socket in detail `exchanges`: the record that events are copies of, and behind it what only the hooks
 //! need to go on.
 
-use tracer_ebpf::{DetailedRecord, SocketRecord, detail, tls::walk::Walk};
+use tracer_ebpf::{DetailedRecord, KEPT_LEN, SocketRecord, detail, tls::walk::Walk};
 
 use crate::maps::config;
 
@@ -27,6 +27,8 @@ pub struct Kept {
     /// Explicit padding.
     pub reserved: [u8; 2],
 }
+
+const _: () = assert!(size_of::<Kept>() == KEPT_LEN);
 
 /// A thread's own counters at one moment.
 #[repr(C)]

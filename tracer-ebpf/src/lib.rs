@@ -364,6 +364,8 @@ impl Config {
     };
 }
 
+/// Length of all that is kept of a socket in detail `exchanges`: a [`DetailedRecord`], and what only the hooks know.
+pub const KEPT_LEN: usize = size_of::<DetailedRecord>() + 56;
 /// Most bytes of one piece of a hello message. A ClientHello with a post-quantum key share is about 1.8 KB long.
 pub const HELLO_LEN: usize = 2048;
 /// Bytes kept of an executed path. Longer paths are cut.

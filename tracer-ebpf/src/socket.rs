@@ -298,7 +298,7 @@ pub fn begin_exchanges<A: Access>(record: &mut SocketRecord, sock: Sock<A>) {
         // A SYN that is yet to be sent takes up one number; what the first byte received is numbered is known later.
         kept.detailed.exchanges.write_seq = if is_client { write_seq.wrapping_add(1) } else { write_seq };
         kept.detailed.exchanges.copied_seq = copied_seq;
-        kept.detailed.exchanges.flags = exchange::flag::COUNTING;
+        kept.detailed.exchanges.flags = exchange::flag::COUNTING_SENT | exchange::flag::COUNTING_RECEIVED;
     }
     if is_client && tcp.is_fast_open() == Some(true) {
         kept.detailed.socket.flags |= flag::FAST_OPEN;
@@ -318,14 +318,20 @@ pub fn ready<A: Access>(record: &mut SocketRecord, sock: Sock<A>, at: u64) {
     }
 }
 
+/// Whether data can be sent in a state: no FIN of our own has gone.
+#[inline(always)]
+pub fn can_send(state: u8) -> bool {
+    state == tcp_state::ESTABLISHED || state == tcp_state::CLOSE_WAIT
+}
+
 /// Brings the count of bytes sent up to date, before a FIN takes up a number.
 #[inline(always)]
 pub fn count_last_sent<A: Access>(record: &mut SocketRecord, sock: Sock<A>, state: u8) {
-    if !in_detail() || state != tcp_state::ESTABLISHED && state != tcp_state::CLOSE_WAIT {
+    if !in_detail() || !can_send(state) {
         return;
     }
     let exchanges = &mut kept(record).detailed.exchanges;
-    if exchanges.flags & exchange::flag::COUNTING != 0
+    if exchanges.flags & exchange::flag::COUNTING_SENT != 0
         && let Some(write_seq) = sock.tcp().and_then(|tcp| tcp.write_seq())
     {
         exchanges.count_sent(write_seq);

@@ -4,6 +4,7 @@ mod accuracy;
 mod bench;
 mod build;
 mod cache;
+mod clients;
 mod command;
 mod debian;
 mod demo;

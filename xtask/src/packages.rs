@@ -48,7 +48,13 @@ pub const PACKAGES: &[(&str, Use)] = &[
     ("iproute2", Use::Tests),
     ("nftables", Use::Tests),
     ("dnsmasq-base", Use::Tests),
+    // TLS as it is spoken out there. Debian's Java and Go are the largest: 190 MB without javac, and 460 MB.
+    ("openssl", Use::Tests),
+    ("gnutls-bin", Use::Tests),
+    ("nginx", Use::Tests),
     ("nodejs", Use::Tests),
+    ("golang-go", Use::Tests),
+    ("openjdk-17-jre-headless", Use::Tests),
 ];
 
 /// The packages for these uses that are not installed.

@@ -15,6 +15,7 @@ use anyhow::{Context, Result, bail};
 
 use crate::{
     build::{self, cargo},
+    clients,
     command::{self, say},
     kernels::{self, Choice, Kernel},
     lint,
@@ -112,6 +113,7 @@ impl Guest {
     fn build(args: &Args) -> Result<Self> {
         let tracer = build::tracer(true)?;
         let binaries = test_binaries()?;
+        clients::build()?;
         let logs = paths::target_dir().join("vm-logs");
         fs::create_dir_all(&logs).with_context(|| format!("cannot create {}", logs.display()))?;
         let names = kernels::chosen(&args.kernel).iter().map(|kernel| kernel.name).collect::<Vec<_>>().join(", ");

@@ -25,7 +25,7 @@ use crate::{
     maps::offset,
     message::{Hook, Source},
     output::{now, send_exchange},
-    socket::find_or_adopt,
+    socket::{can_send, find_or_adopt},
     verifier::hide,
 };
 
@@ -47,6 +47,20 @@ pub fn send_fentry(ctx: FEntryContext) -> i32 {
 #[fentry(function = "tcp_sendpage")]
 pub fn send_page_fentry(ctx: FEntryContext) -> i32 {
     let _ = try_send::<Direct>(Sock::new(ctx.arg(0)), None, ctx.arg(3));
+    0
+}
+
+/// `int sk_stream_wait_memory(struct sock *sk, long *timeo_p)`: a send that has to wait for room goes on.
+#[fexit(function = "sk_stream_wait_memory")]
+pub fn send_goes_on_fexit(ctx: FExitContext) -> i32 {
+    let _ = try_send_on(Sock::<Direct>::new(ctx.arg(0)));
+    0
+}
+
+/// The fallback sees it begin to wait; the time until the last time that it waits is known.
+#[kprobe(function = "sk_stream_wait_memory")]
+pub fn send_waits_kprobe(ctx: ProbeContext) -> u32 {
+    let _ = ctx.arg(0).and_then(|sock| try_send_on(Sock::<Probe>::new(sock)));
     0
 }
 
@@ -104,7 +118,7 @@ fn try_send<A: Access>(sock: Sock<A>, msg: Option<MsgHdr<A>>, size: u64) -> Outc
     }
     let at = now();
     let before = kept.detailed.exchanges.received;
-    count_bytes(&mut kept.detailed.exchanges, sock, 0);
+    count_sent(&mut kept.detailed.exchanges, sock);
     let is_client = kept.detailed.socket.role != role::SERVER;
     if let Some(msg) = msg {
         let _ = dns::try_sent_stream(sock, msg);
@@ -123,6 +137,16 @@ fn try_send<A: Access>(sock: Sock<A>, msg: Option<MsgHdr<A>>, size: u64) -> Outc
     Some(())
 }
 
+/// One call may send for long: its last byte does not pass when it begins.
+#[inline(always)]
+fn try_send_on<A: Access>(sock: Sock<A>) -> Outcome {
+    let exchanges = &mut live(sock)?.detailed.exchanges;
+    if exchanges.last_at != 0 {
+        exchanges.last_at = now();
+    }
+    Some(())
+}
+
 #[inline(always)]
 fn try_receive<A: Access>(sock: Sock<A>, msg: Option<MsgHdr<A>>, flags: i32, copied: i32) -> Outcome {
     if copied <= 0 || flags & (MSG_PEEK | MSG_ERRQUEUE) != 0 {
@@ -132,7 +156,13 @@ fn try_receive<A: Access>(sock: Sock<A>, msg: Option<MsgHdr<A>>, flags: i32, cop
     let at = now();
     let copied = copied as u32;
     let before = kept.detailed.exchanges.received;
-    count_bytes(&mut kept.detailed.exchanges, sock, copied);
+    // A FIN of our own takes up a number too; nothing is sent after it.
+    if sock.state().is_some_and(can_send) {
+        count_sent(&mut kept.detailed.exchanges, sock);
+    }
+    if !count_received(&mut kept.detailed.exchanges, sock, copied) {
+        return None;
+    }
     if let Some(msg) = msg.filter(|_| flags & MSG_TRUNC == 0) {
         let _ = dns::try_received_stream(sock, msg, u64::from(copied));
     }
@@ -158,18 +188,27 @@ fn live<A: Access>(sock: Sock<A>) -> Option<&'static mut Kept> {
     Some(hide(kept(record)))
 }
 
-/// Brings the counts of bytes up to date. The first time, `copied` bytes have been taken already.
+/// Brings the count of bytes sent up to date.
 #[inline(always)]
-fn count_bytes<A: Access>(exchanges: &mut Exchanges, sock: Sock<A>, copied: u32) {
-    let Some(tcp) = sock.tcp() else { return };
-    let (Some(write_seq), Some(copied_seq)) = (tcp.write_seq(), tcp.copied_seq()) else { return };
-    if exchanges.flags & exchange::flag::COUNTING == 0 {
+fn count_sent<A: Access>(exchanges: &mut Exchanges, sock: Sock<A>) {
+    let Some(write_seq) = sock.tcp().and_then(|tcp| tcp.write_seq()) else { return };
+    if exchanges.flags & exchange::flag::COUNTING_SENT == 0 {
         exchanges.write_seq = write_seq;
-        exchanges.copied_seq = copied_seq.wrapping_sub(copied);
-        exchanges.flags |= exchange::flag::COUNTING;
+        exchanges.flags |= exchange::flag::COUNTING_SENT;
     }
     exchanges.count_sent(write_seq);
-    exchanges.count_received(copied_seq);
+}
+
+/// Brings the count of bytes received up to date by the `copied` that a call has handed over. `false` if none were taken: they
+/// were only looked at.
+#[inline(always)]
+fn count_received<A: Access>(exchanges: &mut Exchanges, sock: Sock<A>, copied: u32) -> bool {
+    let Some(copied_seq) = sock.tcp().and_then(|tcp| tcp.copied_seq()) else { return true };
+    if exchanges.flags & exchange::flag::COUNTING_RECEIVED == 0 {
+        exchanges.copied_seq = copied_seq.wrapping_sub(copied);
+        exchanges.flags |= exchange::flag::COUNTING_RECEIVED;
+    }
+    exchanges.count_received(copied_seq, copied)
 }
 
 #[inline(always)]

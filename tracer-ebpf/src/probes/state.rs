@@ -18,7 +18,7 @@ use crate::{
     },
     output::{now, send_socket},
     overlap::{Event, Hook, programs, serve},
-    socket::{end_begins, find, find_or_adopt, full_barrier, read_totals, ready, remove},
+    socket::{count_last_sent, end_begins, find, find_or_adopt, full_barrier, read_totals, ready, remove},
 };
 
 programs! {
@@ -109,6 +109,7 @@ fn ended<A: Access>(sock: Sock<A>, before: u8) -> Outcome {
     }
     let at = now();
     record.ended_at = at;
+    count_last_sent(record, sock, before);
     end_begins(record, sock, before, tcp_state::CLOSE, at);
     read_totals(record, sock);
     if before == tcp_state::SYN_SENT {

@@ -367,6 +367,17 @@ pub const HOOKS: &[Spec] = &[
         without: "when sendfile sent data",
     },
     Spec {
+        name: "sk_stream_wait_memory",
+        choices: &[
+            &[program("send_goes_on_fexit", Attach::Fexit("sk_stream_wait_memory"))],
+            &[program("send_waits_kprobe", Attach::Kprobe("sk_stream_wait_memory"))],
+        ],
+        keeps_records: true,
+        detail: detail::EXCHANGES,
+        superseded: false,
+        without: "the time of the last byte of what one call sends for long",
+    },
+    Spec {
         name: "tcp_recvmsg",
         choices: &[
             &[program("receive_6_fexit", Attach::Fexit("tcp_recvmsg"))],

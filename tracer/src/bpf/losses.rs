@@ -8,7 +8,7 @@ use aya::{
     maps::{HashMap, MapData, PerCpuArray},
     programs::Program,
 };
-use tracer_ebpf::{Loss, SocketRecord};
+use tracer_ebpf::{KEPT_LEN, Loss, SocketRecord};
 
 use super::hooks::{HOOKS, Part};
 
@@ -86,13 +86,20 @@ impl Losses {
     /// # Errors
     /// If the kernel refuses to read the maps.
     pub fn evicted(&self, ebpf: &Ebpf) -> Result<u64> {
-        let map = ebpf.map("SOCKETS_LRU").context("the BPF object has no map SOCKETS_LRU")?;
-        let records = HashMap::<_, u64, [u8; size_of::<SocketRecord>()]>::try_from(map)?;
-        let present = records.keys().filter(Result::is_ok).count() as u64;
+        // One of the two is in use, the other is empty.
+        let present = keys::<{ size_of::<SocketRecord>() }>(ebpf, "SOCKETS_LRU")?
+            + keys::<KEPT_LEN>(ebpf, "SOCKETS_LRU_DETAILED")?;
         let made = total(&self.counters, Loss::LruInserted)?;
         let deleted = total(&self.counters, Loss::LruDeleted)?;
         Ok(made.saturating_sub(deleted).saturating_sub(present))
     }
+}
+
+/// Number of keys in a hash.
+fn keys<const VALUE_LEN: usize>(ebpf: &Ebpf, name: &str) -> Result<u64> {
+    let map = ebpf.map(name).with_context(|| format!("the BPF object has no map {name}"))?;
+    let records = HashMap::<_, u64, [u8; VALUE_LEN]>::try_from(map)?;
+    Ok(records.keys().filter(Result::is_ok).count() as u64)
 }
 
 /// Whether a program is the first of its hook, rather than one that serves what others were skipped for.

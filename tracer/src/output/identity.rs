@@ -48,7 +48,8 @@ struct Life {
     ends: (SocketAddr, SocketAddr),
     looked_up: Option<Rc<LookedUp>>,
     opened_at: Option<WallTime>,
-    hello: Option<Rc<Hello>>,
+    /// TLS does not name the remote end yet, as in `open` lines. A text in which it does is used once.
+    is_without_tls: bool,
     text: Vec<u8>,
 }
 
@@ -132,7 +133,7 @@ impl Life {
             ends: (connection.local, connection.remote),
             looked_up: connection.looked_up.clone(),
             opened_at: connection.opened_at,
-            hello: hello(connection).cloned(),
+            is_without_tls: connection.tls.is_none(),
             text: Vec::new(),
         }
     }
@@ -143,8 +144,9 @@ impl Life {
             && self.opened_at == connection.opened_at
             && self.rest == Rest::of(connection)
             && self.ends == (connection.local, connection.remote)
-            && is_same(&self.hello, hello(connection))
             && is_same(&self.looked_up, connection.looked_up.as_ref())
+            && self.is_without_tls
+            && connection.tls.is_none()
     }
 }
 
@@ -195,7 +197,7 @@ impl Turns {
 /// From the end of `remote` to `opened_at`, where TLS or a lookup may name the remote end.
 #[inline(never)]
 fn named(connection: &Connection, times: &mut Times, out: &mut Vec<u8>) {
-    let name = remote_name(hello(connection).map(|hello| &**hello), connection.looked_up.as_deref());
+    let name = remote_name(connection.tls.as_deref().map(|tls| &*tls.hello), connection.looked_up.as_deref());
     out.extend_from_slice(br#"","remote_name":"#);
     optional(name.map(|(name, _)| name), out, json_string);
     out.extend_from_slice(match name {
@@ -217,12 +219,6 @@ enum Source {
 fn remote_name<'r>(hello: Option<&'r Hello>, looked_up: Option<&'r LookedUp>) -> Option<(&'r str, Source)> {
     let sni = hello.and_then(|hello| hello.sni.as_deref()).map(|name| (name, Source::Sni));
     sni.or_else(|| looked_up.map(|looked_up| (&*looked_up.name, Source::Dns)))
-}
-
-/// What names the remote end.
-#[inline]
-fn hello(connection: &Connection) -> Option<&Rc<Hello>> {
-    connection.tls.as_deref().map(|tls| &tls.hello)
 }
 
 /// Holding it keeps its address its own.

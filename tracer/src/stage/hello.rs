@@ -127,7 +127,7 @@ impl Pending {
 
     fn read_server(&mut self) -> Result<Progress, Malformed> {
         let hello = ServerHello::parse(&self.server.bytes)?;
-        if !hello.complete && !self.server.is_cut {
+        if !hello.complete && !self.server.is_cut && hello.alert.is_none() {
             return Ok(Progress::Waiting);
         }
         Ok(Progress::Done(facts(self.offer.as_deref(), Some(&hello))))
@@ -206,6 +206,14 @@ mod tests {
             assert!(facts.sni.is_some() && facts.cipher.is_some() && facts.versions_offered.is_some(), "{facts:?}");
             assert_eq!(kept, 0, "{name}");
         }
+    }
+
+    #[test]
+    fn a_server_that_refuses_ends_it() {
+        let (facts, kept) = facts_of("openssl-refused", &|bytes| vec![bytes.to_vec()]);
+        let facts = facts.expect("the client's part");
+        assert!(facts.versions_offered.is_some() && facts.version.is_none() && facts.cipher.is_none());
+        assert_eq!(kept, 0);
     }
 
     #[test]

@@ -531,16 +531,22 @@ impl<E: FnMut(&Record)> Out<'_, E> {
     #[inline(always)]
     fn turned(&mut self, live: &mut Live, turned: Option<Turned>) {
         if let Some(turned) = turned {
-            self.exchange(live, &turned, Standing::Over);
+            self.exchange(live, turned, Standing::Over);
         }
     }
 
-    #[inline]
-    fn exchange(&mut self, live: &mut Live, turned: &Turned, standing: Standing) {
-        self.totals.add_exchange(live, turned, standing);
+    /// What is only to be counted is not put together: by value and inline, so that what nobody reads is not worked out.
+    #[inline(always)]
+    fn exchange(&mut self, live: &mut Live, turned: Turned, standing: Standing) {
+        self.totals.add_exchange(live, &turned, standing);
         if self.exchanges {
-            (self.emit)(&Record::Exchange(report::exchange(live, turned, standing, self.clock)));
+            self.put_out(live, turned, standing);
         }
+    }
+
+    #[inline(never)]
+    fn put_out(&mut self, live: &Live, turned: Turned, standing: Standing) {
+        (self.emit)(&Record::Exchange(report::exchange(live, &turned, standing, self.clock)));
     }
 
     /// Puts out the `connection` record; in detail `exchanges` the last exchanges before it. What the last event said of
@@ -549,8 +555,10 @@ impl<E: FnMut(&Record)> Out<'_, E> {
     fn connection(&mut self, live: &mut Live, exchanges: Option<Option<&Exchanges>>, occasion: Occasion) {
         let verdict = report::verdict(live, occasion);
         let together = exchanges.map(|last| self.last_exchanges(live, last, occasion, verdict));
-        let record = Record::Connection(report::connection(live, verdict, together, occasion, self.clock));
-        if let Record::Connection(connection) = &record {
+        // Filled in where it is: it is long.
+        let mut record = Record::Connection(report::opening(live, self.clock));
+        if let Record::Connection(connection) = &mut record {
+            report::complete(connection, live, verdict, together, occasion, self.clock);
             self.totals.add(connection);
         }
         (self.emit)(&record);
@@ -567,7 +575,7 @@ impl<E: FnMut(&Record)> Out<'_, E> {
     ) -> Together {
         let last = report::last_exchanges(live, live.latest(last), occasion, verdict, self.clock);
         for (turned, standing) in last.exchanges.into_iter().flatten() {
-            self.exchange(live, &turned, standing);
+            self.exchange(live, turned, standing);
         }
         last.together
     }

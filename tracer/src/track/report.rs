@@ -79,19 +79,20 @@ pub(super) fn opening(live: &Live, clock: Clock) -> Connection {
     }
 }
 
-/// All that is known of a connection. Field by field: all at once would be more than the processor's registers hold.
+/// Adds to the opening all else that is known of a connection. Field by field: all at once would be more than the processor's
+/// registers hold.
 #[inline(always)]
-pub(super) fn connection(
+pub(super) fn complete(
+    connection: &mut Connection,
     live: &Live,
     verdict: Option<Verdict>,
     together: Option<Together>,
     occasion: Occasion,
     clock: Clock,
-) -> Connection {
+) {
     let record = &live.record;
     let stopped_at = occasion.stopped_at();
     let known = |bit| record.flags & bit != 0;
-    let mut connection = opening(live, clock);
     connection.open = is_open(live, occasion);
     if !connection.open {
         connection.closed_at = clock.wall(record.released_at.max(record.ended_at));
@@ -119,9 +120,8 @@ pub(super) fn connection(
         connection.confidence = vec![END_UNSEEN];
     }
     if let Some(together) = together {
-        add_detail(&mut connection, live, verdict, together);
+        add_detail(connection, live, verdict, together);
     }
-    connection
 }
 
 /// TCP had not ended it when the trace stopped.

@@ -85,7 +85,7 @@ impl Totals {
     }
 
     /// Counts an exchange that has ended.
-    #[inline]
+    #[inline(always)]
     pub fn add_exchange(&mut self, live: &mut Live, turned: &Turned, standing: Standing) {
         let place = live.detail().turn.group;
         let tally = match place.index().and_then(|index| self.tallies.get_mut(index)) {
@@ -226,7 +226,7 @@ struct Turns {
 }
 
 impl Turns {
-    #[inline]
+    #[inline(always)]
     fn add(&mut self, live: &Live, turned: &Turned, standing: Standing) {
         let is_cold = report::is_cold(live, turned) == Some(true);
         *(if is_cold { &mut self.cold } else { &mut self.warm }) += 1;

@@ -1,0 +1,214 @@
+//! A client on rustls; settings and output as in `client.py`, and one more setting: `cpu_stat` names a cgroup's
+//! `cpu.stat`, and adds by how much the group was throttled during each handshake (`throttled_ms`).
+
+use std::{
+    collections::HashMap,
+    fs,
+    io::{self, ErrorKind, Read, Write},
+    net::{IpAddr, SocketAddr, TcpStream},
+    sync::Arc,
+    thread,
+    time::{Duration, Instant},
+};
+
+use anyhow::{Context, Result, bail};
+use rustls::{
+    ClientConfig, ClientConnection, HandshakeKind, ProtocolVersion, RootCertStore, Stream,
+    client::Resumption,
+    pki_types::{CertificateDer, PrivateKeyDer, ServerName, pem::PemObject},
+};
+use serde_json::json;
+
+/// A wait that takes longer fails.
+const PATIENCE: Duration = Duration::from_secs(60);
+
+fn main() -> Result<()> {
+    let settings = Settings::of_arguments()?;
+    let config = Arc::new(config(&settings)?);
+    for _ in 0..settings.number("connections", 1)? {
+        connection(&settings, Arc::clone(&config))?;
+    }
+    Ok(())
+}
+
+/// The words KEY=VALUE.
+struct Settings(HashMap<String, String>);
+
+impl Settings {
+    fn of_arguments() -> Result<Self> {
+        let words = std::env::args().skip(1);
+        let pair = |word: String| {
+            let (key, value) = word.split_once('=').with_context(|| format!("`{word}` is not KEY=VALUE"))?;
+            Ok((key.to_owned(), value.to_owned()))
+        };
+        Ok(Self(words.map(pair).collect::<Result<_>>()?))
+    }
+
+    fn text(&self, key: &str) -> Result<&str> {
+        self.0.get(key).map(String::as_str).with_context(|| format!("{key} is missing"))
+    }
+
+    fn number(&self, key: &str, otherwise: u64) -> Result<u64> {
+        self.0.get(key).map_or(Ok(otherwise), |value| value.parse().with_context(|| format!("{key}={value}")))
+    }
+}
+
+fn config(settings: &Settings) -> Result<ClientConfig> {
+    let versions = match settings.0.get("version").map(String::as_str) {
+        Some("1.2") => &[&rustls::version::TLS12][..],
+        Some("1.3") => &[&rustls::version::TLS13],
+        Some(other) => bail!("no version {other}"),
+        None => rustls::ALL_VERSIONS,
+    };
+    let mut roots = RootCertStore::empty();
+    roots.add(CertificateDer::from_pem_file(settings.text("ca")?)?)?;
+    let config = ClientConfig::builder_with_protocol_versions(versions).with_root_certificates(roots);
+    let mut config = match settings.text("cert") {
+        Ok(cert) => {
+            let key = PrivateKeyDer::from_pem_file(settings.text("key")?)?;
+            config.with_client_auth_cert(vec![CertificateDer::from_pem_file(cert)?], key)?
+        }
+        Err(_) => config.with_no_client_auth(),
+    };
+    if settings.number("resume", 0)? == 0 {
+        config.resumption = Resumption::disabled();
+    }
+    Ok(config)
+}
+
+/// When something happened, and for how long the client's cgroup had been throttled by then, if that is asked for.
+#[derive(Clone, Copy)]
+struct Moment {
+    at: Instant,
+    throttled_ms: Option<f64>,
+}
+
+impl Moment {
+    fn now(cpu_stat: Option<&str>) -> io::Result<Self> {
+        let throttled_ms = cpu_stat.map(throttled_ms).transpose().map_err(io::Error::other)?;
+        Ok(Self { at: Instant::now(), throttled_ms })
+    }
+}
+
+/// Remembers when the first bytes were about to be sent, those of the ClientHello, and when bytes last were about to be sent
+/// or had come.
+struct Timed<'a> {
+    stream: TcpStream,
+    cpu_stat: Option<&'a str>,
+    first: Option<Moment>,
+    last: Option<Moment>,
+}
+
+impl Read for Timed<'_> {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        let read = self.stream.read(buffer)?;
+        self.last = Some(Moment::now(self.cpu_stat)?);
+        Ok(read)
+    }
+}
+
+impl Write for Timed<'_> {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        let now = Moment::now(self.cpu_stat)?;
+        self.first.get_or_insert(now);
+        self.last = Some(now);
+        self.stream.write(bytes)
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        self.stream.flush()
+    }
+}
+
+fn connection(settings: &Settings, config: Arc<ClientConfig>) -> Result<()> {
+    let sni = settings.text("sni")?;
+    let to = SocketAddr::new(settings.text("host")?.parse::<IpAddr>()?, settings.text("port")?.parse()?);
+    let mut tls = ClientConnection::new(config, ServerName::try_from(sni)?.to_owned())?;
+    let before = Instant::now();
+    let stream = TcpStream::connect(to)?;
+    let connected = Instant::now();
+    stream.set_read_timeout(Some(PATIENCE))?;
+    stream.set_nodelay(true)?;
+    let local_port = stream.local_addr()?.port();
+    let mut stream = Timed { stream, cpu_stat: settings.text("cpu_stat").ok(), first: None, last: None };
+
+    while tls.is_handshaking() {
+        tls.complete_io(&mut stream)?;
+    }
+    let done = Instant::now();
+
+    stream.cpu_stat = None;
+    let (hello, last) = stream.first.zip(stream.last).context("a handshake without a ClientHello")?;
+    let requests = settings.number("requests", 1)?;
+    let mut first_byte = None;
+    for index in 0..requests {
+        if index > 0 {
+            thread::sleep(Duration::from_millis(settings.number("gap_ms", 0)?));
+        }
+        let took = request(&mut Stream::new(&mut tls, &mut stream), sni)?;
+        first_byte.get_or_insert(took);
+    }
+    let version = match tls.protocol_version() {
+        Some(ProtocolVersion::TLSv1_2) => "1.2",
+        Some(ProtocolVersion::TLSv1_3) => "1.3",
+        other => bail!("version {other:?}"),
+    };
+    tls.send_close_notify();
+    // The server may have closed already.
+    match tls.complete_io(&mut stream) {
+        Err(error) if !matches!(error.kind(), ErrorKind::UnexpectedEof | ErrorKind::BrokenPipe) => {
+            return Err(error.into());
+        }
+        _ => {}
+    }
+    let ms = |span: Duration| span.as_secs_f64() * 1e3;
+    let line = json!({
+        "client": "rustls",
+        "connect_ms": ms(connected - before),
+        "before_hello_ms": ms(hello.at - connected),
+        "handshake_ms": ms(last.at - hello.at),
+        "after_ms": ms(done - last.at),
+        "first_byte_ms": first_byte.map(ms),
+        "version": version,
+        "sni": sni,
+        "resumed": tls.handshake_kind() == Some(HandshakeKind::Resumed),
+        "exchanges": requests,
+        "local_port": local_port,
+        "throttled_ms": last.throttled_ms.zip(hello.throttled_ms).map(|(last, first)| last - first),
+    });
+    println!("{line}");
+    Ok(())
+}
+
+/// One HTTP exchange; returns how long its first byte took.
+fn request(stream: &mut (impl Read + Write), sni: &str) -> Result<Duration> {
+    let before = Instant::now();
+    write!(stream, "GET / HTTP/1.1\r\nHost: {sni}\r\n\r\n")?;
+    stream.flush()?;
+    let mut answer = vec![0; 65_536];
+    let mut filled = stream.read(&mut answer)?;
+    let took = before.elapsed();
+    while !is_whole(&answer[..filled])? {
+        let read = stream.read(&mut answer[filled..])?;
+        if read == 0 {
+            bail!("the server closed in the middle of an answer");
+        }
+        filled += read;
+    }
+    Ok(took)
+}
+
+/// Whether head and body of an answer are there.
+fn is_whole(answer: &[u8]) -> Result<bool> {
+    let text = String::from_utf8_lossy(answer);
+    let Some((head, body)) = text.split_once("\r\n\r\n") else { return Ok(false) };
+    let length = head.lines().find_map(|line| line.strip_prefix("Content-Length: ")).context("an answer's length")?;
+    Ok(body.len() >= length.parse()?)
+}
+
+/// How long the cgroup has been throttled so far.
+fn throttled_ms(cpu_stat: &str) -> Result<f64> {
+    let text = fs::read_to_string(cpu_stat).with_context(|| cpu_stat.to_owned())?;
+    let us = text.lines().find_map(|line| line.strip_prefix("throttled_usec ")).context("throttled_usec")?;
+    Ok(us.parse::<f64>()? / 1e3)
+}

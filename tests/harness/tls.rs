@@ -1,0 +1,21 @@
+//! TLS as real programs speak it: certificates, servers, clients, and what each of them says of a connection.
+
+mod authority;
+mod chopper;
+mod client;
+mod nginx;
+mod server;
+
+pub use authority::{Authority, Certificate};
+pub use chopper::Chopper;
+pub use client::{Client, Request, Told, hello};
+pub use nginx::{Nginx, Served, Site};
+pub use server::{PythonServer, Watched};
+
+/// The name that the servers' certificate is for.
+pub const NAME: &str = "shop.test";
+
+/// A source in `tests/clients/tls`.
+fn source(name: &str) -> std::path::PathBuf {
+    std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("clients/tls").join(name)
+}

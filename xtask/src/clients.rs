@@ -1,0 +1,101 @@
+//! The TLS clients of the VM tests that other compilers than cargo build. They are built here and not in the VM, where an
+//! emulated processor would take minutes.
+
+use std::{
+    fs,
+    path::{Path, PathBuf},
+    process::Command,
+};
+
+use anyhow::{Context, Result};
+
+use crate::{
+    command::{self, say},
+    paths,
+};
+
+/// Where their sources are.
+const SOURCES: &str = "tests/clients/tls";
+
+/// Where Debian puts the Java that `packages.rs` names; another one may come first in `PATH`.
+const JAVA: &str = "/usr/lib/jvm/java-17-openjdk-amd64/bin/java";
+
+/// Where Debian puts Go.
+const GO: &str = "/usr/bin/go";
+
+/// Builds them beside the binaries of the tests, those that are older than their source.
+pub fn build() -> Result<()> {
+    let folder = paths::target_dir().join("debug");
+    fs::create_dir_all(&folder).with_context(|| format!("cannot make {}", folder.display()))?;
+    let source = |name: &str| paths::project_root().join(SOURCES).join(name);
+    for (source, built, command) in [
+        (source("client.go"), folder.join("go_client"), go as fn(&Path, &Path) -> Command),
+        (source("Client.java"), folder.join("java_client"), java),
+        (source("timed.c"), folder.join("timed.so"), c),
+    ] {
+        if is_older(&built, &source)? {
+            say(format!("building {}", built.display()));
+            command::run(&mut command(&source, &built))?;
+        }
+    }
+    Ok(())
+}
+
+/// Go's standard library is all that it takes: nothing is fetched.
+fn go(source: &Path, built: &Path) -> Command {
+    let mut go = Command::new(GO);
+    go.args(["build", "-o"]).arg(built).arg(source);
+    go.env("GO111MODULE", "off").env("GOPROXY", "off").env("GOFLAGS", "");
+    go.env("GOCACHE", paths::target_dir().join("go-cache"));
+    go
+}
+
+/// The compiler is a module of the runtime, though the runtime's package has no `javac`.
+fn java(source: &Path, built: &Path) -> Command {
+    let mut java = Command::new(JAVA);
+    java.args(["-m", "jdk.compiler/com.sun.tools.javac.Main", "-d"]).arg(built).arg(source);
+    java
+}
+
+fn c(source: &Path, built: &Path) -> Command {
+    let mut gcc = Command::new("gcc");
+    gcc.args(["-O2", "-Wall", "-Wextra", "-Werror", "-shared", "-fPIC", "-o"]).arg(built).arg(source);
+    gcc
+}
+
+/// A folder of classes is as old as its newest class, which is the file that the compiler wrote last.
+fn is_older(built: &Path, source: &Path) -> Result<bool> {
+    let modified = |path: &Path| fs::metadata(path).and_then(|data| data.modified()).ok();
+    let files: Vec<PathBuf> = match fs::read_dir(built) {
+        Ok(entries) => entries.map(|entry| Ok(entry?.path())).collect::<Result<_>>()?,
+        Err(_) => vec![built.to_owned()],
+    };
+    Ok(files.iter().filter_map(|file| modified(file)).max() < modified(source))
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::{Duration, SystemTime};
+
+    use super::*;
+
+    #[test]
+    fn what_is_missing_or_older_than_its_source_is_built() {
+        let dir = std::env::temp_dir().join(format!("conntracer-clients-{}", std::process::id()));
+        fs::create_dir_all(dir.join("classes")).expect("a folder");
+        let write = |name: &str, age_s: u64| {
+            let file = fs::File::create(dir.join(name)).expect("a file");
+            file.set_modified(SystemTime::now() - Duration::from_secs(age_s)).expect("an age");
+            dir.join(name)
+        };
+        let (source, old) = (write("source", 50), write("old", 100));
+        let missing = dir.join("missing");
+        assert!(is_older(&missing, &source).expect("an answer"));
+        assert!(is_older(&old, &source).expect("an answer"));
+        assert!(is_older(&dir.join("classes"), &source).expect("an answer"), "no class is there");
+        write("classes/A.class", 10);
+        assert!(!is_older(&dir.join("classes"), &source).expect("an answer"));
+        assert!(!is_older(&source, &old).expect("an answer"));
+        fs::remove_dir_all(&dir).expect("the folder goes");
+    }
+}
