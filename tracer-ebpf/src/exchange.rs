@@ -45,6 +45,8 @@ shared! {
         pub last_at: u64,
         /// Last application data before the present exchange; 0 if there was none.
         pub previous_at: u64,
+        /// `last_at` at the first sign of the connection's end: data may go on the other way after it.
+        pub last_before_end: u64,
         /// Longest time without application data between two exchanges so far.
         pub max_idle: u64,
         /// When bytes passed that may be a TLS alert ([`flag::HELD`]).
@@ -68,7 +70,7 @@ shared! {
     }
 }
 
-const _: () = assert!(size_of::<Exchanges>() == 104 && align_of::<Exchanges>() == 8);
+const _: () = assert!(size_of::<Exchanges>() == 112 && align_of::<Exchanges>() == 8);
 
 /// Bytes that passed, application data as far as is known.
 #[derive(Clone, Copy)]
@@ -123,6 +125,13 @@ impl Exchanges {
         self.unhold(passed.received_before, &answered);
         self.held_at = passed.at;
         self.flags |= flag::HELD | if passed.asks { flag::HELD_ASK } else { 0 };
+    }
+
+    /// Takes in that what was sent at a former moment by the asking side was data after all.
+    #[inline(always)]
+    pub fn held_ask(&mut self, at: u64) {
+        self.held_at = at;
+        self.flags |= flag::HELD | flag::HELD_ASK;
     }
 
     /// Takes in bytes of the answering side that may be TLS session tickets, which no application asked for: the answer's

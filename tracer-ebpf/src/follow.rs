@@ -78,7 +78,7 @@ pub fn look<A: Access>(kept: &mut Kept, call: Call<A>) -> Look {
     if phase == phase::LOOKING && !may_be_hello(kept, call) {
         return Look::Data;
     }
-    follow(kept, call);
+    let is_foreign = follow(kept, call) == Step::Foreign;
     // Volatile: where the compiler sees that the phase has not changed, it prepares nothing for the case that it has, and the
     // verifier, which does not see it, goes there.
     // SAFETY: a field of a live value.
@@ -88,7 +88,7 @@ pub fn look<A: Access>(kept: &mut Kept, call: Call<A>) -> Look {
         kept.walks[1].restart();
         return Look::Data;
     }
-    Look::NoData
+    if is_foreign { Look::Data } else { Look::NoData }
 }
 
 /// A handshake begins with a ClientHello at the beginning of a message of the client.
@@ -112,17 +112,21 @@ fn may_be_hello<A: Access>(kept: &mut Kept, call: Call<A>) -> bool {
 
 /// Follows the records of a handshake through one call.
 #[inline(always)]
-fn follow<A: Access>(kept: &mut Kept, call: Call<A>) {
+fn follow<A: Access>(kept: &mut Kept, call: Call<A>) -> Step {
     sample::<A>(kept, call.at);
+    let started_at = kept.detailed.handshake.started_at;
     let Some(message) = call.source.copy(call.hook) else {
         if call.from_client {
             kept.detailed.handshake.flags |= flag::LOST_TRACK;
         }
-        return;
+        return Step::Goes;
     };
     send_piece(kept, message, call);
-    match walk(kept, message, call) {
+    let step = walk(kept, message, call);
+    match step {
         Step::Goes => {}
+        // What passed for a ClientHello was data.
+        Step::Foreign => kept.detailed.exchanges.held_ask(started_at),
         Step::Done { tickets } => {
             kept.tickets = if tickets { TICKETS } else { 0 };
             kept.walks[0].restart();
@@ -136,6 +140,7 @@ fn follow<A: Access>(kept: &mut Kept, call: Call<A>) {
         }
         Step::Failed => ended(kept, call.at),
     }
+    step
 }
 
 /// What is done with each record. A trait and not a closure: a closure becomes a function of its own, and the verifier wants
@@ -169,10 +174,12 @@ fn walk<A: Access>(kept: &mut Kept, message: &mut Message, call: Call<A>) -> Ste
     let mut steps = Steps { handshake, at: call.at, from_client: call.from_client, outcome: Step::Goes };
     let walk = if call.from_client { &mut kept.walks[1] } else { &mut kept.walks[0] };
     let is_followed = visit_records(walk, message, call.length, &mut steps);
-    // What a server sends after its hello is of no interest in TLS 1.3, so losing track there costs nothing.
     if !is_followed && call.from_client {
         steps.handshake.flags |= flag::LOST_TRACK;
+    } else if !is_followed && steps.handshake.phase == phase::CLIENT_HELLO {
+        return steps.handshake.foreign();
     }
+    // What a server sends after its hello is of no interest in TLS 1.3, so losing track there costs nothing.
     steps.outcome
 }
 

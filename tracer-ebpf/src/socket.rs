@@ -254,6 +254,10 @@ pub fn end_begins<A: Access>(record: &mut SocketRecord, sock: Sock<A>, before: u
     }
     record.end_sign_at = at;
     count_last_sent(record, sock, before);
+    if in_detail() {
+        let exchanges = &mut kept(record).detailed.exchanges;
+        exchanges.last_before_end = exchanges.last_at;
+    }
     record.state_before_end = before;
     record.state_at_end = after;
     let idle = sock.tcp().and_then(|tcp| Some((tcp.sent_idle()?, tcp.received_idle()?)));

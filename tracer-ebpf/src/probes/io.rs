@@ -50,6 +50,12 @@ pub fn send_page_fentry(ctx: FEntryContext) -> i32 {
     0
 }
 
+#[kprobe(function = "tcp_sendpage")]
+pub fn send_page_kprobe(ctx: ProbeContext) -> u32 {
+    let _ = (|| try_send(Sock::<Probe>::new(ctx.arg(0)?), None, ctx.arg(3)?))();
+    0
+}
+
 /// `int sk_stream_wait_memory(struct sock *sk, long *timeo_p)`: a send that has to wait for room goes on.
 #[fexit(function = "sk_stream_wait_memory")]
 pub fn send_goes_on_fexit(ctx: FExitContext) -> i32 {

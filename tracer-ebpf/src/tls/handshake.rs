@@ -117,6 +117,8 @@ pub enum Step {
     },
     /// It has failed.
     Failed,
+    /// It was none: what follows a ClientHello is no TLS.
+    Foreign,
 }
 
 impl Handshake {
@@ -155,10 +157,11 @@ impl Handshake {
     ) -> Step {
         match header.content_type {
             ContentType::Alert => self.alert(from_client, header, body, known),
-            ContentType::Handshake if self.phase == phase::CLIENT_HELLO => {
-                if !from_client && message == SERVER_HELLO {
-                    self.server_hello(body, known);
+            ContentType::Handshake if self.phase == phase::CLIENT_HELLO && !from_client => {
+                if message != SERVER_HELLO && known != 0 {
+                    return self.foreign();
                 }
+                self.server_hello(body, known);
                 Step::Goes
             }
             ContentType::ChangeCipherSpec if self.phase == phase::SERVER_HELLO => {
@@ -205,6 +208,15 @@ impl Handshake {
             (self.alert_level, self.alert_description) = (body[0], body[1]);
         }
         self.alert_from(from_client)
+    }
+
+    /// What passed for a ClientHello was none.
+    #[inline(always)]
+    pub fn foreign(&mut self) -> Step {
+        self.phase = phase::PLAIN;
+        self.started_at = 0;
+        self.flags = 0;
+        Step::Foreign
     }
 
     #[inline(always)]

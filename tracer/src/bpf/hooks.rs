@@ -360,7 +360,10 @@ pub const HOOKS: &[Spec] = &[
     },
     Spec {
         name: "tcp_sendpage",
-        choices: &[&[program("send_page_fentry", Attach::Fentry("tcp_sendpage"))], &[]],
+        choices: &[
+            &[program("send_page_fentry", Attach::Fentry("tcp_sendpage"))],
+            &[program("send_page_kprobe", Attach::Kprobe("tcp_sendpage"))],
+        ],
         keeps_records: true,
         detail: detail::EXCHANGES,
         superseded: true,
@@ -392,10 +395,11 @@ pub const HOOKS: &[Spec] = &[
     },
     Spec {
         name: "tcp_splice_read",
+        // As kprobes, what serves tcp_recvmsg serves this too.
         choices: &[&[program("splice_read_fexit", Attach::Fexit("tcp_splice_read"))], &[]],
         keeps_records: true,
         detail: detail::EXCHANGES,
-        superseded: false,
+        superseded: true,
         without: "when splice took data",
     },
 ];

@@ -180,7 +180,7 @@ impl Turns {
             remote.write(exchange.remote, line);
             line.literal(br#"","remote_name":"#);
         });
-        let name = remote_name(hello.as_deref(), looked_up.as_deref());
+        let name = remote_name(*role, hello.as_deref(), looked_up.as_deref());
         optional(name.map(|(name, _)| name), &mut out, json_string);
         out.extend_from_slice(br#","index":"#);
         Self {
@@ -197,7 +197,8 @@ impl Turns {
 /// From the end of `remote` to `opened_at`, where TLS or a lookup may name the remote end.
 #[inline(never)]
 fn named(connection: &Connection, times: &mut Times, out: &mut Vec<u8>) {
-    let name = remote_name(connection.tls.as_deref().map(|tls| &*tls.hello), connection.looked_up.as_deref());
+    let name =
+        remote_name(connection.role, connection.tls.as_deref().map(|tls| &*tls.hello), connection.looked_up.as_deref());
     out.extend_from_slice(br#"","remote_name":"#);
     optional(name.map(|(name, _)| name), out, json_string);
     out.extend_from_slice(match name {
@@ -215,10 +216,15 @@ enum Source {
     Dns,
 }
 
-/// The name that the client asks for by TLS is the very one that it means; one that has the address may be one of many.
-fn remote_name<'r>(hello: Option<&'r Hello>, looked_up: Option<&'r LookedUp>) -> Option<(&'r str, Source)> {
-    let sni = hello.and_then(|hello| hello.sni.as_deref()).map(|name| (name, Source::Sni));
-    sni.or_else(|| looked_up.map(|looked_up| (&*looked_up.name, Source::Dns)))
+/// What a client asks for by SNI is the name of the server: the remote end's only at the client. It is the very one that is
+/// meant; a name that was looked up and has the address may be one of many.
+fn remote_name<'r>(
+    role: Option<Role>,
+    hello: Option<&'r Hello>,
+    looked_up: Option<&'r LookedUp>,
+) -> Option<(&'r str, Source)> {
+    let sni = hello.and_then(|hello| hello.sni.as_deref()).filter(|_| role != Some(Role::Server));
+    sni.map(|name| (name, Source::Sni)).or_else(|| looked_up.map(|looked_up| (&*looked_up.name, Source::Dns)))
 }
 
 /// Holding it keeps its address its own.

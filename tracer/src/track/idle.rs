@@ -17,13 +17,25 @@ const GOODBYE_TICKS: u32 = 2;
 /// Only a gap this much longer the other way makes it worth a remark.
 const REMARKABLE_NS: Nanos = 100_000_000;
 
+/// How much less than the time that they stand for ticks may be: one is cut at either end.
+const TICKS_SHORT: u32 = 2;
+
 /// From the last application data to the first sign of the end, where sends and receives are hooked: TLS alerts do not count.
-/// `None` if data passed after that sign, or came before it and was taken after it: then only the kernel's times tell.
-pub(super) fn exact_before_close(record: &SocketRecord, exchanges: Option<&Exchanges>) -> Option<Nanos> {
-    let Exchanges { asked_at, last_at, previous_at, .. } = *exchanges?;
+/// `None` if only the kernel's times tell.
+///
+/// Data that passed after that sign was sent after it, the other way, or had come before it and was taken after it. Only the
+/// kernel's times can tell the two apart: in the second case it saw later data than the hooks had by then.
+pub(super) fn exact_before_close(record: &SocketRecord, exchanges: Option<&Exchanges>, clock: Clock) -> Option<Nanos> {
+    let Exchanges { asked_at, last_at, previous_at, last_before_end, .. } = *exchanges?;
     // An exchange that was begun after that sign found a dead connection; the idle time before the end is that before it.
     let last_at = if asked_at > record.end_sign_at { previous_at } else { last_at };
-    span(last_at, record.end_sign_at).filter(|_| last_at <= record.end_sign_at)
+    if last_at <= record.end_sign_at {
+        return span(last_at, record.end_sign_at);
+    }
+    let by_hooks = span(last_before_end, record.end_sign_at)?;
+    let by_ticks = clock.ticks(record.sent_idle_ticks.min(record.received_idle_ticks));
+    let kernel_saw_later = by_ticks.saturating_add(clock.ticks(TICKS_SHORT)) < by_hooks;
+    (record.flags & flag::IDLE_KNOWN != 0 && !kernel_saw_later).then_some(by_hooks)
 }
 
 /// From the last payload either way to the first sign of the end, or to the stop while open. Its grain is the kernel's

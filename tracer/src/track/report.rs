@@ -222,7 +222,7 @@ pub(super) fn last_exchanges(
                 .max(further.map_or(0, |further| further.index.saturating_add(1))),
             max_idle: turn.map_or(0, |turn| turn.max_idle()),
             stale: turn.is_some_and(|turn| turn.was_stale()),
-            idle_before_close: idle::exact_before_close(&live.record, now),
+            idle_before_close: idle::exact_before_close(&live.record, now, clock),
         },
         ..Last::default()
     };

@@ -89,11 +89,12 @@ fn tls(tls: &Tls) -> Value {
 }
 
 fn remote_name<'r>(
+    role: Option<Role>,
     hello: Option<&'r Hello>,
     looked_up: Option<&'r LookedUp>,
 ) -> (Option<&'r str>, Option<&'static str>) {
     match (hello, looked_up) {
-        (Some(Hello { sni: Some(name), .. }), _) => (Some(name), Some("sni")),
+        (Some(Hello { sni: Some(name), .. }), _) if role != Some(Role::Server) => (Some(name), Some("sni")),
         (_, Some(looked_up)) => (Some(&looked_up.name), Some("dns")),
         _ => (None, None),
     }
@@ -110,7 +111,7 @@ fn exchange(exchange: &Exchange) -> Value {
         "type": "exchange", "connection": id(exchange.connection), "index": exchange.index,
         "pid": exchange.process.pid, "comm": exchange.process.comm, "role": role(exchange.role),
         "remote": exchange.remote.to_string(),
-        "remote_name": remote_name(exchange.hello.as_deref(), exchange.looked_up.as_deref()).0, "cold": exchange.cold,
+        "remote_name": remote_name(exchange.role, exchange.hello.as_deref(), exchange.looked_up.as_deref()).0, "cold": exchange.cold,
         "greeting": exchange.greeting, "began_at": time(exchange.began_at), "idle_before_ms": ms(exchange.idle_before),
         "first_byte_ms": ms(exchange.first_byte), "duration_ms": ms(exchange.duration),
         "bytes_out": exchange.bytes_out, "bytes_in": exchange.bytes_in, "setup": setup, "http": null,
@@ -121,7 +122,7 @@ fn exchange(exchange: &Exchange) -> Value {
 fn identity(kind: &str, connection: &Connection) -> Value {
     let Connection { process, .. } = connection;
     let hello = connection.tls.as_ref().map(|tls| &*tls.hello);
-    let (name, source) = remote_name(hello, connection.looked_up.as_deref());
+    let (name, source) = remote_name(connection.role, hello, connection.looked_up.as_deref());
     json!({
         "type": kind, "id": id(connection.id), "pid": process.pid, "tid": connection.tid,
         "comm": process.comm, "exe": process.exe, "container": process.container, "netns": connection.netns,
