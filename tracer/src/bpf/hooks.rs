@@ -2,6 +2,8 @@
 
 use tracer_ebpf::detail;
 
+use crate::kernel::btf::Btf;
+
 /// How a program is attached.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Attach {
@@ -89,6 +91,13 @@ impl Spec {
     pub fn first_backend(&self) -> &'static str {
         backend_of(self.choices[0])
     }
+}
+
+/// Names of the hooks whose function this kernel lacks because another serves for it. A kprobe for what is not there loads, and
+/// fails only when it is attached; by then the typed program's failure would have kept records out of socket storage.
+pub fn superseded(kernel: &Btf) -> Vec<&'static str> {
+    let is_absent = |spec: &&Spec| spec.superseded && kernel.prototype(spec.name).is_none();
+    HOOKS.iter().filter(is_absent).map(|spec| spec.name).collect()
 }
 
 /// A choice's name: that of the program that reports (a kretprobe's kprobe only keeps arguments for it).
