@@ -167,6 +167,10 @@ const HOOKS: &[(&str, &str)] = &[
     ("sched_process_exit", "tp_btf"),
     ("sched_process_exec", "tp_btf"),
     ("sched_process_fork", "tp_btf"),
+    ("udp_sendmsg", "fentry"),
+    ("udpv6_sendmsg", "fentry"),
+    ("udp_recvmsg", "fexit"),
+    ("udpv6_recvmsg", "fexit"),
     ("tcp_close", "fentry"),
     ("tcp_receive_reset", "tp_btf"),
     ("tcp_send_reset", "tp_btf"),
@@ -176,6 +180,8 @@ const HOOKS: &[(&str, &str)] = &[
     ("tcp_v4_connect", "fexit"),
     ("tcp_v6_connect", "fexit"),
     ("inet_csk_accept", "fexit"),
+    ("tcp_sendmsg_locked", "fentry"),
+    ("tcp_recvmsg", "fexit"),
 ];
 
 #[test]

@@ -6,6 +6,7 @@ mod burst;
 mod connects;
 mod cpu_quota;
 mod detach;
+mod dns;
 mod exchanges;
 mod filters;
 mod lives;

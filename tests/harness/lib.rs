@@ -13,6 +13,7 @@ mod net;
 mod pair;
 mod programs;
 pub mod record;
+mod resolver;
 mod talk;
 pub mod tls;
 mod tracer;
@@ -25,7 +26,8 @@ pub use commands::{output_of, output_within, run, stdout_of};
 pub use net::{DropRule, Link, Namespace};
 pub use pair::{Ends, Family, Pair, TcpInfo, connect_from, listen, set_linger_zero, tcp_info, unread};
 pub use programs::LoadedPrograms;
-pub use record::{Close, Closer, Connection, Exchange, How, Line, Role, Summary, Tls};
+pub use record::{Close, Closer, Connection, Exchange, How, Line, Lookup, Role, Summary, Tls};
+pub use resolver::Resolver;
 pub use talk::{Expected, Range, Talk, send_parts};
 pub use tracer::{Backend, Exit, Trace, Tracer, conntracer, parse_lines, tracer_path};
 

@@ -17,7 +17,7 @@ pub enum Line {
     /// One turn of request and response on a connection.
     Exchange(Box<Exchange>),
     /// A name was looked up.
-    Dns(Box<Dns>),
+    Dns(Box<Lookup>),
     /// Something was lost.
     Loss(Loss),
     /// The last line.
@@ -214,29 +214,6 @@ pub struct Setup {
     pub total_ms: Option<f64>,
 }
 
-/// The `dns` record: one lookup.
-#[derive(Clone, Debug, PartialEq, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct Dns {
-    pub pid: u32,
-    pub tid: Option<u32>,
-    pub comm: String,
-    pub exe: Option<String>,
-    pub container: Option<String>,
-    pub netns: Option<u32>,
-    pub server: SocketAddr,
-    pub transport: String,
-    pub name: Option<String>,
-    pub record_type: Option<String>,
-    #[serde(with = "time::serde::rfc3339::option")]
-    pub asked_at: Option<OffsetDateTime>,
-    pub latency_ms: Option<f64>,
-    pub rcode: Option<String>,
-    pub answers: Vec<IpAddr>,
-    pub retries: u32,
-    pub failed: bool,
-}
-
 /// A remark on a value that is not exact.
 #[derive(Clone, Debug, PartialEq, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -244,6 +221,29 @@ pub struct Confidence {
     pub field: String,
     pub bound: String,
     pub why: String,
+}
+
+/// The `dns` record: one lookup.
+#[derive(Clone, Debug, PartialEq, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Lookup {
+    pub pid: u32,
+    pub tid: u32,
+    pub comm: String,
+    pub exe: Option<String>,
+    pub container: Option<String>,
+    pub netns: Option<u32>,
+    pub server: SocketAddr,
+    pub transport: String,
+    pub name: String,
+    pub record_type: String,
+    #[serde(with = "time::serde::rfc3339")]
+    pub asked_at: OffsetDateTime,
+    pub latency_ms: Option<f64>,
+    pub rcode: Option<String>,
+    pub answers: Vec<IpAddr>,
+    pub retries: u32,
+    pub failed: bool,
 }
 
 /// Something that was lost.

@@ -20,7 +20,7 @@ use nix::{
 use crate::{
     client_binary,
     pair::Ends,
-    record::{Connection, Dns, Exchange, Hook, Line, Loss, Open, Summary},
+    record::{Connection, Exchange, Hook, Line, Lookup, Loss, Open, Summary},
 };
 
 /// What the tracer says on stderr once its hooks are attached and open sockets are adopted.
@@ -227,6 +227,21 @@ impl Tracer {
         })
     }
 
+    /// Waits for the `dns` record of a process's lookup of this name and type.
+    #[track_caller]
+    pub fn lookup(&self, pid: u32, name: &str, record_type: &str) -> Lookup {
+        self.lookup_where(name, |l| l.pid == pid && l.name == name && l.record_type == record_type)
+    }
+
+    /// Waits for the first `dns` record that `wanted` wants.
+    #[track_caller]
+    pub fn lookup_where(&self, what: &str, wanted: impl Fn(&Lookup) -> bool) -> Lookup {
+        self.await_line(&format!("the dns record of {what}"), |line| match line {
+            Line::Dns(lookup) if wanted(lookup) => Some(Lookup::clone(lookup)),
+            _ => None,
+        })
+    }
+
     #[track_caller]
     fn await_line<R>(&self, what: &str, mut look: impl FnMut(&Line) -> Option<R>) -> R {
         let found = self.output.await_within(DELIVERY, |lines| {
@@ -354,7 +369,7 @@ pub struct Trace {
     pub opens: Vec<Open>,
     pub connections: Vec<Connection>,
     pub exchanges: Vec<Exchange>,
-    pub lookups: Vec<Dns>,
+    pub lookups: Vec<Lookup>,
     pub losses: Vec<Loss>,
     pub summary: Option<Summary>,
     pub stderr: String,

@@ -290,8 +290,7 @@ fn body_at(message: &Message) -> ([u8; BODY_LEN], u32) {
 fn send_piece<A: Access>(kept: &mut Kept, message: &mut Message, call: Call<A>) {
     let handshake = &kept.detailed.handshake;
     // The server's is over with the record that it came in: what follows are certificates.
-    let is_over = !call.from_client && handshake.phase == phase::SERVER_HELLO && kept.walks[0].remaining == 0
-        || call.from_client && handshake.phase == phase::SERVER_HELLO;
+    let is_over = handshake.phase == phase::SERVER_HELLO && (call.from_client || kept.walks[0].remaining == 0);
     let left = if call.from_client { &mut kept.pieces[1] } else { &mut kept.pieces[0] };
     if is_over || *left == 0 {
         return;

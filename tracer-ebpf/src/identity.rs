@@ -19,20 +19,23 @@ pub fn current_ids() -> (u32, u32) {
 #[inline(always)]
 pub fn own<A: Access>(record: &mut SocketRecord) {
     (record.tgid, record.tid) = current_ids();
+    (record.process_started_at, record.comm) = current_name::<A>();
+}
+
+/// Start time and name of the current process; zeros where the kernel does not tell.
+#[inline(always)]
+pub fn current_name<A: Access>() -> (u64, [u8; COMM_LEN]) {
     // Before 5.11 there is no typed current task, and the verifier refuses direct loads through an untyped pointer:
     // "R1 invalid mem access 'inv'".
-    if A::TYPED && newer_helpers() {
-        name_owner::<A>(record);
-    } else {
-        name_owner::<Probe>(record);
-    }
+    if A::TYPED && newer_helpers() { name_of(Task::<A>::current()) } else { name_of(Task::<Probe>::current()) }
 }
 
 #[inline(always)]
-fn name_owner<A: Access>(record: &mut SocketRecord) {
-    let Some(leader) = Task::<A>::current().leader() else { return };
-    record.process_started_at = leader.started_at().unwrap_or(0);
-    record.comm = leader.comm().unwrap_or([0; COMM_LEN]);
+fn name_of<A: Access>(task: Task<A>) -> (u64, [u8; COMM_LEN]) {
+    match task.leader() {
+        Some(leader) => (leader.started_at().unwrap_or(0), leader.comm().unwrap_or([0; COMM_LEN])),
+        None => (0, [0; COMM_LEN]),
+    }
 }
 
 /// What the release wants to know of the current task: is it ending, is it a kernel thread.

@@ -36,6 +36,7 @@ macro_rules! shared {
     )*};
 }
 
+pub mod dns;
 pub mod exchange;
 pub mod tls;
 
@@ -64,6 +65,8 @@ pub mod kind {
     pub const TLS: u32 = 7;
     /// A piece of a ClientHello or ServerHello: a [`HelloRecord`](super::HelloRecord), cut to what it holds.
     pub const HELLO: u32 = 8;
+    /// A DNS message: a [`DnsRecord`](super::dns::DnsRecord).
+    pub const DNS: u32 = 9;
     /// A process started another program (`execve`).
     pub const EXEC: u32 = 16;
     /// A process ended.

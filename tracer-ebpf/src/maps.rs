@@ -103,6 +103,10 @@ pub static ADOPTED: HashMap<u64, u64, 131072> = HashMap::new();
 #[btf_map]
 pub static CONNECT_ARGS: LruHashMap<u64, ConnectArgs, 4096> = LruHashMap::new();
 
+/// Arguments of a receive that is under way, for its return probe, where fexit cannot be had (key: thread).
+#[btf_map]
+pub static RECEIVE_ARGS: LruHashMap<u64, ReceiveArgs, 4096> = LruHashMap::new();
+
 /// Losses by cause, see `tracer_ebpf::Loss`. Only ever counted up; user space reports the differences.
 #[btf_map]
 pub static LOSSES: PerCpuArray<u64, { Loss::COUNT as usize }> = PerCpuArray::new();
@@ -115,4 +119,14 @@ pub struct ConnectArgs {
     pub sock: u64,
     /// `struct sockaddr *` in kernel memory.
     pub address: u64,
+}
+
+/// A value of [`RECEIVE_ARGS`].
+#[repr(C)]
+#[derive(Clone, Copy)]
+pub struct ReceiveArgs {
+    /// `struct sock *`.
+    pub sock: u64,
+    /// `struct msghdr *`.
+    pub msg: u64,
 }

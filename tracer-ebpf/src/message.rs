@@ -1,7 +1,6 @@
 //! The first bytes of a message on its way through a send or receive, copied once from the application's memory.
 
 use aya_ebpf::helpers::bpf_probe_read_user;
-use aya_ebpf::helpers::generated::bpf_probe_read_user as read_user;
 use tracer_ebpf::{HELLO_LEN, HelloRecord, Loss};
 
 use crate::{
@@ -11,13 +10,15 @@ use crate::{
     },
     maps::MESSAGES,
     output::count,
-    verifier::{below_2048, opaque},
+    verifier::{at_most, below_2048, opaque},
 };
 
 /// Segments of a message that are looked at behind the first. A library that gathers writes puts each TLS record into one of its own.
 const SEGMENTS: u32 = 3;
 /// Bytes of each segment after the first.
-const LATER_SEGMENT: u64 = 512;
+const LATER_SEGMENT: i32 = 512;
+/// Where the last of them may begin.
+const LAST_PLACE: i32 = HELLO_LEN as i32 - LATER_SEGMENT;
 
 /// Room behind a message, so that a few bytes can be read at once from any place in it.
 pub const SLACK: usize = 16;
@@ -141,38 +142,24 @@ impl<A: Access> Source<A> {
         // SAFETY: the slot belongs to this processor and this hook, which does not overlap with itself.
         let buffer = unsafe { &mut *buffer };
         let first = self.first()?;
-        let mut filled = read_into(&mut buffer.hello, 0, first, HELLO_LEN as u64)?;
+        let bytes = buffer.hello.bytes.as_mut_ptr();
+        // SAFETY: there is room for so many bytes.
+        let mut filled = unsafe { first.copy::<{ HELLO_LEN as i32 }>(bytes) }?;
         if let Self::ToSend(iter) = self {
             let mut index = 0;
             while index < opaque(SEGMENTS) {
                 index += 1;
-                if filled > HELLO_LEN as u64 - LATER_SEGMENT {
+                if filled > LAST_PLACE as u64 {
                     break;
                 }
                 let Some(segment) = iter.segment(index) else { break };
-                filled += read_into(&mut buffer.hello, filled, segment, LATER_SEGMENT)?;
+                // No change: it is for the verifier.
+                let place = at_most::<LAST_PLACE>(filled) as usize;
+                // SAFETY: there is room for so many bytes behind the last place.
+                filled += unsafe { segment.copy::<LATER_SEGMENT>(bytes.add(place)) }?;
             }
         }
         buffer.hello.length = filled as u32;
         Some(buffer)
     }
-}
-
-/// Copies at most `most` bytes to a place in the buffer; returns how many.
-#[inline(always)]
-fn read_into(buffer: &mut HelloRecord, at: u64, slice: UserSlice, most: u64) -> Option<u64> {
-    let length = if slice.length < most { slice.length } else { most };
-    // Hidden, so that each bound is checked on the very number that is used.
-    let (at, length) = (opaque(at as u32), opaque(length as u32));
-    if at > HELLO_LEN as u32 - most as u32 || length > most as u32 {
-        return None;
-    }
-    // SAFETY: `at` and `most` together are inside the buffer; the helper checks the source and fails on a bad one.
-    let outcome =
-        unsafe { read_user(buffer.bytes.as_mut_ptr().add(at as usize).cast(), length, slice.address as *const _) };
-    if outcome != 0 {
-        count(Loss::UnreadablePayload);
-        return None;
-    }
-    Some(u64::from(length))
 }

@@ -4,7 +4,10 @@ use core::ffi::c_void;
 
 use aya_ebpf::{
     bindings::{BPF_RB_AVAIL_DATA, BPF_RB_FORCE_WAKEUP, BPF_RB_NO_WAKEUP},
-    helpers::{bpf_ktime_get_boot_ns, bpf_ringbuf_output, bpf_ringbuf_query, bpf_ringbuf_reserve, bpf_ringbuf_submit},
+    helpers::{
+        bpf_ktime_get_boot_ns, bpf_ringbuf_discard, bpf_ringbuf_output, bpf_ringbuf_query, bpf_ringbuf_reserve,
+        bpf_ringbuf_submit,
+    },
 };
 use tracer_ebpf::{ExchangeRecord, HELLO_LEN, HelloRecord, Loss, ProcessRecord, SocketRecord, TlsRecord};
 
@@ -94,6 +97,28 @@ pub fn send_hello(record: &HelloRecord) {
 #[inline(always)]
 pub fn send_process(record: &ProcessRecord) {
     send(record);
+}
+
+/// Sends an event that `fill` writes where user space will read it; it may leave bytes as they are. Nothing is sent if it
+/// returns `None`. On the ring buffer of the exchanges.
+#[inline(always)]
+pub fn send_filled<T: 'static>(fill: impl FnOnce(*mut T) -> Option<()>) -> Option<()> {
+    let ring = exchanges_ring();
+    // SAFETY: the map's address, and a size that is a constant.
+    let room = unsafe { bpf_ringbuf_reserve(ring, size_of::<T>() as u64, 0) };
+    if room.is_null() {
+        count(Loss::ExchangeRingFull);
+        return None;
+    }
+    let filled = fill(room.cast());
+    // SAFETY: what was reserved, once.
+    unsafe {
+        match filled {
+            Some(()) => bpf_ringbuf_submit(room, wake_up(ring)),
+            None => bpf_ringbuf_discard(room, u64::from(BPF_RB_NO_WAKEUP)),
+        }
+    }
+    filled
 }
 
 /// Sends an event of a life or a process.

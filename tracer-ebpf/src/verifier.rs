@@ -36,6 +36,24 @@ pub fn below_2048(number: u32) -> usize {
     number as usize
 }
 
+/// The number, or `MOST` if that is less. The compiler compares a copy in another register than the one that is used, and the
+/// verifiers of 5.10 and 6.1 then do not know its bound ("R2 min value is negative", "R2 unbounded memory access").
+#[inline(always)]
+pub fn at_most<const MOST: i32>(number: u64) -> u64 {
+    const { assert!(MOST >= 0) };
+    // SAFETY: instructions on one register.
+    #[cfg(target_arch = "bpf")]
+    let number = unsafe {
+        let mut number = number;
+        core::arch::asm!("if {0} <= {most} goto +1", "{0} = {most}", inout(reg) number, most = const MOST,
+            options(pure, nomem, nostack));
+        number
+    };
+    #[cfg(not(target_arch = "bpf"))]
+    let number = number.min(MOST as u64);
+    number
+}
+
 /// Hides from the compiler where a reference comes from. It otherwise keeps one copy for each way to get it, and picks one by
 /// what it knows of the ways, which the verifier does not ("R1 invalid mem access 'scalar'").
 #[inline(always)]

@@ -47,6 +47,7 @@ pub const PACKAGES: &[(&str, Use)] = &[
     ("python3", Use::Tests),
     ("iproute2", Use::Tests),
     ("nftables", Use::Tests),
+    ("dnsmasq-base", Use::Tests),
     // TLS as it is spoken out there. Debian's Java and Go are the largest: 190 MB without javac, and 460 MB.
     ("openssl", Use::Tests),
     ("gnutls-bin", Use::Tests),

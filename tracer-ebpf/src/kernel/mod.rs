@@ -2,7 +2,6 @@
 //! could not be read.
 
 pub mod access;
-#[expect(dead_code, reason = "the hooks that use it follow")]
 pub mod msg;
 pub mod sock;
 pub mod task;

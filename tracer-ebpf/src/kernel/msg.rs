@@ -6,14 +6,14 @@
 
 use core::marker::PhantomData;
 
-use aya_ebpf::helpers::bpf_probe_read_kernel;
-use tracer_ebpf::{Address, MISSING};
+use aya_ebpf::helpers::{bpf_probe_read_kernel, generated::bpf_probe_read_user};
+use tracer_ebpf::{Address, Loss, MISSING};
 
 use super::{
     access::{Access, Pointer, Probe},
     sock::{join, v4_mapped},
 };
-use crate::maps::offset;
+use crate::{maps::offset, output::count, verifier::at_most};
 
 const AF_INET: u16 = 2;
 const AF_INET6: u16 = 10;
@@ -42,6 +42,24 @@ pub struct Peer {
 pub struct UserSlice {
     pub address: u64,
     pub length: u64,
+}
+
+impl UserSlice {
+    /// Copies as much as there is, `MOST` bytes at most; returns how many. `None`, and counted, if it cannot be read.
+    ///
+    /// # Safety
+    /// There is room for `MOST` bytes.
+    #[inline(always)]
+    pub unsafe fn copy<const MOST: i32>(self, to: *mut u8) -> Option<u64> {
+        let length = at_most::<MOST>(self.length);
+        // SAFETY: no more bytes than there is room for; the helper checks the source and fails on a bad one.
+        let outcome = unsafe { bpf_probe_read_user(to.cast(), length as u32, self.address as Pointer) };
+        if outcome != 0 {
+            count(Loss::UnreadablePayload);
+            return None;
+        }
+        Some(length)
+    }
 }
 
 impl<A: Access> MsgHdr<A> {

@@ -77,6 +77,18 @@ impl<A: Access> Sock<A> {
         Some(join(high, low))
     }
 
+    /// Remote port of a connected socket, 0 of another.
+    #[inline(always)]
+    pub fn remote_port(self) -> Option<u16> {
+        A::read(self.pointer, offset!(sk_dport)).map(u16::from_be)
+    }
+
+    /// The port it is bound to, 0 if none.
+    #[inline(always)]
+    pub fn bound_port(self) -> Option<u16> {
+        A::read(self.pointer, offset!(sk_num))
+    }
+
     /// The cookie that the socket already has, 0 if none.
     #[inline(always)]
     pub fn cookie(self) -> Option<u64> {
@@ -236,6 +248,14 @@ const MAPPED_ADDRESS_SHIFT: u32 = 32;
 const MAPPED_MARK_SHIFT: u32 = 32;
 #[cfg(target_endian = "big")]
 const MAPPED_ADDRESS_SHIFT: u32 = 0;
+
+/// Whether an address is an IPv4 one in IPv6's clothes.
+#[inline(always)]
+pub fn is_v4_mapped(address: &Address) -> bool {
+    // SAFETY: same size, every bit pattern is valid.
+    let words: [u32; 4] = unsafe { core::mem::transmute(*address) };
+    words[0] == 0 && words[1] == 0 && words[2] == 0xffff_u32.to_be()
+}
 
 /// Two words as they stand in memory.
 #[inline(always)]

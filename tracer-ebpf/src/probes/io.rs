@@ -1,4 +1,4 @@
-//! Data passes: a connection's exchanges and its TLS. Hooks: the entry of `tcp_sendmsg_locked`, where all that is sent comes
+//! Data passes: a connection's exchanges, its TLS, and DNS over TCP. Hooks: the entry of `tcp_sendmsg_locked`, where all that is sent comes
 //! by with its bytes still in the application's memory, and the return of `tcp_recvmsg`, where what was received lies there.
 //! `splice` and `sendfile` have ways of their own; their bytes are counted and not looked at. Only attached in detail
 //! `exchanges`.
@@ -13,7 +13,7 @@ use tracer_ebpf::{
     flag, kind, role, tcp_state,
 };
 
-use super::Outcome;
+use super::{Outcome, dns};
 use crate::{
     follow::{Call, Look, look},
     kept::{Kept, kept},
@@ -126,6 +126,9 @@ fn try_send<A: Access>(sock: Sock<A>, msg: Option<MsgHdr<A>>, size: u64) -> Outc
     let before = kept.detailed.exchanges.received;
     count_sent(&mut kept.detailed.exchanges, sock);
     let is_client = kept.detailed.socket.role != role::SERVER;
+    if let Some(msg) = msg {
+        let _ = dns::try_sent_stream(sock, msg);
+    }
     let length = if size > u64::from(u32::MAX) { u32::MAX } else { size as u32 };
     let what = match msg {
         Some(msg) => {
@@ -165,6 +168,9 @@ fn try_receive<A: Access>(sock: Sock<A>, msg: Option<MsgHdr<A>>, flags: i32, cop
     }
     if !count_received(&mut kept.detailed.exchanges, sock, copied) {
         return None;
+    }
+    if let Some(msg) = msg.filter(|_| flags & MSG_TRUNC == 0) {
+        let _ = dns::try_received_stream(sock, msg, u64::from(copied));
     }
     let is_server = kept.detailed.socket.role == role::SERVER;
     let what = match msg {

@@ -4,6 +4,7 @@
 pub mod accept;
 pub mod close;
 pub mod connect;
+pub mod dns;
 pub mod error;
 pub mod io;
 pub mod no_route;

@@ -14,7 +14,7 @@ use super::Outcome;
 use crate::{
     kernel::{
         access::{Access, Direct, Pointer, Probe},
-        sock::{Ends, Sock, v4_mapped},
+        sock::{Ends, Sock, is_v4_mapped, v4_mapped},
     },
     maps::{CONNECT_ARGS, ConnectArgs},
     output::{now, send_life},
@@ -152,11 +152,4 @@ const SOCKADDR_IN6_ADDRESS: usize = 8;
 fn read<T>(address: Pointer, offset: usize) -> Option<T> {
     // SAFETY: the helper checks the address and fails on a bad one.
     unsafe { bpf_probe_read_kernel(address.byte_add(offset).cast::<T>()) }.ok()
-}
-
-#[inline(always)]
-fn is_v4_mapped(address: &[u8; 16]) -> bool {
-    // SAFETY: same size, every bit pattern is valid.
-    let words: [u32; 4] = unsafe { core::mem::transmute(*address) };
-    words[0] == 0 && words[1] == 0 && words[2] == 0xffff_u32.to_be()
 }

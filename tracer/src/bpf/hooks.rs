@@ -2,6 +2,8 @@
 
 use tracer_ebpf::detail;
 
+use crate::kernel::btf::Btf;
+
 /// How a program is attached.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Attach {
@@ -91,6 +93,13 @@ impl Spec {
     }
 }
 
+/// Names of the hooks whose function this kernel lacks because another serves for it. A kprobe for what is not there loads, and
+/// fails only when it is attached; by then the typed program's failure would have kept records out of socket storage.
+pub fn superseded(kernel: &Btf) -> Vec<&'static str> {
+    let is_absent = |spec: &&Spec| spec.superseded && kernel.prototype(spec.name).is_none();
+    HOOKS.iter().filter(is_absent).map(|spec| spec.name).collect()
+}
+
 /// A choice's name: that of the program that reports (a kretprobe's kprobe only keeps arguments for it).
 ///
 /// The order within a choice is that of attaching, and it matters to second programs: they run after the first. A
@@ -174,6 +183,60 @@ pub const HOOKS: &[Spec] = &[
         detail: detail::CONNECTIONS,
         superseded: false,
         without: "the connections of a target's children",
+    },
+    Spec {
+        name: "udp_sendmsg",
+        choices: &[
+            &[program("udp_send_fentry", Attach::Fentry("udp_sendmsg"))],
+            &[program("udp_send_kprobe", Attach::Kprobe("udp_sendmsg"))],
+        ],
+        keeps_records: false,
+        detail: detail::EXCHANGES,
+        superseded: false,
+        without: "DNS lookups by servers with IPv4 addresses, and what they cost",
+    },
+    Spec {
+        name: "udpv6_sendmsg",
+        choices: &[
+            &[program("udpv6_send_fentry", Attach::Fentry("udpv6_sendmsg"))],
+            &[program("udpv6_send_kprobe", Attach::Kprobe("udpv6_sendmsg"))],
+        ],
+        keeps_records: false,
+        detail: detail::EXCHANGES,
+        superseded: false,
+        without: "DNS lookups by servers with IPv6 addresses, and what they cost",
+    },
+    Spec {
+        name: "udp_recvmsg",
+        choices: &[
+            &[program("udp_receive_6_fexit", Attach::Fexit("udp_recvmsg"))],
+            &[program("udp_receive_5_fexit", Attach::Fexit("udp_recvmsg"))],
+            &[program("udp_receive_4_fexit", Attach::Fexit("udp_recvmsg"))],
+            &[
+                program("udp_receive_kprobe", Attach::Kprobe("udp_recvmsg")),
+                program("udp_receive_kretprobe", Attach::Kretprobe("udp_recvmsg")),
+            ],
+        ],
+        keeps_records: false,
+        detail: detail::EXCHANGES,
+        superseded: false,
+        without: "answers to DNS lookups over sockets of IPv4: names, and what lookups cost",
+    },
+    Spec {
+        name: "udpv6_recvmsg",
+        choices: &[
+            &[program("udpv6_receive_6_fexit", Attach::Fexit("udpv6_recvmsg"))],
+            &[program("udpv6_receive_5_fexit", Attach::Fexit("udpv6_recvmsg"))],
+            &[program("udpv6_receive_4_fexit", Attach::Fexit("udpv6_recvmsg"))],
+            &[
+                program("udpv6_receive_kprobe", Attach::Kprobe("udpv6_recvmsg")),
+                program("udpv6_receive_kretprobe", Attach::Kretprobe("udpv6_recvmsg")),
+            ],
+        ],
+        keeps_records: false,
+        detail: detail::EXCHANGES,
+        superseded: false,
+        without: "answers to DNS lookups over sockets of IPv6: names, and what lookups cost",
     },
     Spec {
         name: "tcp_close",
@@ -302,7 +365,7 @@ pub const HOOKS: &[Spec] = &[
         keeps_records: true,
         detail: detail::EXCHANGES,
         superseded: false,
-        without: "all exchanges, and TLS",
+        without: "all exchanges, TLS, and DNS lookups over TCP",
     },
     Spec {
         name: "tcp_sendpage",
@@ -337,7 +400,7 @@ pub const HOOKS: &[Spec] = &[
         keeps_records: true,
         detail: detail::EXCHANGES,
         superseded: false,
-        without: "all exchanges, and TLS",
+        without: "all exchanges, TLS, and DNS lookups over TCP",
     },
     Spec {
         name: "tcp_splice_read",

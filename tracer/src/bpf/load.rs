@@ -41,6 +41,8 @@ pub struct Settings {
     pub preemptible: bool,
     /// Names of hooks to leave out.
     pub without: Vec<String>,
+    /// Names of hooks that this kernel has no use for: see [`superseded`](super::hooks::superseded).
+    pub superseded: Vec<&'static str>,
     /// Size of each ring buffer in bytes, a power of two and a multiple of the page size. The one of the exchanges is made as
     /// small as can be where nothing is sent to it.
     pub ring_bytes: u32,
@@ -159,7 +161,8 @@ fn load_with(settings: &Settings, storage: Storage<'_>) -> Result<Loaded> {
     let ebpf = open(settings, lru)?;
     let btf = Btf::from_sys_fs().context("cannot read the kernel's BTF (/sys/kernel/btf/vmlinux)")?;
     let mut loaded = Loaded { ebpf, lru, hooks: Vec::new(), specs: Vec::new(), chosen: Vec::new() };
-    for spec in HOOKS.iter().filter(|spec| spec.detail <= settings.config.detail) {
+    let is_wanted = |spec: &&Spec| spec.detail <= settings.config.detail && !settings.superseded.contains(&spec.name);
+    for spec in HOOKS.iter().filter(is_wanted) {
         let (hook, programs) = if settings.without.iter().any(|name| name == spec.name) {
             (missing(spec, "left out by --without-hook".to_owned()), Vec::new())
         } else {

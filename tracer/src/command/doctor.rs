@@ -88,6 +88,7 @@ impl Report {
             // Every program is to be looked at, not only those that this kernel would get.
             preemptible: verifier || features::may_preempt(),
             without: Vec::new(),
+            superseded: bpf::hooks::superseded(&btf),
             ring_bytes: 1 << 20,
             max_connections: 1024,
         };

@@ -226,7 +226,8 @@ pub fn own_path() -> String {
 }
 
 fn settings(selection: &Selection, live: &cli::Live) -> Result<Settings> {
-    let resolved = offsets::resolve(&Btf::of_running_kernel()?);
+    let btf = Btf::of_running_kernel()?;
+    let resolved = offsets::resolve(&btf);
     for (field, reason) in &resolved.missing {
         talk(&format!("this kernel has no {field} ({reason}); values that need it will be null"));
     }
@@ -239,6 +240,7 @@ fn settings(selection: &Selection, live: &cli::Live) -> Result<Settings> {
         backend: live.backend,
         preemptible: features::may_preempt(),
         without: live.without_hook.clone(),
+        superseded: bpf::hooks::superseded(&btf),
         ring_bytes,
         max_connections: live.max_connections,
     })

@@ -9,7 +9,7 @@ use super::{
     ndjson::optional,
     number::{Ends, Times, decimal, hex},
 };
-use crate::track::record::{Connection, ConnectionId, Exchange, Hello, Process, Role, WallTime};
+use crate::track::record::{Connection, ConnectionId, Exchange, Hello, LookedUp, Process, Role, WallTime};
 
 /// Connections whose text is kept, by the last digits of the socket's number: these count up.
 const CONNECTIONS: usize = 64;
@@ -46,9 +46,10 @@ struct Life {
     process: Rc<Process>,
     rest: Rest,
     ends: (SocketAddr, SocketAddr),
+    looked_up: Option<Rc<LookedUp>>,
     opened_at: Option<WallTime>,
-    /// The remote end has no name yet, as in `open` lines. A text with a name is used once.
-    is_nameless: bool,
+    /// TLS does not name the remote end yet, as in `open` lines. A text in which it does is used once.
+    is_without_tls: bool,
     text: Vec<u8>,
 }
 
@@ -58,6 +59,7 @@ struct Turns {
     process: Rc<Process>,
     role: Option<Role>,
     hello: Option<Rc<Hello>>,
+    looked_up: Option<Rc<LookedUp>>,
     text: Vec<u8>,
 }
 
@@ -97,13 +99,13 @@ impl Identities {
                 local.write(connection.local, line);
                 line.literal(br#"","remote":""#);
                 remote.write(connection.remote, line);
-                if connection.tls.is_none() {
+                if connection.tls.is_none() && connection.looked_up.is_none() {
                     line.literal(br#"","remote_name":null,"remote_name_source":null,"opened_at":"#);
                     optional(connection.opened_at, line, |time, line| line.literal(times.quoted(time)));
                 }
             });
-            if let Some(tls) = &connection.tls {
-                named(name_of_remote(&tls.hello, connection.role), connection.opened_at, times, &mut text);
+            if connection.tls.is_some() || connection.looked_up.is_some() {
+                named(connection, times, &mut text);
             }
             *life = Life { text, ..Life::new(connection) };
         }
@@ -129,8 +131,9 @@ impl Life {
             process: Rc::clone(&connection.process),
             rest: Rest::of(connection),
             ends: (connection.local, connection.remote),
+            looked_up: connection.looked_up.clone(),
             opened_at: connection.opened_at,
-            is_nameless: connection.tls.is_none(),
+            is_without_tls: connection.tls.is_none(),
             text: Vec::new(),
         }
     }
@@ -141,7 +144,8 @@ impl Life {
             && self.opened_at == connection.opened_at
             && self.rest == Rest::of(connection)
             && self.ends == (connection.local, connection.remote)
-            && self.is_nameless
+            && is_same(&self.looked_up, connection.looked_up.as_ref())
+            && self.is_without_tls
             && connection.tls.is_none()
     }
 }
@@ -153,11 +157,12 @@ impl Turns {
             && Rc::ptr_eq(&self.process, &exchange.process)
             && self.role == exchange.role
             && is_same(&self.hello, exchange.hello.as_ref())
+            && is_same(&self.looked_up, exchange.looked_up.as_ref())
     }
 
     #[inline(never)]
     fn of(exchange: &Exchange, remote: &mut Ends, room: &mut Room) -> Self {
-        let Exchange { connection, process, role, hello, .. } = exchange;
+        let Exchange { connection, process, role, hello, looked_up, .. } = exchange;
         let mut out = Vec::new();
         room.line(&mut out, |line| {
             id(*connection, line);
@@ -175,35 +180,59 @@ impl Turns {
             remote.write(exchange.remote, line);
             line.literal(br#"","remote_name":"#);
         });
-        optional(hello.as_ref().and_then(|hello| name_of_remote(hello, *role)), &mut out, json_string);
+        let name = remote_name(*role, hello.as_deref(), looked_up.as_deref());
+        optional(name.map(|(name, _)| name), &mut out, json_string);
         out.extend_from_slice(br#","index":"#);
-        Self { id: *connection, process: Rc::clone(process), role: *role, hello: hello.clone(), text: out }
+        Self {
+            id: *connection,
+            process: Rc::clone(process),
+            role: *role,
+            hello: hello.clone(),
+            looked_up: looked_up.clone(),
+            text: out,
+        }
     }
 }
 
-/// What a client asks for by SNI is the name of the server: the remote end's only at the client.
-fn name_of_remote(hello: &Hello, role: Option<Role>) -> Option<&str> {
-    hello.sni.as_deref().filter(|_| role != Some(Role::Server))
-}
-
-/// From the end of `remote` to `opened_at`, where TLS may name the remote end.
+/// From the end of `remote` to `opened_at`, where TLS or a lookup may name the remote end.
 #[inline(never)]
-fn named(name: Option<&str>, opened_at: Option<WallTime>, times: &mut Times, out: &mut Vec<u8>) {
+fn named(connection: &Connection, times: &mut Times, out: &mut Vec<u8>) {
+    let name =
+        remote_name(connection.role, connection.tls.as_deref().map(|tls| &*tls.hello), connection.looked_up.as_deref());
     out.extend_from_slice(br#"","remote_name":"#);
-    optional(name, out, json_string);
+    optional(name.map(|(name, _)| name), out, json_string);
     out.extend_from_slice(match name {
-        Some(_) => br#","remote_name_source":"sni","opened_at":"#.as_slice(),
+        Some((_, Source::Sni)) => br#","remote_name_source":"sni","opened_at":"#.as_slice(),
+        Some((_, Source::Dns)) => br#","remote_name_source":"dns","opened_at":"#,
         None => br#","remote_name_source":null,"opened_at":"#,
     });
-    optional(opened_at, out, |time, out| out.literal(times.quoted(time)));
+    optional(connection.opened_at, out, |time, out| out.literal(times.quoted(time)));
+}
+
+/// What gave the remote end its name.
+#[derive(Clone, Copy)]
+enum Source {
+    Sni,
+    Dns,
+}
+
+/// What a client asks for by SNI is the name of the server: the remote end's only at the client. It is the very one that is
+/// meant; a name that was looked up and has the address may be one of many.
+fn remote_name<'r>(
+    role: Option<Role>,
+    hello: Option<&'r Hello>,
+    looked_up: Option<&'r LookedUp>,
+) -> Option<(&'r str, Source)> {
+    let sni = hello.and_then(|hello| hello.sni.as_deref()).filter(|_| role != Some(Role::Server));
+    sni.map(|name| (name, Source::Sni)).or_else(|| looked_up.map(|looked_up| (&*looked_up.name, Source::Dns)))
 }
 
 /// Holding it keeps its address its own.
 #[inline]
-fn is_same(kept: &Option<Rc<Hello>>, hello: Option<&Rc<Hello>>) -> bool {
-    match (kept, hello) {
+fn is_same<T>(kept: &Option<Rc<T>>, present: Option<&Rc<T>>) -> bool {
+    match (kept, present) {
         (None, None) => true,
-        (Some(kept), Some(hello)) => Rc::ptr_eq(kept, hello),
+        (Some(kept), Some(present)) => Rc::ptr_eq(kept, present),
         _ => false,
     }
 }

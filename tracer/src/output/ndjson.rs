@@ -13,8 +13,8 @@ use super::{
     number::{Quoted, Times, decimal, milliseconds},
 };
 use crate::track::record::{
-    Bound, Close, Closer, Confidence, Connection, Exchange, Group, GroupExchanges, Hook, How, Loss, Nanos, Record,
-    Role, Setup, Summary, Tls, TlsFailed, TlsFailure, WallTime,
+    Bound, Close, Closer, Confidence, Connection, Exchange, Group, GroupExchanges, Hook, How, LookedUp, Lookup, Loss,
+    Nanos, Record, Role, Setup, Summary, Tls, TlsFailed, TlsFailure, WallTime,
 };
 
 /// The NDJSON writer.
@@ -33,6 +33,7 @@ impl Output for Ndjson {
             Record::Connection(connection) => self.connection(connection, out),
             Record::Exchange(_) if self.without_exchanges => {}
             Record::Exchange(exchange) => self.exchange(exchange, out),
+            Record::Lookup(lookup) => self.lookup(lookup, out),
             Record::Loss(loss) => {
                 out.literal(br#"{"type":"loss","#);
                 self.loss_fields(loss, out);
@@ -59,9 +60,11 @@ impl Ndjson {
         out.extend_from_slice(identities.of(connection, times));
         room.line(out, |line| {
             match connection.preexisting {
-                true => line.literal(br#","preexisting":true,"dns_ms":null,"connect_ms":"#),
-                false => line.literal(br#","preexisting":false,"dns_ms":null,"connect_ms":"#),
+                true => line.literal(br#","preexisting":true,"dns_ms":"#),
+                false => line.literal(br#","preexisting":false,"dns_ms":"#),
             }
+            optional(lookup_cost(connection), line, milliseconds);
+            line.literal(br#","connect_ms":"#);
             optional(connection.connect, line, milliseconds);
             line.literal(br#","syn_retransmits":"#);
             optional(connection.syn_retransmits, line, decimal);
@@ -130,6 +133,42 @@ impl Ndjson {
         }
     }
 
+    fn lookup(&mut self, lookup: &Lookup, out: &mut Vec<u8>) {
+        let Lookup { process, tid, netns, server, tcp, name, record_type, latency, rcode, answers, retries, .. } =
+            lookup;
+        out.literal(br#"{"type":"dns","pid":"#);
+        decimal(process.pid, out);
+        out.literal(br#","tid":"#);
+        decimal(*tid, out);
+        out.literal(br#","comm":"#);
+        json_string(&process.comm, out);
+        out.literal(br#","exe":"#);
+        optional(process.exe.as_deref(), out, json_string);
+        out.literal(br#","container":"#);
+        optional(process.container.as_deref(), out, json_string);
+        out.literal(br#","netns":"#);
+        optional(*netns, out, decimal);
+        out.literal(br#","server":"#);
+        json_string(&server.to_string(), out);
+        out.literal(if *tcp { br#","transport":"tcp","name":"# } else { br#","transport":"udp","name":"# });
+        json_string(name, out);
+        out.literal(br#","record_type":"#);
+        json_string(record_type, out);
+        out.literal(br#","asked_at":"#);
+        time(Some(lookup.asked_at), &mut self.times, out);
+        out.literal(br#","latency_ms":"#);
+        optional(*latency, out, milliseconds);
+        out.literal(br#","rcode":"#);
+        optional(rcode.as_deref(), out, json_string);
+        out.literal(br#","answers":"#);
+        array(answers, out, |address, out| json_string(&address.to_string(), out));
+        out.literal(br#","retries":"#);
+        decimal(*retries, out);
+        out.literal(br#","failed":"#);
+        boolean(lookup.failed(), out);
+        out.literal(b"}\n");
+    }
+
     fn loss_fields(&mut self, loss: &Loss, out: &mut Vec<u8>) {
         out.extend_from_slice(br#""at":"#);
         time(Some(loss.at), &mut self.times, out);
@@ -173,6 +212,11 @@ fn time(time: Option<WallTime>, times: &mut Times, out: &mut impl Put) {
     optional(time, out, |time, out| out.literal(times.quoted(time)));
 }
 
+#[inline(always)]
+fn lookup_cost(connection: &Connection) -> Option<Nanos> {
+    connection.looked_up.as_deref().map(|LookedUp { cost, .. }| *cost)
+}
+
 /// A `connection` line from `closed_at` to what comes before `tls`. Returns the text of `closed_at`, which mostly is that of the end
 /// too.
 #[inline(always)]
@@ -186,7 +230,9 @@ fn beginning(connection: &Connection, times: &mut Times, line: &mut Line) -> Opt
     boolean(connection.open, line);
     line.literal(br#","preexisting":"#);
     boolean(connection.preexisting, line);
-    line.literal(br#","dns_ms":null,"connect_ms":"#);
+    line.literal(br#","dns_ms":"#);
+    optional(lookup_cost(connection), line, milliseconds);
+    line.literal(br#","connect_ms":"#);
     optional(connection.connect, line, milliseconds);
     line.literal(br#","syn_retransmits":"#);
     optional(connection.syn_retransmits, line, decimal);
@@ -252,7 +298,9 @@ fn rest<const DETAILED: bool>(
 }
 
 fn setup(setup: &Setup, line: &mut Line) {
-    line.literal(br#"{"dns_ms":null,"connect_ms":"#);
+    line.literal(br#"{"dns_ms":"#);
+    optional(setup.dns, line, milliseconds);
+    line.literal(br#","connect_ms":"#);
     optional(setup.connect, line, milliseconds);
     line.literal(br#","handshake_ms":"#);
     optional(setup.handshake, line, milliseconds);
@@ -455,7 +503,8 @@ fn group_exchanges(group: &Group, out: &mut Vec<u8>) {
         (br#","cold_median_ms":"#, time(|exchanges| exchanges.cold_median)),
         (br#","cold_first_byte_median_ms":"#, time(|exchanges| exchanges.cold_first_byte_median)),
         (br#","warm_median_ms":"#, time(|exchanges| exchanges.warm_median)),
-        (br#","setup_total_ms":{"dns_ms":null,"connect_ms":"#, Some(group.setup)),
+        (br#","setup_total_ms":{"dns_ms":"#, known.map(|exchanges| exchanges.dns)),
+        (br#","connect_ms":"#, Some(group.setup)),
         (br#","handshake_ms":"#, known.map(|exchanges| exchanges.handshake)),
     ] {
         out.extend_from_slice(key);

@@ -4,9 +4,9 @@ use super::units::{duration, milliseconds, size};
 use crate::track::record::{Exchange, Nanos, Parts, Setup};
 
 /// Room for what a cold exchange paid before it could ask, so that the first bytes stand below each other.
-const SETUP_WIDTH: usize = 46;
+const SETUP_WIDTH: usize = 55;
 
-/// `cold  tcp 100.2  tls 214.8 (cpu 12.0 queued 0.0 wait 203)  first byte 92.0  = 414 ms`
+/// `cold  dns 7.3  tcp 100.2  tls 214.8 (cpu 12.0 queued 0.0 wait 203)  first byte 92.0  = 414 ms`
 pub(super) fn phases(exchange: &Exchange) -> String {
     let kind = match exchange.cold {
         Some(true) => "cold",
@@ -46,11 +46,15 @@ fn total(exchange: &Exchange) -> Option<Nanos> {
     Some(exchange.setup.as_deref()?.total?.saturating_add(exchange.first_byte?))
 }
 
-/// `tcp 100.2  tls 214.8 (cpu 12.0 queued 0.0 wait 203)`
+/// `dns 7.3  tcp 100.2  tls 214.8 (cpu 12.0 queued 0.0 wait 203)`; a lookup that an earlier connection paid for is left out.
 fn setup(setup: &Setup) -> String {
     let phase = |name: &str, time: Option<Nanos>| time.map(|time| format!("{name} {}", milliseconds(time)));
     let tls = phase("tls", setup.handshake).map(|tls| format!("{tls}{}", parts(&setup.parts)));
-    [phase("tcp", setup.connect), tls].into_iter().flatten().collect::<Vec<_>>().join("  ")
+    [phase("dns", setup.dns.filter(|paid| *paid > 0)), phase("tcp", setup.connect), tls]
+        .into_iter()
+        .flatten()
+        .collect::<Vec<_>>()
+        .join("  ")
 }
 
 fn parts(parts: &Parts) -> String {

@@ -61,13 +61,16 @@ pub(super) fn text(summary: &Summary, paint: Paint) -> String {
     text
 }
 
-/// `setup paid: tcp 12.3 s, tls 4.50 s`
+/// `setup paid: dns 1.20 s, tcp 12.3 s, tls 4.50 s`
 fn paid(summary: &Summary) -> Option<String> {
     let groups = || summary.groups.iter().chain(&summary.other);
     let sum = |of: fn(&Group) -> Nanos| groups().map(of).fold(0, Nanos::saturating_add);
     let handshakes = sum(handshake);
-    let connects = sum(|group| group.setup);
-    (handshakes > 0).then(|| format!("setup paid: tcp {}, tls {}\n", duration(connects), duration(handshakes)))
+    let lookups = sum(dns);
+    let parts = [("dns", lookups), ("tcp", sum(|group| group.setup)), ("tls", handshakes)];
+    let parts = parts.into_iter().filter(|(name, paid)| *name == "tcp" || *paid > 0);
+    let parts: Vec<_> = parts.map(|(name, paid)| format!("{name} {}", duration(paid))).collect();
+    (lookups > 0 || handshakes > 0).then(|| format!("setup paid: {}\n", parts.join(", ")))
 }
 
 fn table(summary: &Summary) -> Table {
@@ -97,9 +100,13 @@ fn destination(group: &Group) -> String {
     }
 }
 
-/// Connects and handshakes.
+/// Lookups, connects and handshakes.
 fn setup(group: &Group) -> Nanos {
-    group.setup.saturating_add(handshake(group))
+    group.setup.saturating_add(dns(group)).saturating_add(handshake(group))
+}
+
+fn dns(group: &Group) -> Nanos {
+    group.exchanges.as_ref().map_or(0, |exchanges| exchanges.dns)
 }
 
 fn handshake(group: &Group) -> Nanos {

@@ -11,7 +11,7 @@ use super::{
     units::{duration, size},
     words::{Gravity, ending},
 };
-use crate::track::record::{Connection, Exchange, Loss, Process, Record, Role, WallTime};
+use crate::track::record::{Connection, Exchange, Lookup, Loss, Process, Record, Role, WallTime};
 
 /// Widths of the columns before the free text, in characters; what is longer pushes the rest aside.
 const PROCESS_WIDTH: usize = 22;
@@ -25,8 +25,8 @@ pub struct Text {
 }
 
 impl Text {
-    /// With colours only if told so: whether this is a terminal is for others to know. A line for each exchange only if
-    /// `verbose`.
+    /// With colours only if told so: whether this is a terminal is for others to know. A line for each exchange and
+    /// each lookup, also those that went well, only if `verbose`.
     pub fn new(colour: bool, verbose: bool) -> Self {
         Self { paint: Paint { colour }, verbose }
     }
@@ -35,6 +35,8 @@ impl Text {
 impl Output for Text {
     fn record(&mut self, record: &Record, out: &mut Vec<u8>) {
         let line = match record {
+            Record::Lookup(lookup) if !self.verbose && !lookup.failed() && lookup.retries == 0 => return,
+            Record::Lookup(lookup) => self.lookup(lookup),
             Record::Open(connection) => self.open(connection),
             Record::Connection(connection) => self.connection(connection),
             Record::Exchange(_) if !self.verbose => return,
@@ -127,6 +129,30 @@ impl Text {
         let ends = format!("{}{local}", ends.remote);
         let time = self.paint.dim(&time_of_day(at));
         format!("{time}  {process:<PROCESS_WIDTH$}  {direction} {ends:<REMOTE_WIDTH$}  ")
+    }
+
+    /// `lookup of example.org (A): answered after 7.30 ms`
+    fn lookup(&self, lookup: &Lookup) -> String {
+        let time = self.paint.dim(&time_of_day(Some(lookup.asked_at)));
+        let (process, server) = (process(&lookup.process), lookup.server.to_string());
+        let question = format!("lookup of {} ({})", plain(&lookup.name), plain(&lookup.record_type));
+        let outcome = match (&lookup.rcode, lookup.latency) {
+            (Some(rcode), Some(latency)) if lookup.failed() => format!("{} after {}", plain(rcode), duration(latency)),
+            (Some(_), Some(latency)) => format!("answered after {}", duration(latency)),
+            _ => "no answer".into(),
+        };
+        let retries = match lookup.retries {
+            0 => String::new(),
+            1 => ", asked again once".into(),
+            times => format!(", asked again {times} times"),
+        };
+        let words = format!("{question}: {outcome}{retries}");
+        let words = match (lookup.failed(), lookup.retries) {
+            (true, _) => self.paint.red(&words),
+            (false, 0) => self.paint.dim(&words),
+            (false, _) => self.paint.yellow(&words),
+        };
+        format!("{time}  {process:<PROCESS_WIDTH$}  -> {server:<REMOTE_WIDTH$}  {words}")
     }
 
     fn loss(&self, loss: &Loss) -> String {

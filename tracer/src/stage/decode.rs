@@ -1,5 +1,5 @@
-//! Bytes of one ring-buffer item to an [`Event`], or to a piece of a TLS hello, which is no event: its bytes must not reach
-//! a recording or an output.
+//! Bytes of one ring-buffer item to an [`Event`], or to a piece of a TLS hello or of a DNS message, which is no event: its
+//! bytes must not reach a recording or an output.
 //!
 //! The kernel side is trusted to mean well but not to be of the same build: whatever does not fit exactly is an error
 //! with a cause, and is counted.
@@ -8,7 +8,8 @@ use std::mem::offset_of;
 
 use thiserror::Error;
 use tracer_ebpf::{
-    DetailedRecord, ExchangeRecord, HELLO_LEN, HelloRecord, ProcessRecord, SocketRecord, TlsRecord, kind,
+    DetailedRecord, ExchangeRecord, HELLO_LEN, HelloRecord, ProcessRecord, SocketRecord, TlsRecord, dns::DnsRecord,
+    kind,
 };
 use zerocopy::{FromBytes, Immutable, KnownLayout};
 
@@ -51,6 +52,8 @@ pub enum Item<'i> {
     Event(EventRef<'i>),
     /// A piece of a hello message.
     Hello(Piece<'i>),
+    /// A DNS message, or a piece of one.
+    Dns(&'i DnsRecord),
 }
 
 /// A piece of a TLS hello message as it passed, record headers included.
@@ -82,7 +85,7 @@ struct HelloHead {
 
 const _: () = assert!(offset_of!(HelloRecord, bytes) == size_of::<HelloHead>());
 
-/// Decodes one event. Its alignment does not matter. A piece of a hello message is none.
+/// Decodes one event. Its alignment does not matter. Hello and DNS messages are none.
 ///
 /// # Errors
 /// If the item is not an event.
@@ -106,7 +109,7 @@ pub fn decode(item: &[u8]) -> Result<Event, DecodeError> {
 /// Decodes one item and lends it to `take`, without a copy if it lies as its type must. The ring buffers' do.
 ///
 /// # Errors
-/// If the item is neither an event nor a piece of a hello message.
+/// If the item is neither an event nor of a hello or DNS message.
 #[inline]
 pub fn lend<R>(item: &[u8], take: impl FnOnce(Item) -> R) -> Result<R, DecodeError> {
     if let Ok(record) = SocketRecord::ref_from_bytes(item)
@@ -126,6 +129,12 @@ pub fn lend<R>(item: &[u8], take: impl FnOnce(Item) -> R) -> Result<R, DecodeErr
     }
     match kind_of(item)? {
         kind::HELLO => piece(item).map(|piece| take(Item::Hello(piece))),
+        kind::DNS => match DnsRecord::ref_from_bytes(item) {
+            Ok(record) => Ok(take(Item::Dns(record))),
+            Err(_) => DnsRecord::read_from_bytes(item)
+                .map(|record| take(Item::Dns(&record)))
+                .map_err(|_| DecodeError::WrongSize { kind: kind::DNS, size: item.len() }),
+        },
         _ => decode(item).map(|event| take(Item::Event(EventRef::from(&event)))),
     }
 }
@@ -225,10 +234,23 @@ mod tests {
     }
 
     #[test]
+    fn a_dns_message_is_lent_however_it_lies_and_is_no_event() {
+        let record = DnsRecord { kind: kind::DNS, tgid: 7, length: 3, ..DnsRecord::new_zeroed() };
+        for start in 0..8 {
+            let bytes = [&vec![0; start], record.as_bytes()].concat();
+            let item = &bytes[start..];
+            assert_eq!(lend(item, |item| assert_eq!(item, Item::Dns(&record))), Ok(()));
+            assert_eq!(decode(item), Err(DecodeError::UnknownKind(kind::DNS)));
+            let cut = lend(&item[..item.len() - 8], |_| ()).map_err(DecodeError::cause);
+            assert_eq!(cut, Err("event_wrong_size"));
+        }
+    }
+
+    #[test]
     fn a_lent_event_is_the_decoded_one_however_it_lies() {
         let sizes = [size_of::<SocketRecord>(), size_of::<DetailedRecord>(), size_of::<ExchangeRecord>()];
-        for (kind, size) in (0..20).filter(|kind| *kind != kind::HELLO).flat_map(|kind| sizes.map(|size| (kind, size)))
-        {
+        let kinds = (0..20).filter(|kind| ![kind::HELLO, kind::DNS].contains(kind));
+        for (kind, size) in kinds.flat_map(|kind| sizes.map(|size| (kind, size))) {
             let mut bytes = vec![0; 8 + size];
             for start in 0..8 {
                 let item = &mut bytes[start..start + size];
@@ -245,14 +267,14 @@ mod tests {
 
     proptest! {
         #[test]
-        fn any_bytes_are_an_event_or_a_piece_or_an_error(
+        fn any_bytes_are_an_event_or_a_message_or_an_error(
             kind in prop_oneof![0u32..20, any::<u32>()],
             rest in prop::collection::vec(any::<u8>(), 0..400),
         ) {
             let item = [&kind.to_ne_bytes()[..], &rest].concat();
-            match lend(&item, |item| matches!(item, Item::Hello(_))) {
-                Ok(true) => prop_assert_eq!(kind, kind::HELLO),
-                Ok(false) => prop_assert!(decode(&item).is_ok()),
+            match lend(&item, |item| matches!(item, Item::Event(_))) {
+                Ok(true) => prop_assert!(decode(&item).is_ok()),
+                Ok(false) => prop_assert!(matches!(kind, kind::HELLO | kind::DNS)),
                 Err(_) => prop_assert!(decode(&item).is_err()),
             }
         }

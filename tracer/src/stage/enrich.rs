@@ -30,11 +30,15 @@ impl Enricher {
     /// The event that names a connection's process, if it has not been looked up yet.
     #[inline(always)]
     pub fn identify(&mut self, record: &SocketRecord) -> Option<Event> {
-        let key = (record.tgid, record.process_started_at);
+        self.identify_process((record.tgid, record.process_started_at))
+    }
+
+    /// The same for a process: number and start time.
+    pub fn identify_process(&mut self, key: (u32, u64)) -> Option<Event> {
         if self.recent[place(key)] == Some(key) || !self.learn(key) {
             return None;
         }
-        let identity = process::identity(record.tgid).filter(|identity| same_process(identity, key))?;
+        let identity = process::identity(key.0).filter(|identity| same_process(identity, key))?;
         Some(Event::User(Box::new(UserEvent::Identity(identity))))
     }
 

@@ -5,6 +5,7 @@ use std::net::SocketAddr;
 use serde::{Deserialize, Serialize};
 use tracer_ebpf::{DetailedRecord, ExchangeRecord, ProcessRecord, SocketRecord, TlsRecord};
 
+use super::dns::DnsMessage;
 use crate::track::record::{Hello, Hook};
 
 /// One event. Times are boot-clock nanoseconds, as the kernel side takes them.
@@ -80,6 +81,8 @@ pub enum UserEvent {
         /// What is known by now of both messages.
         hello: Hello,
     },
+    /// What a DNS message says.
+    Dns(DnsMessage),
     /// A socket that was open before the trace.
     Adopted(OpenSocket),
     /// The present state of an open socket, taken as the trace stops.

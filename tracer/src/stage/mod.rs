@@ -1,6 +1,7 @@
 //! The stages of the data's way: read, decode, enrich.
 
 pub mod decode;
+pub mod dns;
 pub mod enrich;
 pub mod event;
 pub mod hello;

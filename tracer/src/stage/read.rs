@@ -9,10 +9,11 @@ use aya::{
     maps::{MapData, RingBuf},
 };
 use tokio::io::unix::AsyncFd;
-use tracer_ebpf::{SocketRecord, kind};
+use tracer_ebpf::{SocketRecord, dns::DnsRecord, kind};
 
 use super::{
     decode::{Item, lend},
+    dns::Messages,
     enrich::Enricher,
     event::{Event, EventRef, UserEvent},
     hello::Hellos,
@@ -28,6 +29,7 @@ pub struct Reader {
     undecodable: BTreeMap<&'static str, u64>,
     enricher: Enricher,
     hellos: Hellos,
+    messages: Messages,
     pipeline: Pipeline,
 }
 
@@ -70,6 +72,7 @@ impl Reader {
             undecodable: BTreeMap::new(),
             enricher: Enricher::default(),
             hellos: Hellos::default(),
+            messages: Messages::default(),
             pipeline,
         })
     }
@@ -96,7 +99,7 @@ impl Reader {
     /// # Errors
     /// If the output or the recording cannot be written.
     pub fn read(&mut self, most: usize, mut each: impl FnMut(&SocketRecord)) -> Result<()> {
-        let Self { rings, undecodable, enricher, hellos, pipeline, .. } = self;
+        let Self { rings, undecodable, enricher, hellos, messages, pipeline, .. } = self;
         rings.read(most, features::boot_clock_now, |item| {
             let taken = lend(item, |item| match item {
                 Item::Event(event) => {
@@ -111,6 +114,7 @@ impl Reader {
                         Ok(())
                     }
                 },
+                Item::Dns(record) => lookups(record, messages, undecodable, enricher, pipeline),
             });
             taken.unwrap_or_else(|error| {
                 *undecodable.entry(error.cause()).or_default() += 1;
@@ -200,6 +204,28 @@ impl Reader {
         self.send(UserEvent::Stop { at })?;
         self.pipeline.finish(None)
     }
+}
+
+/// Sends down the pipeline what DNS messages say, and who asked.
+fn lookups(
+    record: &DnsRecord,
+    messages: &mut Messages,
+    undecodable: &mut BTreeMap<&'static str, u64>,
+    enricher: &mut Enricher,
+    pipeline: &mut Pipeline,
+) -> Result<()> {
+    for message in messages.take(record) {
+        match message {
+            Ok(message) => {
+                if let Some(identity) = enricher.identify_process((message.pid, message.process_started_at)) {
+                    pipeline.event(&identity)?;
+                }
+                pipeline.event(&Event::User(Box::new(UserEvent::Dns(message))))?;
+            }
+            Err(error) => *undecodable.entry(error.cause()).or_default() += 1,
+        }
+    }
+    Ok(())
 }
 
 /// What an event calls for before it goes down the pipeline.

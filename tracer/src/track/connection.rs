@@ -7,7 +7,7 @@ use zerocopy::FromZeros;
 
 use super::{
     exchange::{Turn, Turned},
-    record::{Nanos, Process},
+    record::{LookedUp, Nanos, Process},
     summary::Place,
     tls::{self, Tls},
 };
@@ -19,6 +19,8 @@ pub(super) struct Live {
     pub record: SocketRecord,
     /// Its owner as it was last known.
     pub process: Rc<Process>,
+    /// The DNS lookup that led to it.
+    pub looked_up: Option<Rc<LookedUp>>,
     /// Its exchanges and TLS, from the first sign of either.
     detail: Option<Box<Detail>>,
     /// What few connections have.
@@ -81,7 +83,7 @@ pub(super) enum Relation {
 impl Live {
     /// A connection first heard of by this record.
     pub fn new(record: &SocketRecord, process: Rc<Process>, life: u32) -> Self {
-        Self { record: *record, process, detail: None, rare: None, life, announced: false }
+        Self { record: *record, process, looked_up: None, detail: None, rare: None, life, announced: false }
     }
 
     /// A connection that was open before the trace.
@@ -103,7 +105,7 @@ impl Live {
         note_keepalive(&mut record, socket.keepalive);
         let present = Some(Present { at: socket.at, state: socket.state, sent_idle: None, received_idle: None });
         let rare = Rare { adopted_at: socket.at.max(1), present, exchanges: None };
-        Self { record, process, detail: None, rare: Some(Box::new(rare)), life: 0, announced: false }
+        Self { record, process, looked_up: None, detail: None, rare: Some(Box::new(rare)), life: 0, announced: false }
     }
 
     /// Takes in that sock_diag shows a connection whose events had come first.

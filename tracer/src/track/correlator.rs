@@ -1,28 +1,32 @@
 //! Events in, records out.
 
-use std::net::SocketAddr;
+use std::{net::SocketAddr, rc::Rc};
 
 use foldhash::fast::RandomState;
 use hashbrown::{HashMap, HashSet};
 use tracer_ebpf::{
-    DetailedRecord, ExchangeRecord, ProcessRecord, SocketRecord, TlsRecord, exchange::Exchanges, flag, kind,
+    DetailedRecord, ExchangeRecord, ProcessRecord, SocketRecord, TlsRecord, exchange::Exchanges, flag, kind, role,
 };
 
 use super::{
     clock::Clock,
     close::Verdict,
     connection::{Live, Relation},
+    dns::{Finished, Lookups},
     early::{Early, Waiting},
     exchange::Turned,
     losses::Losses,
     process::Processes,
-    record::{Hello, Hook, Loss, Record},
+    record::{Hello, Hook, Lookup, Loss, Record},
     report::{self, Occasion, Standing, Together},
     summary::Totals,
     table::Table,
     tls,
 };
-use crate::stage::event::{EventRef, OpenSocket, UserEvent};
+use crate::stage::{
+    dns::DnsMessage,
+    event::{EventRef, OpenSocket, UserEvent},
+};
 
 /// The most hooks and remarks kept for the summary; a recording could hold any number.
 const MAX_HOOKS: usize = 256;
@@ -52,6 +56,7 @@ pub struct Correlator {
     clock: Clock,
     table: Table,
     processes: Processes,
+    lookups: Lookups,
     totals: Totals,
     losses: Losses,
     hooks: Vec<Hook>,
@@ -88,6 +93,7 @@ impl Correlator {
             clock,
             table: Table::new(limits.max_connections),
             processes: Processes::new(limits.max_processes),
+            lookups: Lookups::default(),
             totals: Totals::new(limits.max_groups),
             losses: Losses::default(),
             hooks: Vec::new(),
@@ -164,6 +170,9 @@ impl Correlator {
     ) {
         let more = if DETAILED { more } else { None };
         self.saw(record.at);
+        if self.lookups.waits() {
+            self.give_up_lookups(emit);
+        }
         let life = match self.table.known(record.id) {
             Some(mut known) => match known.live().relation(record) {
                 Relation::Same => {
@@ -215,6 +224,11 @@ impl Correlator {
     ) {
         let more = if DETAILED { more } else { None };
         let mut live = Live::new(record, self.processes.owner(record), life);
+        if record.role == role::CLIENT && record.opened_at != 0 && record.flags & flag::PREEXISTING == 0 {
+            let process = (record.opener_tgid, record.process_started_at);
+            let pays = record.flags & flag::NO_SYN == 0;
+            live.looked_up = self.lookups.connected(process, live.remote().ip(), record.opened_at, pays).map(Rc::new);
+        }
         announce(&mut live, record.kind, self.clock, emit);
         if DETAILED && !self.waiting.is_empty() {
             self.see_early(&mut live, emit);
@@ -319,6 +333,7 @@ impl Correlator {
         match event {
             UserEvent::Identity(identity) => self.processes.identify(identity),
             UserEvent::Hello { at, id, hello } => self.hello(*at, *id, hello),
+            UserEvent::Dns(message) => self.dns(message, emit),
             UserEvent::Adopted(socket) => self.adopt(socket, emit),
             UserEvent::Present(socket) => self.see_present(socket),
             UserEvent::Lost { at, place, cause, count } => {
@@ -334,6 +349,41 @@ impl Correlator {
             }
             UserEvent::Stop { at } => self.stop(*at, emit),
         }
+    }
+
+    fn dns(&mut self, message: &DnsMessage, emit: &mut impl FnMut(&Record)) {
+        self.saw(message.at);
+        if let Some(finished) = self.lookups.message(message) {
+            self.report_lookup(finished, emit);
+        }
+        self.give_up_lookups(emit);
+    }
+
+    /// Reports lookups that have waited for too long.
+    fn give_up_lookups(&mut self, emit: &mut impl FnMut(&Record)) {
+        while let Some(finished) = self.lookups.expired(self.latest_at) {
+            self.report_lookup(finished, emit);
+        }
+    }
+
+    fn report_lookup(&mut self, finished: Finished, emit: &mut impl FnMut(&Record)) {
+        let Finished { query, answer, retries } = finished;
+        let (answered_at, answer) = answer.unzip();
+        let lookup = Lookup {
+            process: self.processes.named(query.pid, query.process_started_at, &query.comm),
+            tid: query.tid,
+            netns: (query.netns != 0).then_some(query.netns),
+            server: query.server,
+            tcp: query.tcp,
+            name: query.name,
+            record_type: query.record_type,
+            asked_at: self.clock.wall_of(query.at),
+            latency: answered_at.map(|at| at.saturating_sub(query.at)),
+            rcode: answer.as_ref().map(|answer| answer.rcode.clone()),
+            answers: answer.map(|answer| answer.addresses).unwrap_or_default(),
+            retries,
+        };
+        emit(&Record::Lookup(lookup));
     }
 
     /// Takes in a socket that was open before the trace, unless its events came first.
@@ -375,6 +425,13 @@ impl Correlator {
         self.by_ends = None;
         self.waiting.give_up();
         self.report_dropped(at, emit);
+        while let Some(finished) = self.lookups.next_unanswered() {
+            self.report_lookup(finished, emit);
+        }
+        let unasked = self.lookups.take_unasked();
+        if unasked > 0 {
+            self.lose(at, "user", "dns_unasked", unasked, emit);
+        }
         let surveyed: HashSet<u32, RandomState> = std::mem::take(&mut self.surveyed).into_iter().collect();
         let shown = std::mem::take(&mut self.shown);
         let mut unseen_ends = 0;

@@ -4,6 +4,7 @@ mod clock;
 mod close;
 mod connection;
 mod correlator;
+mod dns;
 mod early;
 mod exchange;
 mod idle;

@@ -58,6 +58,11 @@ impl Processes {
         self.get_or_name(record.tgid, record.process_started_at, &record.comm)
     }
 
+    /// The process that asked for a name.
+    pub fn named(&mut self, pid: u32, started_at: u64, comm: &str) -> Rc<Process> {
+        self.get_or_name(pid, started_at, comm.as_bytes())
+    }
+
     /// The process of a PID; one without a name if it is not known.
     pub fn find(&mut self, pid: u32, started_at: u64) -> Rc<Process> {
         self.get_or_name(pid, started_at, &[])

@@ -3,7 +3,10 @@
 //! Times are wall clock, durations are nanoseconds, and `None` means "not known"; the outputs turn them into RFC 3339
 //! and milliseconds.
 
-use std::{net::SocketAddr, rc::Rc};
+use std::{
+    net::{IpAddr, SocketAddr},
+    rc::Rc,
+};
 
 /// Wall-clock time in nanoseconds since the Unix epoch.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -21,6 +24,8 @@ pub enum Record {
     Connection(Connection),
     /// One turn of request and response, when its end is known.
     Exchange(Exchange),
+    /// A DNS lookup is over.
+    Lookup(Lookup),
     /// Something was lost.
     Loss(Loss),
     /// The last record of every trace.
@@ -161,6 +166,8 @@ pub struct Connection {
     pub open: bool,
     /// It was open before the trace began.
     pub preexisting: bool,
+    /// Client: the DNS lookup by which the process got to the address.
+    pub looked_up: Option<Rc<LookedUp>>,
     /// It was established at some time; a failed connect, or one that nothing has answered yet, was not.
     pub established: bool,
     /// Client: from the connect to ESTABLISHED, or to its failure.
@@ -188,6 +195,52 @@ pub struct Connection {
     pub close: Option<Close>,
     /// Where a value is a bound.
     pub confidence: Vec<Confidence>,
+}
+
+/// What a DNS lookup gave a connection.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct LookedUp {
+    /// The name that had the connection's address.
+    pub name: Rc<str>,
+    /// What the lookup cost this connection: from the first question to the last answer before the connect. 0 if the answer
+    /// was there already, for an earlier connection.
+    pub cost: Nanos,
+}
+
+/// One DNS lookup of a process: a question for one name and type, until it was answered or given up.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Lookup {
+    /// Who asked.
+    pub process: Rc<Process>,
+    /// Its thread.
+    pub tid: u32,
+    /// Inode number of the network namespace.
+    pub netns: Option<u32>,
+    /// Whom it asked first.
+    pub server: SocketAddr,
+    /// It was asked over TCP, at last.
+    pub tcp: bool,
+    /// The name; any characters.
+    pub name: String,
+    /// The type, such as `A`.
+    pub record_type: String,
+    /// When it was first asked.
+    pub asked_at: WallTime,
+    /// From then to the answer; `None` if none came.
+    pub latency: Option<Nanos>,
+    /// What the server said, such as `NOERROR`; `None` without an answer.
+    pub rcode: Option<String>,
+    /// Addresses in the answer.
+    pub answers: Vec<IpAddr>,
+    /// How often it was asked again.
+    pub retries: u32,
+}
+
+impl Lookup {
+    /// No answer came, or one that says no.
+    pub fn failed(&self) -> bool {
+        self.rcode.as_deref() != Some("NOERROR")
+    }
 }
 
 /// A connection's exchanges together.
@@ -218,6 +271,8 @@ pub struct Exchange {
     pub remote: SocketAddr,
     /// What the connection's TLS hellos say: they name the remote end.
     pub hello: Option<Rc<Hello>>,
+    /// The DNS lookup that led to the connection: it names the remote end if TLS does not.
+    pub looked_up: Option<Rc<LookedUp>>,
     /// The first on its connection. `None` where that was open before the trace.
     pub cold: Option<bool>,
     /// The answering side spoke first.
@@ -247,13 +302,15 @@ pub struct Exchange {
 /// What it took until a client's connection was ready.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Setup {
+    /// DNS lookup; `None` if none was seen.
+    pub dns: Option<Nanos>,
     /// TCP connect.
     pub connect: Option<Nanos>,
     /// TLS handshake; `None` if there was none, or its time is not known.
     pub handshake: Option<Nanos>,
     /// Of that, on a processor, ready to run, and waiting for the peer.
     pub parts: Parts,
-    /// All together; `None` if a part that there was is not known.
+    /// All together; `None` if a part that there was is not known. A lookup that was not seen counts nothing.
     pub total: Option<Nanos>,
 }
 
@@ -406,6 +463,8 @@ pub struct GroupExchanges {
     pub cold_first_byte_median: Option<Nanos>,
     /// Median of a warm exchange's wait for the first byte, which is all that it pays.
     pub warm_median: Option<Nanos>,
+    /// Total time spent on the DNS lookups that led to them.
+    pub dns: Nanos,
     /// Total time spent on TLS handshakes.
     pub handshake: Nanos,
 }

@@ -62,6 +62,7 @@ pub(super) fn opening(live: &Live, clock: Clock) -> Connection {
         lifetime: None,
         open: true,
         preexisting,
+        looked_up: live.looked_up.clone(),
         established: !live.is_unestablished(),
         connect: connect(live),
         syn_retransmits: (!preexisting).then_some(record.syn_retransmits),
@@ -322,6 +323,7 @@ pub(super) fn exchange(live: &Live, turned: &Turned, standing: Standing, clock: 
         local_port: record.local_port,
         remote: live.remote(),
         hello: live.known_detail().and_then(|detail| detail.tls.hello().cloned()),
+        looked_up: live.looked_up.clone(),
         cold,
         greeting: turned.greeting,
         began_at: clock.wall(turned.asked_at),
@@ -381,6 +383,7 @@ const END_LOST: Confidence =
 #[inline(never)]
 pub(super) fn setup(live: &Live) -> Setup {
     let connect = connect(live);
+    let dns = live.looked_up.as_ref().map(|looked_up| looked_up.cost);
     let tls = live.known_detail().map(|detail| &detail.tls).filter(|tls| tls.is_part_of_setup());
     let handshake = tls.and_then(|tls| tls.took());
     let total = match (connect, tls, handshake) {
@@ -388,7 +391,8 @@ pub(super) fn setup(live: &Live) -> Setup {
         (Some(_), Some(_), None) => None,
         (connect, ..) => connect,
     };
-    Setup { connect, handshake, parts: tls.map(|tls| tls.parts()).unwrap_or_default(), total }
+    let total = total.map(|total| total.saturating_add(dns.unwrap_or(0)));
+    Setup { dns, connect, handshake, parts: tls.map(|tls| tls.parts()).unwrap_or_default(), total }
 }
 
 /// Who ended it and how, if anything has.

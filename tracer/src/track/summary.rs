@@ -218,6 +218,7 @@ struct Turns {
     cold: u64,
     warm: u64,
     stale: u64,
+    dns: Nanos,
     handshake: Nanos,
     cold_total: Spread,
     cold_first_byte: Spread,
@@ -257,6 +258,7 @@ impl Turns {
             cold_median: median(&self.cold_total),
             cold_first_byte_median: median(&self.cold_first_byte),
             warm_median: median(&self.warm_first_byte),
+            dns: self.dns,
             handshake: self.handshake,
         }
     }
@@ -277,6 +279,8 @@ impl Tally {
         if let Some(exchanges) = &connection.exchanges {
             let turns = self.turns.get_or_insert_default();
             turns.count += u64::from(exchanges.count);
+            let dns = connection.looked_up.as_ref().map_or(0, |looked_up| looked_up.cost);
+            turns.dns = turns.dns.saturating_add(dns);
             let handshake = connection.tls.as_ref().and_then(|tls| tls.handshake);
             turns.handshake = turns.handshake.saturating_add(handshake.unwrap_or(0));
         }

@@ -12,7 +12,8 @@ use tracer::{
     output::{Output, ndjson::Ndjson},
     track::record::{
         Bound, Close, Closer, Confidence, Connection, ConnectionId, Exchange, Exchanges, Group, GroupExchanges, Hello,
-        Hook, How, Loss, Parts, Process, Record, Role, Setup, Summary, Tls, TlsFailed, TlsFailure, WallTime,
+        Hook, How, LookedUp, Lookup, Loss, Parts, Process, Record, Role, Setup, Summary, Tls, TlsFailed, TlsFailure,
+        WallTime,
     },
 };
 
@@ -87,10 +88,22 @@ fn tls(tls: &Tls) -> Value {
     })
 }
 
+fn remote_name<'r>(
+    role: Option<Role>,
+    hello: Option<&'r Hello>,
+    looked_up: Option<&'r LookedUp>,
+) -> (Option<&'r str>, Option<&'static str>) {
+    match (hello, looked_up) {
+        (Some(Hello { sni: Some(name), .. }), _) if role != Some(Role::Server) => (Some(name), Some("sni")),
+        (_, Some(looked_up)) => (Some(&looked_up.name), Some("dns")),
+        _ => (None, None),
+    }
+}
+
 fn exchange(exchange: &Exchange) -> Value {
     let setup = exchange.setup.as_deref().map(|setup| {
         json!({
-            "dns_ms": null, "connect_ms": ms(setup.connect), "handshake_ms": ms(setup.handshake),
+            "dns_ms": ms(setup.dns), "connect_ms": ms(setup.connect), "handshake_ms": ms(setup.handshake),
             "total_ms": ms(setup.total),
         })
     });
@@ -98,7 +111,7 @@ fn exchange(exchange: &Exchange) -> Value {
         "type": "exchange", "connection": id(exchange.connection), "index": exchange.index,
         "pid": exchange.process.pid, "comm": exchange.process.comm, "role": role(exchange.role),
         "remote": exchange.remote.to_string(),
-        "remote_name": exchange.hello.as_ref().and_then(|hello| hello.sni.as_deref()).filter(|_| exchange.role != Some(Role::Server)), "cold": exchange.cold,
+        "remote_name": remote_name(exchange.role, exchange.hello.as_deref(), exchange.looked_up.as_deref()).0, "cold": exchange.cold,
         "greeting": exchange.greeting, "began_at": time(exchange.began_at), "idle_before_ms": ms(exchange.idle_before),
         "first_byte_ms": ms(exchange.first_byte), "duration_ms": ms(exchange.duration),
         "bytes_out": exchange.bytes_out, "bytes_in": exchange.bytes_in, "setup": setup, "http": null,
@@ -108,16 +121,16 @@ fn exchange(exchange: &Exchange) -> Value {
 
 fn identity(kind: &str, connection: &Connection) -> Value {
     let Connection { process, .. } = connection;
-    // A client names the server, so it names the remote end at the client only.
-    let is_server = connection.role == Some(Role::Server);
-    let name = connection.tls.as_ref().and_then(|tls| tls.hello.sni.as_deref()).filter(|_| !is_server);
+    let hello = connection.tls.as_ref().map(|tls| &*tls.hello);
+    let (name, source) = remote_name(connection.role, hello, connection.looked_up.as_deref());
     json!({
         "type": kind, "id": id(connection.id), "pid": process.pid, "tid": connection.tid,
         "comm": process.comm, "exe": process.exe, "container": process.container, "netns": connection.netns,
         "role": role(connection.role), "family": if connection.remote.is_ipv4() { "ipv4" } else { "ipv6" },
         "local": connection.local.to_string(), "remote": connection.remote.to_string(), "remote_name": name,
-        "remote_name_source": name.map(|_| "sni"), "opened_at": time(connection.opened_at), "preexisting": connection.preexisting,
-        "dns_ms": null, "connect_ms": ms(connection.connect), "syn_retransmits": connection.syn_retransmits,
+        "remote_name_source": source, "opened_at": time(connection.opened_at), "preexisting": connection.preexisting,
+        "dns_ms": ms(connection.looked_up.as_ref().map(|looked_up| looked_up.cost)), "connect_ms": ms(connection.connect),
+        "syn_retransmits": connection.syn_retransmits,
     })
 }
 
@@ -155,7 +168,7 @@ fn group(group: &Group) -> Value {
         "cold_first_byte_median_ms": ms(known.and_then(|known| known.cold_first_byte_median)),
         "warm_median_ms": ms(known.and_then(|known| known.warm_median)),
         "setup_total_ms": {
-            "dns_ms": null, "connect_ms": ms(Some(group.setup)), "handshake_ms": ms(known.map(|known| known.handshake)),
+            "dns_ms": ms(known.map(|known| known.dns)), "connect_ms": ms(Some(group.setup)), "handshake_ms": ms(known.map(|known| known.handshake)),
         },
     })
 }
@@ -179,6 +192,15 @@ fn expected(record: &Record) -> Value {
             });
             merged(identity("connection", connection), rest)
         }
+        Record::Lookup(lookup) => json!({
+            "type": "dns", "pid": lookup.process.pid, "tid": lookup.tid, "comm": lookup.process.comm,
+            "exe": lookup.process.exe, "container": lookup.process.container, "netns": lookup.netns,
+            "server": lookup.server.to_string(), "transport": if lookup.tcp { "tcp" } else { "udp" },
+            "name": lookup.name, "record_type": lookup.record_type, "asked_at": time(Some(lookup.asked_at)),
+            "latency_ms": ms(lookup.latency), "rcode": lookup.rcode,
+            "answers": lookup.answers.iter().map(ToString::to_string).collect::<Vec<_>>(),
+            "retries": lookup.retries, "failed": lookup.rcode.as_deref() != Some("NOERROR"),
+        }),
         Record::Exchange(turn) => exchange(turn),
         Record::Loss(lost) => merged(json!({ "type": "loss" }), loss(lost)),
         Record::Summary(summary) => json!({
@@ -290,9 +312,11 @@ prop_compose! {
 
 prop_compose! {
     fn any_setup()(
-        (connect, handshake, total) in any::<(Option<u64>, Option<u64>, Option<u64>)>(), parts in any_parts(),
+        (dns, connect) in any::<(Option<u64>, Option<u64>)>(),
+        (handshake, total) in any::<(Option<u64>, Option<u64>)>(),
+        parts in any_parts(),
     ) -> Box<Setup> {
-        Box::new(Setup { connect, handshake, parts, total })
+        Box::new(Setup { dns, connect, handshake, parts, total })
     }
 }
 
@@ -300,7 +324,8 @@ prop_compose! {
     fn any_exchange()(
         // Few sockets, so that lines of one connection follow each other.
         (socket, life, index, process) in (0..3u64, 0..3u32, any::<u32>(), any_process()),
-        (role, local_port, remote, hello) in (any_role(), any::<u16>(), any_address(), option::of(any_hello().boxed())),
+        (role, local_port, remote) in (any_role(), any::<u16>(), any_address()),
+        (hello, looked_up) in (option::of(any_hello().boxed()), option::of(any_looked_up())),
         (cold, greeting, stale, open) in any::<(Option<bool>, bool, bool, bool)>(),
         began_at in any_time(),
         (idle_before, first_byte, duration) in any::<(Option<u64>, Option<u64>, Option<u64>)>(),
@@ -310,6 +335,7 @@ prop_compose! {
     ) -> Exchange {
         Exchange {
             connection: ConnectionId { socket, life }, index, process: Rc::new(process), role, local_port, remote, hello,
+            looked_up: looked_up.map(Rc::new),
             cold, greeting, began_at, idle_before, first_byte, duration, bytes_out, bytes_in, setup, stale, open,
             confidence: bounds.into_iter().map(note).collect(),
         }
@@ -318,9 +344,13 @@ prop_compose! {
 
 /// The same exchange twice and the next one: the text that they have in common is written once.
 fn exchanges_in_a_row() -> impl Strategy<Value = Vec<Record>> {
-    (any_exchange(), any::<bool>(), option::of(any_hello().boxed())).prop_map(|(first, keeps_name, hello)| {
-        let hello = if keeps_name { first.hello.clone() } else { hello };
-        let second = Exchange { index: first.index.wrapping_add(1), hello, ..first.clone() };
+    let names = (option::of(any_hello().boxed()), option::of(any_looked_up()));
+    (any_exchange(), any::<bool>(), names).prop_map(|(first, keeps_name, (hello, looked_up))| {
+        let (hello, looked_up) = match keeps_name {
+            true => (first.hello.clone(), first.looked_up.clone()),
+            false => (hello, looked_up.map(Rc::new)),
+        };
+        let second = Exchange { index: first.index.wrapping_add(1), hello, looked_up, ..first.clone() };
         vec![first.clone(), first, second].into_iter().map(Record::Exchange).collect()
     })
 }
@@ -338,17 +368,36 @@ prop_compose! {
         idle_before_close in any::<Option<u64>>(),
         close in option::of(any_close().boxed()),
         bounds in prop::collection::vec(prop::sample::select(BOUNDS.to_vec()), 0..3),
-        (exchanges, tls) in (option::of(any_exchanges()), option::of(any_tls().boxed())),
+        (exchanges, tls, looked_up) in
+            (option::of(any_exchanges()), option::of(any_tls().boxed()), option::of(any_looked_up())),
     ) -> Connection {
         Connection {
             id: ConnectionId { socket, life },
             process: Rc::new(process),
             opened_by: None,
             tid, netns, role, local, remote, opened_at, closed_at, lifetime, open, preexisting, established, connect,
+            looked_up: looked_up.map(Rc::new),
             syn_retransmits, bytes_sent, bytes_received, retransmits, srtt, keepalive, idle_before_close, close,
             exchanges, tls: tls.map(Box::new),
             confidence: bounds.into_iter().map(note).collect(),
         }
+    }
+}
+
+fn any_looked_up() -> impl Strategy<Value = LookedUp> {
+    any::<(String, u64)>().prop_map(|(name, cost)| LookedUp { name: name.into(), cost })
+}
+
+prop_compose! {
+    fn any_lookup()(
+        (process, tid, netns) in (any_process(), any::<u32>(), any::<Option<u32>>()),
+        (server, tcp, name, record_type) in (any_address(), any::<bool>(), any::<String>(), any::<String>()),
+        (asked_at, latency, retries) in any::<(u64, Option<u64>, u32)>(),
+        rcode in option::of(prop_oneof![Just("NOERROR".to_owned()), any::<String>()]),
+        answers in prop::collection::vec(any::<IpAddr>(), 0..3),
+    ) -> Lookup {
+        let (process, asked_at) = (Rc::new(process), WallTime(asked_at));
+        Lookup { process, tid, netns, server, tcp, name, record_type, asked_at, latency, rcode, answers, retries }
     }
 }
 
@@ -362,9 +411,9 @@ prop_compose! {
     fn any_group_exchanges()(
         (count, cold, warm, stale) in any::<(u64, u64, u64, u64)>(),
         (cold_median, cold_first_byte_median, warm_median) in any::<(Option<u64>, Option<u64>, Option<u64>)>(),
-        handshake in any::<u64>(),
+        (dns, handshake) in any::<(u64, u64)>(),
     ) -> GroupExchanges {
-        GroupExchanges { count, cold, warm, stale, cold_median, cold_first_byte_median, warm_median, handshake }
+        GroupExchanges { count, cold, warm, stale, cold_median, cold_first_byte_median, warm_median, dns, handshake }
     }
 }
 
@@ -412,6 +461,7 @@ fn any_record() -> impl Strategy<Value = Record> {
         3 => any_connection().prop_map(Record::Open).boxed(),
         6 => any_connection().prop_map(Record::Connection).boxed(),
         4 => any_exchange().prop_map(Record::Exchange).boxed(),
+        2 => any_lookup().prop_map(Record::Lookup).boxed(),
         1 => any_loss().prop_map(Record::Loss),
         1 => any_summary().prop_map(|summary| Record::Summary(Box::new(summary))).boxed(),
     ]

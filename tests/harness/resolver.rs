@@ -1,0 +1,85 @@
+//! A DNS server and resolver settings for one test.
+
+use std::{
+    io::Write,
+    net::UdpSocket,
+    process::{Child, Command, Stdio},
+    time::Duration,
+};
+
+use nix::{
+    mount::{MsFlags, mount},
+    sched::{CloneFlags, unshare},
+};
+use tempfile::NamedTempFile;
+
+use crate::clock::eventually;
+
+/// dnsmasq on 127.0.0.1, port 53, of this thread's network namespace; the C library of programs that this thread starts asks
+/// it. Ends when dropped.
+pub struct Resolver {
+    dnsmasq: Child,
+    _files: Vec<NamedTempFile>,
+}
+
+impl Resolver {
+    /// Serves names of `.test`, one or more addresses each; every name of `gone.test` does not exist. `options` go to
+    /// resolv.conf.
+    #[track_caller]
+    pub fn start(names: &[(&str, &[&str])], options: &str) -> Self {
+        let hosts: String = names
+            .iter()
+            .flat_map(|(name, addresses)| addresses.iter().map(move |ip| format!("{ip} {name}\n")))
+            .collect();
+        let hosts = file(&hosts);
+        let resolv = file(&format!("nameserver 127.0.0.1\noptions {options}\n"));
+        let switch = file("hosts: dns\n");
+        // Other threads keep their own view of /etc.
+        unshare(CloneFlags::CLONE_NEWNS | CloneFlags::CLONE_FS).expect("a mount namespace of one's own (needs root)");
+        let none = None::<&str>;
+        mount(none, "/", none, MsFlags::MS_REC | MsFlags::MS_PRIVATE, none).expect("private mounts");
+        for (file, at) in [(&resolv, "/etc/resolv.conf"), (&switch, "/etc/nsswitch.conf")] {
+            mount(Some(file.path()), at, none, MsFlags::MS_BIND, none).unwrap_or_else(|error| panic!("{at}: {error}"));
+        }
+        let mut dnsmasq = Command::new("dnsmasq");
+        dnsmasq.args(["--keep-in-foreground", "--conf-file=/dev/null", "--no-resolv", "--no-hosts", "--user=root"]);
+        dnsmasq.args([
+            "--pid-file=",
+            "--listen-address=127.0.0.1",
+            "--bind-interfaces",
+            "--local=/test/",
+            "--log-facility=-",
+        ]);
+        dnsmasq.arg(format!("--addn-hosts={}", hosts.path().display()));
+        let child = dnsmasq.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null()).spawn();
+        let resolver = Self { dnsmasq: child.expect("dnsmasq starts"), _files: vec![hosts, resolv, switch] };
+        eventually("dnsmasq to answer", || answers().then_some(()));
+        resolver
+    }
+}
+
+impl Drop for Resolver {
+    fn drop(&mut self) {
+        let _ = self.dnsmasq.kill();
+        let _ = self.dnsmasq.wait();
+    }
+}
+
+/// Asks by hand for a name that does not exist.
+fn answers() -> bool {
+    const QUERY: &[u8] = b"\x00\x01\x01\x00\x00\x01\x00\x00\x00\x00\x00\x00\x05ready\x04test\x00\x00\x01\x00\x01";
+    let ask = || -> std::io::Result<usize> {
+        let socket = UdpSocket::bind("127.0.0.1:0")?;
+        socket.connect("127.0.0.1:53")?;
+        socket.set_read_timeout(Some(Duration::from_millis(500)))?;
+        socket.send(QUERY)?;
+        socket.recv(&mut [0; 512])
+    };
+    ask().is_ok()
+}
+
+fn file(text: &str) -> NamedTempFile {
+    let mut file = NamedTempFile::new().expect("a temporary file");
+    file.write_all(text.as_bytes()).expect("write");
+    file
+}

@@ -1,0 +1,261 @@
+//! Names are looked up: what goes to port 53 and comes from there. Hooks: the entry of `udp_sendmsg` and `udpv6_sendmsg`,
+//! where a query still lies in the application's memory, and the return of `udp_recvmsg` and `udpv6_recvmsg`, where an answer
+//! lies there. Over TCP, [`try_sent_stream`] and [`try_received_stream`] take what passes. User space parses it.
+
+use aya_ebpf::{
+    bindings::BPF_ANY,
+    helpers::bpf_get_current_pid_tgid,
+    macros::{fentry, fexit, kprobe, kretprobe},
+    programs::{FEntryContext, FExitContext, ProbeContext, RetProbeContext},
+};
+use tracer_ebpf::{
+    Loss,
+    dns::{DnsRecord, MESSAGE_LEN, PORT, flag},
+    kind,
+};
+
+use super::Outcome;
+use crate::{
+    identity::{current_ids, current_name},
+    kernel::{
+        access::{Access, Direct, Pointer, Probe},
+        msg::{MsgHdr, Peer, UserSlice},
+        sock::{Sock, is_v4_mapped},
+    },
+    maps::{RECEIVE_ARGS, ReceiveArgs},
+    output::{count, now, send_filled},
+    selection::current_process_selected,
+};
+
+/// Flags of a call to receive (`include/linux/socket.h`): what is looked at stays, and is received again.
+const MSG_PEEK: i32 = 0x2;
+/// What comes is a query of our own that could not be delivered.
+const MSG_ERRQUEUE: i32 = 0x2000;
+
+/// Most pieces of one send over TCP that are looked at: two queries, each with its length in a piece of its own.
+const MAX_SEGMENTS: u32 = 4;
+
+/// `int udp_sendmsg(struct sock *sk, struct msghdr *msg, size_t len)`
+#[fentry(function = "udp_sendmsg")]
+pub fn udp_send_fentry(ctx: FEntryContext) -> i32 {
+    let _ = try_send(Sock::<Direct>::new(ctx.arg(0)), MsgHdr::new(ctx.arg(1)), ctx.arg(2));
+    0
+}
+
+/// `int udpv6_sendmsg(struct sock *sk, struct msghdr *msg, size_t len)`
+#[fentry(function = "udpv6_sendmsg")]
+pub fn udpv6_send_fentry(ctx: FEntryContext) -> i32 {
+    let _ = try_send_v6(Sock::<Direct>::new(ctx.arg(0)), MsgHdr::new(ctx.arg(1)), ctx.arg(2));
+    0
+}
+
+/// Declares the programs at the return of a receive. In a fexit context the return value stands behind the arguments, and
+/// kernels take 6 (5.10), 5 (6.1, 6.12) or 4 (7.2) of them. The kernel refuses a program that reads further; one that reads
+/// less far would take an argument for the result, so they are tried in this order.
+macro_rules! receive_programs {
+    ($($function:literal, $receive:ident: $six:ident, $five:ident, $four:ident, $kprobe:ident, $kretprobe:ident;)*) => {$(
+        /// `(struct sock *sk, struct msghdr *msg, size_t len, int noblock, int flags, int *addr_len)`
+        #[fexit(function = $function)]
+        pub fn $six(ctx: FExitContext) -> i32 {
+            let _ = $receive(Sock::<Direct>::new(ctx.arg(0)), MsgHdr::new(ctx.arg(1)), ctx.arg(4), ctx.arg(6));
+            0
+        }
+
+        /// `(struct sock *sk, struct msghdr *msg, size_t len, int flags, int *addr_len)`
+        #[fexit(function = $function)]
+        pub fn $five(ctx: FExitContext) -> i32 {
+            let _ = $receive(Sock::<Direct>::new(ctx.arg(0)), MsgHdr::new(ctx.arg(1)), ctx.arg(3), ctx.arg(5));
+            0
+        }
+
+        /// `(struct sock *sk, struct msghdr *msg, size_t len, int flags)`
+        #[fexit(function = $function)]
+        pub fn $four(ctx: FExitContext) -> i32 {
+            let _ = $receive(Sock::<Direct>::new(ctx.arg(0)), MsgHdr::new(ctx.arg(1)), ctx.arg(3), ctx.arg(4));
+            0
+        }
+
+        #[kprobe(function = $function)]
+        pub fn $kprobe(ctx: ProbeContext) -> u32 {
+            let _ = keep_arguments(&ctx);
+            0
+        }
+
+        #[kretprobe(function = $function)]
+        pub fn $kretprobe(ctx: RetProbeContext) -> u32 {
+            let _ = take_arguments().and_then(|(sock, msg)| $receive(sock, msg, 0, ctx.ret()));
+            0
+        }
+    )*};
+}
+
+receive_programs! {
+    "udp_recvmsg", try_receive: udp_receive_6_fexit, udp_receive_5_fexit, udp_receive_4_fexit, udp_receive_kprobe, udp_receive_kretprobe;
+    "udpv6_recvmsg", try_receive:
+        udpv6_receive_6_fexit, udpv6_receive_5_fexit, udpv6_receive_4_fexit, udpv6_receive_kprobe, udpv6_receive_kretprobe;
+}
+
+#[kprobe(function = "udp_sendmsg")]
+pub fn udp_send_kprobe(ctx: ProbeContext) -> u32 {
+    let _ = sent(&ctx).and_then(|(sock, msg, length)| try_send(sock, msg, length));
+    0
+}
+
+#[kprobe(function = "udpv6_sendmsg")]
+pub fn udpv6_send_kprobe(ctx: ProbeContext) -> u32 {
+    let _ = sent(&ctx).and_then(|(sock, msg, length)| try_send_v6(sock, msg, length));
+    0
+}
+
+#[inline(always)]
+fn sent(ctx: &ProbeContext) -> Option<(Sock<Probe>, MsgHdr<Probe>, u64)> {
+    Some((Sock::new(ctx.arg(0)?), MsgHdr::new(ctx.arg(1)?), ctx.arg(2)?))
+}
+
+/// A return probe sees no arguments, so they are kept at the entry. The flags stand in another place on each kernel; the
+/// fallback goes without, and takes a message that was only looked at for one received: it is the same one, a little early.
+#[inline(always)]
+fn keep_arguments(ctx: &ProbeContext) -> Outcome {
+    let arguments = ReceiveArgs { sock: ctx.arg(0)?, msg: ctx.arg(1)? };
+    if !may_be_dns(Sock::<Probe>::new(arguments.sock as Pointer)) || !current_process_selected::<Probe>() {
+        return None;
+    }
+    // A full table costs no more than this one message.
+    RECEIVE_ARGS.insert(bpf_get_current_pid_tgid(), arguments, u64::from(BPF_ANY)).ok()
+}
+
+#[inline(always)]
+fn take_arguments() -> Option<(Sock<Probe>, MsgHdr<Probe>)> {
+    let thread = bpf_get_current_pid_tgid();
+    // SAFETY: only this thread writes its entry.
+    let ReceiveArgs { sock, msg } = unsafe { RECEIVE_ARGS.get(thread) }.copied()?;
+    let _ = RECEIVE_ARGS.remove(thread);
+    Some((Sock::new(sock as Pointer), MsgHdr::new(msg as Pointer)))
+}
+
+/// Whether a socket may exchange messages with port 53: it is connected there, or not connected.
+#[inline(always)]
+fn may_be_dns<A: Access>(sock: Sock<A>) -> bool {
+    matches!(sock.remote_port(), Some(0 | PORT))
+}
+
+/// Who is on the other side, if it is a DNS server: whom the message names, else whom the socket is connected to.
+#[inline(always)]
+fn server<A: Access>(sock: Sock<A>, msg: MsgHdr<A>) -> Option<Peer> {
+    let peer = match sock.remote_port()? {
+        0 => msg.name()?,
+        port => Peer { address: sock.ends()?.remote, port },
+    };
+    (peer.port == PORT).then_some(peer)
+}
+
+/// A datagram is about to be sent.
+#[inline(always)]
+fn try_send<A: Access>(sock: Sock<A>, msg: MsgHdr<A>, length: u64) -> Outcome {
+    if !may_be_dns(sock) || !current_process_selected::<A>() {
+        return None;
+    }
+    let server = server(sock, msg)?;
+    send_query(sock, msg, &server, length)
+}
+
+/// The same over IPv6. What goes to an IPv4 address passes `udp_sendmsg` too, and is taken there.
+#[inline(always)]
+fn try_send_v6<A: Access>(sock: Sock<A>, msg: MsgHdr<A>, length: u64) -> Outcome {
+    if !may_be_dns(sock) || !current_process_selected::<A>() {
+        return None;
+    }
+    let server = server(sock, msg)?;
+    if is_v4_mapped(&server.address) {
+        return None;
+    }
+    send_query(sock, msg, &server, length)
+}
+
+#[inline(always)]
+fn send_query<A: Access>(sock: Sock<A>, msg: MsgHdr<A>, server: &Peer, length: u64) -> Outcome {
+    let Some(slice) = msg.iter().first_segment() else {
+        count(Loss::UnreadablePayload);
+        return None;
+    };
+    send(sock, server, Piece { slice, whole: length, flags: flag::SENT })
+}
+
+/// A datagram has been received: `result` bytes of it, or a negative errno.
+#[inline(always)]
+fn try_receive<A: Access>(sock: Sock<A>, msg: MsgHdr<A>, flags: i32, result: i32) -> Outcome {
+    if result <= 0 || flags & (MSG_PEEK | MSG_ERRQUEUE) != 0 || !may_be_dns(sock) || !current_process_selected::<A>() {
+        return None;
+    }
+    let server = server(sock, msg)?;
+    let Some(slice) = msg.iter().filled(result as u64) else {
+        count(Loss::UnreadablePayload);
+        return None;
+    };
+    send(sock, &server, Piece { slice, whole: slice.length, flags: 0 })
+}
+
+/// Bytes are about to be sent over a traced connection. Leaves at once if it is not to port 53.
+#[inline(always)]
+pub fn try_sent_stream<A: Access>(sock: Sock<A>, msg: MsgHdr<A>) -> Outcome {
+    let server = stream_server(sock)?;
+    let iter = msg.iter();
+    for index in 0..MAX_SEGMENTS {
+        let slice = iter.segment(index)?;
+        send(sock, &server, Piece { slice, whole: slice.length, flags: flag::SENT | flag::TCP })?;
+    }
+    Some(())
+}
+
+/// So many bytes have been received; as [`try_sent_stream`].
+#[inline(always)]
+pub fn try_received_stream<A: Access>(sock: Sock<A>, msg: MsgHdr<A>, copied: u64) -> Outcome {
+    let server = stream_server(sock)?;
+    let Some(slice) = msg.iter().filled(copied) else {
+        count(Loss::UnreadablePayload);
+        return None;
+    };
+    send(sock, &server, Piece { slice, whole: slice.length, flags: flag::TCP })
+}
+
+#[inline(always)]
+fn stream_server<A: Access>(sock: Sock<A>) -> Option<Peer> {
+    if sock.remote_port()? != PORT {
+        return None;
+    }
+    Some(Peer { address: sock.ends()?.remote, port: PORT })
+}
+
+/// What is to be sent to user space.
+struct Piece {
+    slice: UserSlice,
+    /// Bytes of the message; more than the slice's if it lies in several pieces.
+    whole: u64,
+    flags: u32,
+}
+
+#[inline(always)]
+fn send<A: Access>(sock: Sock<A>, server: &Peer, piece: Piece) -> Outcome {
+    let (tgid, tid) = current_ids();
+    let (process_started_at, comm) = current_name::<A>();
+    send_filled(|record: *mut DnsRecord| {
+        // SAFETY: memory of that size that is ours until it is sent, for which all bytes are valid.
+        let record = unsafe { &mut *record };
+        // SAFETY: there is room for so many bytes.
+        record.length = unsafe { piece.slice.copy::<{ MESSAGE_LEN as i32 }>(record.bytes.as_mut_ptr()) }? as u32;
+        record.kind = kind::DNS;
+        record.flags = piece.flags;
+        record.at = now();
+        record.process_started_at = process_started_at;
+        record.tgid = tgid;
+        record.tid = tid;
+        record.netns = sock.netns().unwrap_or(0);
+        let left_out = piece.whole.saturating_sub(u64::from(record.length));
+        record.left_out = if left_out > u64::from(u32::MAX) { u32::MAX } else { left_out as u32 };
+        record.local_port = sock.bound_port().unwrap_or(0);
+        record.server_port = server.port;
+        record.server = server.address;
+        record.comm = comm;
+        Some(())
+    })
+}
