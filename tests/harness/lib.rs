@@ -12,6 +12,7 @@ mod net;
 mod pair;
 mod programs;
 pub mod record;
+mod span;
 mod talk;
 pub mod tls;
 mod tracer;
@@ -24,7 +25,8 @@ pub use net::{DropRule, Link, Namespace};
 pub use pair::{Ends, Family, Pair, TcpInfo, connect_from, listen, set_linger_zero, tcp_info, unread};
 pub use programs::LoadedPrograms;
 pub use record::{Close, Closer, Connection, Exchange, How, Line, Role, Summary, Tls};
-pub use talk::{Expected, Range, Talk, send_parts};
+pub use span::{Range, Span};
+pub use talk::{Expected, Log, Talk, send_parts};
 pub use tracer::{Backend, Exit, Trace, Tracer, conntracer, parse_lines, tracer_path};
 
 /// Where cargo put the other binaries of this package: a test binary lies in `deps/`, beside them.
