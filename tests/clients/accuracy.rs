@@ -27,6 +27,9 @@ fn main() -> ExitCode {
         println!("{}\n{}", report.counts_row(&name), report.times_row(&name));
         let failures = report.failures();
         failed |= !failures.is_empty();
+        for outlier in report.outliers.iter().take(SHOWN) {
+            eprintln!("{outlier}");
+        }
         for failure in failures.iter().take(SHOWN) {
             eprintln!("{failure}");
         }
