@@ -1,4 +1,4 @@
-//! Measures on this kernel how true a trace is: prints a row of the table in docs/accuracy.md, and fails when the trace
+//! Measures on this kernel how true a trace is: prints a row of each table in docs/accuracy.md, and fails when the trace
 //! is worse than its bounds.
 //!
 //! `accuracy [CONNECTIONS [SEED]]`
@@ -23,9 +23,13 @@ fn main() -> ExitCode {
     let mut failed = false;
     for (backend, name) in [(Backend::Auto, ""), (Backend::Kprobe, ", kprobes")] {
         let report: Report = measure(connections, seed as u64, backend, dir.path());
-        println!("{}", report.row(&format!("{}{name}", kernel.trim())));
+        let name = format!("{}{name}", kernel.trim());
+        println!("{}\n{}", report.counts_row(&name), report.times_row(&name));
         let failures = report.failures();
         failed |= !failures.is_empty();
+        for outlier in report.outliers.iter().take(SHOWN) {
+            eprintln!("{outlier}");
+        }
         for failure in failures.iter().take(SHOWN) {
             eprintln!("{failure}");
         }

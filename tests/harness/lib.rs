@@ -14,6 +14,7 @@ mod pair;
 mod programs;
 pub mod record;
 mod resolver;
+mod span;
 mod talk;
 pub mod tls;
 mod tracer;
@@ -28,7 +29,8 @@ pub use pair::{Ends, Family, Pair, TcpInfo, connect_from, listen, set_linger_zer
 pub use programs::LoadedPrograms;
 pub use record::{Close, Closer, Connection, Exchange, How, Line, Lookup, Role, Summary, Tls};
 pub use resolver::Resolver;
-pub use talk::{Expected, Range, Talk, send_parts};
+pub use span::{Range, Span};
+pub use talk::{Expected, Log, Talk, send_parts};
 pub use tracer::{Backend, Exit, Trace, Tracer, conntracer, parse_lines, tracer_path};
 
 /// Where cargo put the other binaries of this package: a test binary lies in `deps/`, beside them.

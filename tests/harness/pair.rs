@@ -11,7 +11,10 @@ use std::{
 
 use socket2::{Domain, SockRef, Socket, Type};
 
-use crate::clock::{eventually, monotonic_ns, wall_ns};
+use crate::{
+    clock::{eventually, monotonic_ns, wall_ns},
+    span::Span,
+};
 
 /// A read that waits longer than this fails: tests are bounded in time.
 const READ_TIMEOUT: Duration = Duration::from_secs(30);
@@ -98,6 +101,8 @@ pub struct Pair {
     released: [Option<(u64, u64)>; 2],
     /// How long connect(2) took.
     connect_ns: Option<u64>,
+    /// When the client's and the server's end became ready for data.
+    ready: [Span; 2],
     /// Earliest and latest time of the last payload, nanoseconds of `CLOCK_MONOTONIC`.
     last_data: (u64, u64),
 }
@@ -111,11 +116,11 @@ impl Pair {
 
     /// A fresh connection to this listener.
     pub fn through(listener: &TcpListener) -> Self {
-        let before = monotonic_ns();
-        let client = TcpStream::connect(listener.local_addr().expect("local address")).expect("connect to loopback");
-        let connected = monotonic_ns();
-        let (server, _) = listener.accept().expect("accept");
-        Self { connect_ns: Some(connected - before), ..Self::of(client, server, before) }
+        let to = listener.local_addr().expect("local address");
+        let (connected, client) = Span::of(|| TcpStream::connect(to).expect("connect to loopback"));
+        let (accepted, (server, _)) = Span::of(|| listener.accept().expect("accept"));
+        let connect_ns = Some(connected.after - connected.before);
+        Self { connect_ns, ready: [connected, accepted], ..Self::of(client, server, connected.before) }
     }
 
     /// Of two ends that were connected after `before`.
@@ -124,6 +129,7 @@ impl Pair {
             end.set_read_timeout(Some(READ_TIMEOUT)).expect("read timeout");
         }
         let ends = Ends::of(&client);
+        let after = monotonic_ns();
         // Until something is sent, the kernel counts idle time from the handshake.
         Self {
             client: Some(client),
@@ -132,7 +138,8 @@ impl Pair {
             ends,
             released: [None; 2],
             connect_ns: None,
-            last_data: (before, monotonic_ns()),
+            ready: [Span { before, after }; 2],
+            last_data: (before, after),
         }
     }
 
@@ -169,14 +176,6 @@ impl Pair {
         self
     }
 
-    /// Bytes arrive at one end that nobody reads.
-    pub fn leave_unread(&mut self, at_client: bool, bytes: usize) {
-        let earliest = monotonic_ns();
-        let (from, to) = if at_client { (self.server(), self.client()) } else { (self.client(), self.server()) };
-        unread(from, to, bytes);
-        self.last_data = (earliest, monotonic_ns());
-    }
-
     /// Stays idle for a while.
     pub fn rest(&mut self, for_ms: u64) -> &mut Self {
         thread::sleep(Duration::from_millis(for_ms));
@@ -191,6 +190,11 @@ impl Pair {
         let latest = monotonic_ns();
         let ms = |ns: u64| ns as f64 / 1e6;
         (ms(earliest - self.last_data.1), ms(latest - self.last_data.0))
+    }
+
+    /// When the client's and the server's end became ready for data.
+    pub fn ready(&self) -> [Span; 2] {
+        self.ready
     }
 
     /// How long connect(2) took, if this made the connection.

@@ -8,47 +8,13 @@ use std::{
     time::Duration,
 };
 
+use serde::{Deserialize, Serialize};
+
 use crate::{
-    clock::monotonic_ns,
-    pair::{Ends, Family, Pair},
+    pair::{Ends, Family, Pair, unread},
     record::{Connection, Exchange, Role},
+    span::{Range, Span},
 };
-
-/// How far a time may be off: hooks run within the system calls whose ends are the bounds, but an emulated processor on
-/// a busy machine counts its own ticks late.
-const SLACK_MS: f64 = 1.0;
-
-/// Milliseconds: at least, and at most.
-#[derive(Clone, Copy, Debug, PartialEq)]
-pub struct Range(pub f64, pub f64);
-
-impl Range {
-    /// Whether a value is in it, or as good as.
-    pub fn holds(self, ms: f64) -> bool {
-        (self.0 - SLACK_MS..=self.1 + SLACK_MS).contains(&ms)
-    }
-}
-
-/// The moments before and after a system call, nanoseconds of `CLOCK_MONOTONIC`.
-#[derive(Clone, Copy, Debug)]
-struct Span {
-    before: u64,
-    after: u64,
-}
-
-impl Span {
-    fn of<R>(call: impl FnOnce() -> R) -> (Self, R) {
-        let before = monotonic_ns();
-        let result = call();
-        (Self { before, after: monotonic_ns() }, result)
-    }
-
-    /// From something in this to something in a later one.
-    fn until(self, later: Self) -> Range {
-        let ms = |from: u64, to: u64| to.saturating_sub(from) as f64 / 1e6;
-        Range(ms(self.after, later.before), ms(self.before, later.after))
-    }
-}
 
 /// Bytes that passed at one end.
 #[derive(Clone, Copy, Debug)]
@@ -56,12 +22,16 @@ struct Passed {
     sent: bool,
     at: Span,
     bytes: u64,
+    /// It was sent to a server that had closed.
+    stale: bool,
 }
 
 /// What an exchange must be reported as.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct Expected {
     pub greeting: bool,
+    /// It began when the server had closed already.
+    pub stale: bool,
     pub idle_before: Range,
     /// `None`: it was never answered.
     pub first_byte: Option<Range>,
@@ -70,23 +40,106 @@ pub struct Expected {
     pub bytes_in: u64,
 }
 
+/// What passed at the two ends of a connection, whoever holds them.
+pub struct Log {
+    client: End,
+    server: End,
+    /// The server sends no more.
+    server_closed: bool,
+}
+
+/// What passed at one end.
+struct End {
+    ready: Span,
+    passed: Vec<Passed>,
+    /// When bytes came that nobody took.
+    left_unread: Option<Span>,
+}
+
+impl Log {
+    /// Of a connection whose client and server were ready for data at these moments.
+    pub fn new([client, server]: [Span; 2]) -> Self {
+        let end = |ready| End { ready, passed: Vec::new(), left_unread: None };
+        Self { client: end(client), server: end(server), server_closed: false }
+    }
+
+    fn end(&mut self, role: Role) -> &mut End {
+        if role == Role::Client { &mut self.client } else { &mut self.server }
+    }
+
+    /// That end sends so many bytes in this call.
+    pub fn send(&mut self, role: Role, bytes: usize, call: impl FnOnce()) {
+        let stale = role == Role::Client && self.server_closed;
+        let (at, ()) = Span::of(call);
+        self.end(role).passed.push(Passed { sent: true, at, bytes: bytes as u64, stale });
+    }
+
+    /// That end takes so many bytes in this call.
+    pub fn take(&mut self, role: Role, bytes: usize, call: impl FnOnce()) {
+        let (at, ()) = Span::of(call);
+        self.end(role).passed.push(Passed { sent: false, at, bytes: bytes as u64, stale: false });
+    }
+
+    /// That end sends so many bytes in this call, and the other does not take them.
+    pub fn send_in_vain(&mut self, role: Role, bytes: usize, call: impl FnOnce()) {
+        self.send(role, bytes, call);
+        let at = self.end(role).passed.last().map(|sent| sent.at);
+        self.end(if role == Role::Client { Role::Server } else { Role::Client }).left_unread = at;
+    }
+
+    /// The server has announced that it sends no more.
+    pub fn server_closes(&mut self) {
+        self.server_closed = true;
+    }
+
+    /// Whether data has passed at that end, so that the hooks know when.
+    pub fn has_passed(&self, role: Role) -> bool {
+        !self.of(role).passed.is_empty()
+    }
+
+    /// How long that end has been idle when it closes. The kernel counts from the handshake, which is before the accept, and
+    /// bytes that nobody took; where data has passed, the hooks tell, who see what is taken.
+    pub fn idle(&self, role: Role, closing: Span) -> Range {
+        let end = self.of(role);
+        let handshake = Span { before: self.client.ready.before, after: end.ready.after };
+        let last = end.passed.last().map(|last| last.at);
+        last.or(end.left_unread).unwrap_or(handshake).until(closing)
+    }
+
+    /// Bytes sent and taken at that end.
+    pub fn bytes(&self, role: Role) -> (u64, u64) {
+        let sum =
+            |sent| self.of(role).passed.iter().filter(|passed| passed.sent == sent).map(|passed| passed.bytes).sum();
+        (sum(true), sum(false))
+    }
+
+    /// The exchanges as that side must be reported to have had them.
+    pub fn expected(&self, role: Role) -> Vec<Expected> {
+        let end = self.of(role);
+        exchanges(&end.passed, role, end.ready)
+    }
+
+    fn of(&self, role: Role) -> &End {
+        if role == Role::Client { &self.client } else { &self.server }
+    }
+}
+
 /// A connection of which all that passes is noted.
 pub struct Talk {
     pub pair: Pair,
-    ready: Span,
-    client: Vec<Passed>,
-    server: Vec<Passed>,
+    pub log: Log,
 }
 
 impl Talk {
     /// A fresh connection.
     pub fn new(family: Family) -> Self {
-        let (ready, pair) = Span::of(|| Pair::new(family));
+        let pair = Pair::new(family);
         // Small pieces must not wait for each other's acknowledgments.
         for end in [pair.client(), pair.server()] {
             end.set_nodelay(true).expect("TCP_NODELAY");
         }
-        Self { pair, ready, client: Vec::new(), server: Vec::new() }
+        let log = Log::new(pair.ready());
+        Self { pair, log }
     }
 
     /// The client sends, and the server takes it.
@@ -96,17 +149,20 @@ impl Talk {
 
     /// The same, sent in the manner of `send`.
     pub fn ask_by(&mut self, bytes: usize, send: impl FnOnce(&TcpStream)) -> &mut Self {
-        let (at, ()) = Span::of(|| send(self.pair.client()));
-        self.client.push(Passed { sent: true, at, bytes: bytes as u64 });
-        let (at, ()) = Span::of(|| take(self.pair.server(), bytes));
-        self.server.push(Passed { sent: false, at, bytes: bytes as u64 });
+        self.log.send(Role::Client, bytes, || send(self.pair.client()));
+        self.log.take(Role::Server, bytes, || take(self.pair.server(), bytes));
         self
     }
 
     /// The client sends what the server does not take; returns once it is there.
     pub fn ask_in_vain(&mut self, bytes: usize) -> &mut Self {
-        let (at, ()) = Span::of(|| crate::pair::unread(self.pair.client(), self.pair.server(), bytes));
-        self.client.push(Passed { sent: true, at, bytes: bytes as u64 });
+        self.log.send_in_vain(Role::Client, bytes, || unread(self.pair.client(), self.pair.server(), bytes));
+        self
+    }
+
+    /// The server sends what the client does not take; returns once it is there.
+    pub fn answer_in_vain(&mut self, bytes: usize) -> &mut Self {
+        self.log.send_in_vain(Role::Server, bytes, || unread(self.pair.server(), self.pair.client(), bytes));
         self
     }
 
@@ -126,10 +182,8 @@ impl Talk {
         send: impl FnOnce(&TcpStream),
         take: impl FnOnce(&TcpStream),
     ) -> &mut Self {
-        let (at, ()) = Span::of(|| send(self.pair.server()));
-        self.server.push(Passed { sent: true, at, bytes: bytes as u64 });
-        let (at, ()) = Span::of(|| take(self.pair.client()));
-        self.client.push(Passed { sent: false, at, bytes: bytes as u64 });
+        self.log.send(Role::Server, bytes, || send(self.pair.server()));
+        self.log.take(Role::Client, bytes, || take(self.pair.client()));
         self
     }
 
@@ -143,7 +197,7 @@ impl Talk {
     pub fn close(&mut self) -> [Range; 2] {
         let (closing, ()) = Span::of(|| self.pair.close_client());
         self.pair.release_server();
-        [&self.client, &self.server].map(|passed| passed.last().map_or(self.ready, |last| last.at).until(closing))
+        [Role::Client, Role::Server].map(|role| self.log.idle(role, closing))
     }
 
     /// Its ends as that side sees them.
@@ -153,8 +207,7 @@ impl Talk {
 
     /// The exchanges as that side must be reported to have had them.
     pub fn expected(&self, role: Role) -> Vec<Expected> {
-        let passed = if role == Role::Client { &self.client } else { &self.server };
-        exchanges(passed, role, self.ready)
+        self.log.expected(role)
     }
 
     /// Fails unless these are that side's exchanges.
@@ -216,7 +269,8 @@ fn exchanges(passed: &[Passed], role: Role, ready: Span) -> Vec<Expected> {
             asked = if greeting { ready } else { now.at };
             let (idle_before, none) = (last.until(now.at), (None, None));
             let (first_byte, duration) = none;
-            exchanges.push(Expected { greeting, idle_before, first_byte, duration, bytes_out: 0, bytes_in: 0 });
+            let stale = now.stale;
+            exchanges.push(Expected { greeting, stale, idle_before, first_byte, duration, bytes_out: 0, bytes_in: 0 });
         }
         answering = !is_ask(now);
         let present = exchanges.last_mut().expect("one has begun");
@@ -248,7 +302,7 @@ mod tests {
     /// Sent or received, from and to which millisecond, how many bytes.
     fn passed(list: &[(bool, u64, u64, u64)]) -> Vec<Passed> {
         let span = |before, after| Span { before: before * 1_000_000, after: after * 1_000_000 };
-        let item = |&(sent, before, after, bytes)| Passed { sent, at: span(before, after), bytes };
+        let item = |&(sent, before, after, bytes)| Passed { sent, at: span(before, after), bytes, stale: false };
         list.iter().map(item).collect()
     }
 

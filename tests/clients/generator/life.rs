@@ -2,7 +2,7 @@
 
 use std::{
     collections::HashSet,
-    io,
+    io::{self, Read, Write},
     net::{Ipv4Addr, Ipv6Addr, SocketAddr, TcpListener, TcpStream},
     sync::Mutex,
     thread,
@@ -10,11 +10,12 @@ use std::{
 };
 
 use harness::{
-    Actor, Closer, Ends, Family, How, Pair, Role, accuracy::Truth, connect_from, listen, monotonic_ns, wall_ns,
+    Actor, Closer, Ends, Family, How, Log, Role, Span, Talk, accuracy::Truth, connect_from, listen, monotonic_ns,
+    wall_ns,
 };
 use socket2::{Domain, Socket, Type};
 
-use crate::plan::{End, Exchange, Plan, Side};
+use crate::plan::{End, Plan, Side};
 
 const LOCALHOST_V4: SocketAddr = SocketAddr::new(std::net::IpAddr::V4(Ipv4Addr::LOCALHOST), 0);
 
@@ -24,7 +25,7 @@ pub struct Places {
     full: TcpListener,
     /// What fills its queue.
     filler: TcpStream,
-    filled_at: (u64, u64),
+    filled_at: Span,
     /// Local ports of the connects to it, so that none comes up twice.
     used: Mutex<HashSet<u16>>,
 }
@@ -34,9 +35,8 @@ impl Places {
         let full = Socket::new(Domain::IPV4, Type::STREAM, None).expect("socket");
         full.bind(&LOCALHOST_V4.into()).and_then(|()| full.listen(0)).expect("a listener");
         let full: TcpListener = full.into();
-        let before = monotonic_ns();
-        let filler = TcpStream::connect(full.local_addr().expect("local address")).expect("the first fits");
-        let filled_at = (before, monotonic_ns());
+        let to = full.local_addr().expect("local address");
+        let (filled_at, filler) = Span::of(|| TcpStream::connect(to).expect("the first fits"));
         Self { full, filler, filled_at, used: Mutex::default() }
     }
 
@@ -53,24 +53,23 @@ impl Places {
     /// Ends the connection that filled the queue; nobody ever accepted it.
     pub fn close(self) -> Truth {
         let ends = Ends::of(&self.filler);
-        let earliest = monotonic_ns();
-        let before = wall_ns();
-        drop(self.filler);
-        let released = Some((before, wall_ns()));
-        let idle_ms = Some((ms(earliest - self.filled_at.1), ms(monotonic_ns() - self.filled_at.0)));
+        let (closing, released) = Span::of(|| release(self.filler));
+        let log = Log::new([self.filled_at; 2]);
         Truth {
             index: usize::MAX,
             life: "fills the queue of a listener".to_owned(),
             role: Role::Client,
             local: ends.local,
             remote: ends.remote,
-            connect_ms: Some(ms(self.filled_at.1 - self.filled_at.0)),
+            connect_ms: Some(took_ms(self.filled_at)),
             bytes: Some((0, 0)),
             closer: Closer::Local,
             how: How::Fin,
             process_exited: false,
-            idle_ms,
-            released,
+            idle_ms: Some(log.idle(Role::Client, closing)),
+            idle_is_exact: false,
+            exchanges: Some(log.expected(Role::Client)),
+            released: Some(released),
         }
     }
 }
@@ -83,8 +82,15 @@ fn bound(to: SocketAddr) -> (Socket, SocketAddr) {
     (socket, local)
 }
 
-fn ms(ns: u64) -> f64 {
-    ns as f64 / 1e6
+fn took_ms(span: Span) -> f64 {
+    (span.after - span.before) as f64 / 1e6
+}
+
+/// Lets go of it; returns the wall-clock time before and after.
+fn release(end: TcpStream) -> (u64, u64) {
+    let before = wall_ns();
+    drop(end);
+    (before, wall_ns())
 }
 
 /// Lets it live; returns what is true of its sockets.
@@ -116,6 +122,8 @@ fn failed(local: SocketAddr, remote: SocketAddr, how: How, connect_ms: Option<f6
         how,
         process_exited: false,
         idle_ms: None,
+        idle_is_exact: false,
+        exchanges: None,
         released: None,
     }
 }
@@ -124,11 +132,9 @@ fn refused(family: Family) -> Truth {
     let any = if family == Family::V6 { (Ipv6Addr::LOCALHOST, 0).into() } else { LOCALHOST_V4 };
     // The port is taken, but nobody listens.
     let (_closed, remote) = bound(any);
-    let before = monotonic_ns();
-    let (local, outcome) = connect_from(any, remote);
-    let took = monotonic_ns() - before;
+    let (at, (local, outcome)) = Span::of(|| connect_from(any, remote));
     assert_eq!(outcome.expect_err("nobody listens").kind(), io::ErrorKind::ConnectionRefused);
-    failed(local, remote, How::Refused, Some(ms(took)))
+    failed(local, remote, How::Refused, Some(took_ms(at)))
 }
 
 /// Each goes elsewhere, as the local end stays unknown.
@@ -147,44 +153,47 @@ fn aborted(after_ms: u64, places: &Places) -> Truth {
     socket.connect(&remote.into()).expect_err("it takes its time");
     thread::sleep(Duration::from_millis(after_ms));
     drop(socket);
-    failed(local, remote, How::Aborted, Some(ms(monotonic_ns() - before)))
+    failed(local, remote, How::Aborted, Some(took_ms(Span { before, after: monotonic_ns() })))
+}
+
+/// Bytes that one call sends or takes. Both ends may be on one thread, so this has to fit the buffers.
+const PIECE: usize = 16 * 1024;
+
+/// The sizes of the calls that carry so many bytes.
+fn pieces(bytes: usize) -> impl Iterator<Item = usize> {
+    (0..bytes).step_by(PIECE).map(move |from| PIECE.min(bytes - from))
 }
 
 /// Both ends in this process.
 fn pair(plan: &Plan) -> Vec<Truth> {
-    let mut pair = Pair::new(plan.family);
+    let mut talk = Talk::new(plan.family);
     for exchange in &plan.exchanges {
-        pair.rest(exchange.gap_ms).exchange(exchange.request, exchange.response);
+        talk.rest(exchange.gap_ms);
+        say(&mut talk, exchange.request, exchange.response);
     }
-    let (mut up, mut down) = sums(&plan.exchanges);
-    // What stays unread is the last data.
-    if let End::Unread(by, bytes) = plan.end {
-        let sent = if by == Side::Client { &mut down } else { &mut up };
-        *sent += bytes as u64;
-        pair.leave_unread(by == Side::Client, bytes);
+    match plan.end {
+        End::Unread(Side::Client, bytes) => _ = talk.answer_in_vain(bytes),
+        End::Unread(Side::Server, bytes) => _ = talk.ask_in_vain(bytes),
+        _ => {}
     }
-    pair.rest(plan.idle_ms);
+    talk.rest(plan.idle_ms);
     let (by, how) = match plan.end {
         End::Close(by) | End::HalfClose(by, _) => (by, How::Fin),
         End::Reset(by) | End::Unread(by, _) => (by, How::Rst),
         End::Exit | End::Refused | End::Unreachable | End::Aborted => unreachable!("these have no pair"),
     };
-    let idle_ms = pair.end(|pair| match (plan.end, by) {
-        (End::Close(_), Side::Client) => pair.close_client(),
-        (End::Close(_), Side::Server) => pair.close_server(),
-        (End::HalfClose(..), Side::Client) => pair.half_close_client(),
-        (End::HalfClose(..), Side::Server) => pair.half_close_server(),
-        (End::Reset(_), Side::Client) => pair.reset_client(),
-        (End::Reset(_), Side::Server) => pair.reset_server(),
-        (_, Side::Client) => pair.close_client_unread(),
-        (_, Side::Server) => pair.close_server_unread(),
-    });
-    pair.rest(plan.unnoticed_ms);
-    if let End::HalfClose(_, bytes) = plan.end {
-        let (request, response) = if by == Side::Client { (0, bytes) } else { (bytes, 0) };
-        (up, down) = (up + request as u64, down + response as u64);
-        pair.exchange(request, response);
+    let (closing, ()) = Span::of(|| end(&mut talk, plan.end));
+    let idle = [Role::Client, Role::Server].map(|role| (talk.log.idle(role, closing), talk.log.has_passed(role)));
+    talk.rest(plan.unnoticed_ms);
+    match plan.end {
+        End::HalfClose(Side::Client, bytes) => say(&mut talk, 0, bytes),
+        End::HalfClose(Side::Server, bytes) => {
+            talk.log.server_closes();
+            say(&mut talk, bytes, 0);
+        }
+        _ => {}
     }
+    let pair = &mut talk.pair;
     // The other side follows; after a half-close it is the first to let go.
     if by == Side::Client {
         pair.release_server();
@@ -193,82 +202,99 @@ fn pair(plan: &Plan) -> Vec<Truth> {
         pair.release_client();
         pair.release_server();
     }
-    let truth = |role, ends: Ends, bytes, closer, connect_ms, released| Truth {
-        index: 0,
-        life: String::new(),
-        role,
-        local: ends.local,
-        remote: ends.remote,
-        connect_ms,
-        bytes: Some(bytes),
-        closer,
-        how,
-        process_exited: false,
-        idle_ms: Some(idle_ms),
-        released,
+    // What was sent in vain reached the other end all the same.
+    let sent = [Role::Client, Role::Server].map(|role| talk.log.bytes(role).0);
+    let [client, server] = talk.pair.released();
+    let truth = |role, side, bytes, connect_ms, (idle_ms, idle_is_exact), released| {
+        let Ends { local, remote } = talk.ends(role);
+        Truth {
+            index: 0,
+            life: String::new(),
+            role,
+            local,
+            remote,
+            connect_ms,
+            bytes: Some(bytes),
+            closer: if side == by { Closer::Local } else { Closer::Peer },
+            how,
+            process_exited: false,
+            idle_ms: Some(idle_ms),
+            idle_is_exact,
+            exchanges: Some(talk.log.expected(role)),
+            released,
+        }
     };
-    let closer = |side| if side == by { Closer::Local } else { Closer::Peer };
-    let [client, server] = pair.released();
+    let [up, down] = sent;
     vec![
-        truth(Role::Client, pair.client_ends(), (up, down), closer(Side::Client), pair.connect_ms(), client),
-        truth(Role::Server, pair.server_ends(), (down, up), closer(Side::Server), None, server),
+        truth(Role::Client, Side::Client, (up, down), talk.pair.connect_ms(), idle[0], client),
+        truth(Role::Server, Side::Server, (down, up), None, idle[1], server),
     ]
 }
 
-fn sums(exchanges: &[Exchange]) -> (u64, u64) {
-    let sum = |bytes: fn(&Exchange) -> usize| exchanges.iter().map(|exchange| bytes(exchange) as u64).sum();
-    (sum(|exchange| exchange.request), sum(|exchange| exchange.response))
+/// One turn, in calls that fit the buffers.
+fn say(talk: &mut Talk, request: usize, response: usize) {
+    pieces(request).for_each(|bytes| _ = talk.ask(bytes));
+    pieces(response).for_each(|bytes| _ = talk.answer(bytes));
+}
+
+fn end(talk: &mut Talk, end: End) {
+    let pair = &mut talk.pair;
+    match end {
+        End::Close(Side::Client) => pair.close_client(),
+        End::Close(Side::Server) => pair.close_server(),
+        End::HalfClose(Side::Client, _) => pair.half_close_client(),
+        End::HalfClose(Side::Server, _) => pair.half_close_server(),
+        End::Reset(Side::Client) => pair.reset_client(),
+        End::Reset(Side::Server) => pair.reset_server(),
+        End::Unread(Side::Client, _) => pair.close_client_unread(),
+        End::Unread(Side::Server, _) => pair.close_server_unread(),
+        End::Exit | End::Refused | End::Unreachable | End::Aborted => unreachable!("these have no pair"),
+    }
 }
 
 /// The client is a process of its own, and ends without closing.
 fn exit(plan: &Plan, mut client: Actor) -> Vec<Truth> {
     let listener = listen(Family::V4);
-    let mut last_data = (monotonic_ns(), 0);
-    let ends = client.connect(listener.local_addr().expect("local address"));
-    let (mut server, _) = listener.accept().expect("accept");
-    last_data.1 = monotonic_ns();
-    let (mut up, mut down) = (0, 0);
+    let to = listener.local_addr().expect("local address");
+    let (connected, ends) = Span::of(|| client.connect(to));
+    let (accepted, (mut server, _)) = Span::of(|| listener.accept().expect("accept"));
+    let mut log = Log::new([connected, accepted]);
     for exchange in &plan.exchanges {
         thread::sleep(Duration::from_millis(exchange.gap_ms));
-        // Small enough for the buffers, as one thread does both sides.
-        let (request, response) = (exchange.request.min(10_000), exchange.response.min(10_000));
-        if request + response == 0 {
-            continue;
+        for bytes in pieces(exchange.request) {
+            log.send(Role::Client, bytes, || _ = client.order(&format!("send {bytes}")));
+            log.take(Role::Server, bytes, || server.read_exact(&mut vec![0; bytes]).expect("the request"));
         }
-        let before = monotonic_ns();
-        client.order(&format!("send {request}"));
-        io::Read::read_exact(&mut server, &mut vec![0; request]).expect("the request");
-        let before = if response > 0 { monotonic_ns() } else { before };
-        io::Write::write_all(&mut server, &vec![0; response]).expect("the response");
-        client.order(&format!("receive {response}"));
-        last_data = (before, monotonic_ns());
-        (up, down) = (up + request as u64, down + response as u64);
+        for bytes in pieces(exchange.response) {
+            log.send(Role::Server, bytes, || server.write_all(&vec![0; bytes]).expect("the response"));
+            log.take(Role::Client, bytes, || _ = client.order(&format!("receive {bytes}")));
+        }
     }
     thread::sleep(Duration::from_millis(plan.idle_ms));
-    let earliest = monotonic_ns();
-    client.begin("exit");
-    assert_eq!(io::Read::read(&mut server, &mut [0]).expect("the end"), 0);
-    let idle_ms = Some((ms(earliest - last_data.1), ms(monotonic_ns() - last_data.0)));
+    let (closing, ()) = Span::of(|| {
+        client.begin("exit");
+        assert_eq!(server.read(&mut [0]).expect("the end"), 0);
+    });
     thread::sleep(Duration::from_millis(plan.unnoticed_ms));
-    let before = wall_ns();
-    drop(server);
-    let released = Some((before, wall_ns()));
-    let truth = |role, ends: Ends, bytes, closer, released| Truth {
+    let released = release(server);
+    let truth = |role, Ends { local, remote }: Ends, closer, released| Truth {
         index: 0,
         life: String::new(),
         role,
-        local: ends.local,
-        remote: ends.remote,
+        local,
+        remote,
         connect_ms: None,
-        bytes: Some(bytes),
+        bytes: Some(log.bytes(role)),
         closer,
         how: How::Fin,
         process_exited: closer == Closer::Local,
-        idle_ms,
+        idle_ms: Some(log.idle(role, closing)),
+        idle_is_exact: log.has_passed(role),
+        exchanges: Some(log.expected(role)),
         released,
     };
     vec![
-        truth(Role::Client, ends, (up, down), Closer::Local, None),
-        truth(Role::Server, ends.flipped(), (down, up), Closer::Peer, released),
+        truth(Role::Client, ends, Closer::Local, None),
+        truth(Role::Server, ends.flipped(), Closer::Peer, Some(released)),
     ]
 }

@@ -83,15 +83,32 @@ impl Plan {
             88..94 => End::Unreachable,
             _ => End::Aborted,
         };
-        let exchanges = (0..random.random_range(0..=4)).map(|_| Exchange::random(&mut random)).collect();
+        let exchanges = Exchange::several(&mut random);
         Self { family, exchanges, idle_ms: gap(&mut random), end, unnoticed_ms: gap(&mut random) / 4 }
     }
 }
 
 impl Exchange {
+    /// The turns of one connection. Now and then the server speaks first, and now and then the last ask is not answered.
+    fn several(random: &mut StdRng) -> Vec<Self> {
+        let mut turns: Vec<Self> = (0..random.random_range(0..=5)).map(|_| Self::random(random)).collect();
+        if random.random_ratio(1, 5)
+            && let Some(first) = turns.first_mut()
+        {
+            (first.request, first.response) = (0, random.random_range(1..=MAX_BYTES));
+        }
+        if random.random_ratio(1, 5)
+            && let Some(last) = turns.last_mut()
+        {
+            (last.request, last.response) = (random.random_range(1..=MAX_BYTES), 0);
+        }
+        turns
+    }
+
+    /// What has no request goes on with the answer before, what has no response with the next ask.
     fn random(random: &mut StdRng) -> Self {
         let gap_ms = gap(random);
-        let mut bytes = || if random.random_ratio(1, 4) { 0 } else { random.random_range(1..=MAX_BYTES) };
+        let mut bytes = || if random.random_ratio(1, 8) { 0 } else { random.random_range(1..=MAX_BYTES) };
         Self { gap_ms, request: bytes(), response: bytes() }
     }
 }
