@@ -45,10 +45,11 @@ fn an_output_that_cannot_be_written_is_told_before_tracing_starts() {
 struct SmallDisk(tempfile::TempDir);
 
 impl SmallDisk {
-    fn new() -> Self {
+    fn new(size: &str) -> Self {
         let dir = tempfile::tempdir().expect("a folder");
-        let size = Some("size=64k");
-        mount(Some("tmpfs"), dir.path(), Some("tmpfs"), MsFlags::empty(), size).expect("a small file system");
+        let size = format!("size={size}");
+        mount(Some("tmpfs"), dir.path(), Some("tmpfs"), MsFlags::empty(), Some(size.as_str()))
+            .expect("a small file system");
         Self(dir)
     }
 
@@ -77,7 +78,7 @@ fn fill(trace: &Tracer, file: &str) {
 
 #[test]
 fn a_full_disk_ends_the_trace_with_an_error_and_keeps_what_was_written() {
-    let disk = SmallDisk::new();
+    let disk = SmallDisk::new("64k");
     let file = disk.path().join("out.ndjson");
     let path = file.to_str().expect("UTF-8");
     let trace = Tracer::trace(&["--output", path]);
@@ -94,7 +95,8 @@ fn a_full_disk_ends_the_trace_with_an_error_and_keeps_what_was_written() {
 
 #[test]
 fn a_full_disk_leaves_a_recording_that_replays_up_to_there() {
-    let disk = SmallDisk::new();
+    // Each event holds all that is known: the first ten connections, both ends traced, take about 40 KB.
+    let disk = SmallDisk::new("192k");
     let file = disk.path().join("trace.rec");
     let file = file.to_str().expect("UTF-8");
     let trace = Tracer::trace(&["--record", file]);

@@ -58,6 +58,9 @@ fn check(site: Site, client: Client, resume: bool, handshake: f64) -> Vec<Connec
     until_undisturbed(|comparison| check_once(comparison, site, client, resume, handshake))
 }
 
+/// What a client told of a connection, and what was traced of it.
+type Seen = (Told, Connection, Vec<Exchange>);
+
 #[track_caller]
 fn check_once(
     comparison: &mut Comparison,
@@ -71,7 +74,7 @@ fn check_once(
         all.retain(|(told, ..)| told.resumed);
         assert_eq!(all.len(), 3, "all but the first");
     }
-    let mut take = |what: &str, value: fn(&(Told, Connection, Vec<Exchange>)) -> Option<f64>, round_trips| {
+    let mut take = |what: &str, value: fn(&Seen) -> Option<f64>, round_trips| {
         assert_round_trips(comparison, what, &all.iter().map(value).collect::<Vec<_>>(), round_trips);
     };
     // First of all the client itself must have seen them.

@@ -51,6 +51,10 @@ shared! {
         pub max_idle: u64,
         /// When bytes passed that may be a TLS alert ([`flag::HELD`]).
         pub held_at: u64,
+        /// `sent` before those bytes.
+        pub held_sent: u64,
+        /// `received` before those bytes.
+        pub held_received: u64,
         /// Payload bytes handed to TCP, TLS records as such.
         pub sent: u64,
         /// Payload bytes taken from TCP.
@@ -70,7 +74,7 @@ shared! {
     }
 }
 
-const _: () = assert!(size_of::<Exchanges>() == 112 && align_of::<Exchanges>() == 8);
+const _: () = assert!(size_of::<Exchanges>() == 128 && align_of::<Exchanges>() == 8);
 
 /// Bytes that passed, application data as far as is known.
 #[derive(Clone, Copy)]
@@ -110,11 +114,11 @@ impl Exchanges {
     #[inline(always)]
     pub fn pass(&mut self, passed: Passed, answered: impl Fn(&Self)) {
         let Passed { at, asks, .. } = passed;
-        self.unhold(passed.received_before, &answered);
+        self.unhold(&answered);
         if asks {
-            self.ask(passed, &answered);
+            self.ask(passed, self.sent, &answered);
         } else {
-            self.answer(at, passed.received_before, &answered);
+            self.answer(at, self.sent, passed.received_before, &answered);
         }
         self.last_at = at;
     }
@@ -127,6 +131,8 @@ impl Exchanges {
             return;
         }
         self.held_at = passed.at;
+        self.held_sent = self.sent;
+        self.held_received = passed.received_before;
         self.flags |= flag::HELD | if passed.asks { flag::HELD_ASK } else { 0 };
     }
 
@@ -134,13 +140,16 @@ impl Exchanges {
     #[inline(always)]
     pub fn held_ask(&mut self, at: u64) {
         self.held_at = at;
+        // Nothing had passed before it in the direction of the first ask; what had before a later one is not known any more.
+        (self.held_sent, self.held_received) = if self.count == 0 { (0, 0) } else { (self.sent, self.received) };
         self.flags |= flag::HELD | flag::HELD_ASK;
     }
 
     /// Takes in bytes of the answering side that may be TLS session tickets, which no application asked for: the answer's
     /// first byte only if no other follows.
     #[inline(always)]
-    pub fn maybe_tickets(&mut self, at: u64) {
+    pub fn maybe_tickets(&mut self, at: u64, answered: impl Fn(&Self)) {
+        self.unhold(&answered);
         if self.count != 0 && (self.answered_at == 0 || self.flags & flag::MAYBE_TICKETS != 0) {
             self.answered_at = at;
             self.flags |= flag::MAYBE_TICKETS | flag::ANSWERING;
@@ -149,22 +158,23 @@ impl Exchanges {
     }
 
     #[inline(always)]
-    fn unhold(&mut self, received_before: u64, answered: &impl Fn(&Self)) {
+    fn unhold(&mut self, answered: &impl Fn(&Self)) {
         if self.flags & flag::HELD == 0 {
             return;
         }
         let (at, asks) = (self.held_at, self.flags & flag::HELD_ASK != 0);
+        let (sent_before, received_before) = (self.held_sent, self.held_received);
         self.flags &= !(flag::HELD | flag::HELD_ASK);
         if asks {
-            self.ask(Passed { at, asks, stale: false, received_before }, answered);
+            self.ask(Passed { at, asks, stale: false, received_before }, sent_before, answered);
         } else {
-            self.answer(at, received_before, answered);
+            self.answer(at, sent_before, received_before, answered);
         }
         self.last_at = at;
     }
 
     #[inline(always)]
-    fn ask(&mut self, passed: Passed, answered: &impl Fn(&Self)) {
+    fn ask(&mut self, passed: Passed, sent_before: u64, answered: &impl Fn(&Self)) {
         if self.count != 0 && self.flags & flag::ANSWERING == 0 {
             return;
         }
@@ -172,13 +182,13 @@ impl Exchanges {
             // Nothing else has come: it was the answer.
             answered(self);
         }
-        self.begin(passed.at, passed.received_before, if passed.stale { flag::STALE } else { 0 });
+        self.begin(passed.at, sent_before, passed.received_before, if passed.stale { flag::STALE } else { 0 });
     }
 
     #[inline(always)]
-    fn answer(&mut self, at: u64, received_before: u64, answered: &impl Fn(&Self)) {
+    fn answer(&mut self, at: u64, sent_before: u64, received_before: u64, answered: &impl Fn(&Self)) {
         if self.count == 0 {
-            self.begin(self.ready_at, received_before, flag::GREETING);
+            self.begin(self.ready_at, sent_before, received_before, flag::GREETING);
         }
         if self.answered_at == 0 || self.flags & flag::MAYBE_TICKETS != 0 {
             self.answered_at = at;
@@ -189,7 +199,7 @@ impl Exchanges {
     }
 
     #[inline(always)]
-    fn begin(&mut self, at: u64, received_before: u64, flags: u32) {
+    fn begin(&mut self, at: u64, sent_before: u64, received_before: u64, flags: u32) {
         if self.last_at != 0 {
             let idle = at.saturating_sub(self.last_at);
             if idle > self.max_idle {
@@ -199,7 +209,7 @@ impl Exchanges {
         self.previous_at = self.last_at;
         self.asked_at = at;
         self.answered_at = 0;
-        self.sent_before = self.sent;
+        self.sent_before = sent_before;
         self.received_before = received_before;
         self.count = self.count.wrapping_add(1);
         self.flags = self.flags & flag::OF_CONNECTION | flags;

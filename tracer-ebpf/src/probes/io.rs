@@ -236,7 +236,7 @@ fn pass(kept: &mut Kept, hook: Hook, what: Look, passed: Passed) {
             }
         }
         Look::MaybeAlert => exchanges.hold(passed),
-        Look::MaybeTickets => exchanges.maybe_tickets(passed.at),
+        Look::MaybeTickets => exchanges.maybe_tickets(passed.at, answered),
         Look::NoData => {}
     }
 }

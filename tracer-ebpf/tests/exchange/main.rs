@@ -86,7 +86,14 @@ fn what_may_be_an_alert_was_the_ask_when_an_answer_follows() {
     let client =
         after(&[(Op::Ask, 2_000, 10), (Op::Answer, 2_500, 9), (Op::HeldAsk, 8_000, 24), (Op::Answer, 8_300, 24)]);
     assert_eq!((client.exchanges.count, client.exchanges.asked_at, client.exchanges.max_idle), (2, 8_000, 5_500));
-    assert_eq!(client.answered.borrow()[1].at, (8_000, 8_300));
+    // Its own bytes are not those of the exchange before it.
+    assert_eq!(client.answered.borrow()[1], answered(2, (8_000, 8_300), (10, 9)));
+}
+
+#[test]
+fn what_is_held_is_settled_before_session_tickets_are_taken_in() {
+    let client = after(&[(Op::HeldAsk, 2_000, 24), (Op::Tickets, 2_300, 250), (Op::Answer, 2_600, 40)]);
+    assert_eq!((client.exchanges.count, client.exchanges.asked_at, client.exchanges.answered_at), (1, 2_000, 2_600));
 }
 
 #[test]

@@ -2,7 +2,7 @@
 
 use std::cell::RefCell;
 
-use tracer_ebpf::exchange::{Exchanges, Passed, flag};
+use tracer_ebpf::exchange::{Exchanges, Passed};
 
 /// Something that happens at the connection.
 #[derive(Clone, Copy, Debug)]
@@ -57,6 +57,8 @@ impl Client {
             held_at: 0,
             sent: 0,
             received: 0,
+            held_sent: 0,
+            held_received: 0,
             sent_before: 0,
             received_before: 0,
             write_seq: 0,
@@ -68,12 +70,7 @@ impl Client {
     }
 
     /// So many bytes pass, and what must hold after it is checked.
-    ///
-    /// Tickets while something is held are left out: the count does not settle what is held before it takes them in.
     pub fn apply(&mut self, op: Op, at: u64, bytes: u32) {
-        if matches!(op, Op::Tickets) && self.exchanges.flags & flag::HELD != 0 {
-            return;
-        }
         let before = self.exchanges;
         let told = self.answered.borrow().len();
         self.pass(op, at, bytes);
@@ -100,8 +97,8 @@ impl Client {
         };
         match op {
             Op::Ask | Op::Answer => exchanges.pass(passed, tell),
-            Op::HeldAsk | Op::HeldAnswer => exchanges.hold(passed, tell),
-            Op::Tickets => exchanges.maybe_tickets(at),
+            Op::HeldAsk | Op::HeldAnswer => exchanges.hold(passed),
+            Op::Tickets => exchanges.maybe_tickets(at, tell),
         }
         if asks {
             exchanges.count_sent(exchanges.write_seq.wrapping_add(bytes));
