@@ -17,6 +17,8 @@ pub enum Use {
     Vm,
     /// What tests and the demo run.
     Tests,
+    /// Measuring what tracing costs.
+    Bench,
     /// Checking the code.
     Lint,
     /// Fuzzing.
@@ -55,6 +57,9 @@ pub const PACKAGES: &[(&str, Use)] = &[
     ("nodejs", Use::Tests),
     ("golang-go", Use::Tests),
     ("openjdk-17-jre-headless", Use::Tests),
+    // The TLS loops, and a tool to compare with: bpftrace comes with LLVM and clang, 200 MB.
+    ("libssl-dev", Use::Bench),
+    ("bpftrace", Use::Bench),
 ];
 
 /// The packages for these uses that are not installed.

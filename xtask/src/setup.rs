@@ -36,6 +36,8 @@ pub enum Purpose {
     Fuzz,
     /// Build, and run the tests and the demo.
     Everything,
+    /// Measure what tracing costs, beside other tools.
+    Bench,
 }
 
 impl Purpose {
@@ -45,6 +47,7 @@ impl Purpose {
             Self::Lint => &[Use::BpfCompiler, Use::Lint],
             Self::Vm => &[Use::Vm],
             Self::Fuzz => &[Use::BpfCompiler, Use::Fuzz],
+            Self::Bench => &[Use::BpfCompiler, Use::Vm, Use::Tests, Use::Bench],
             Self::Everything => &[Use::BpfCompiler, Use::Lint, Use::Vm, Use::Tests],
         }
     }

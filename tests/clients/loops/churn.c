@@ -1,5 +1,5 @@
 /* A connection an iteration: socket, connect, 32 bytes out, 32 bytes back, close. */
-#include "loop.h"
+#include "plain.h"
 
 static struct sockaddr_in server;
 
@@ -10,6 +10,6 @@ static void body(void) {
 }
 
 int main(int argc, char **argv) {
-    server = start_server();
+    server = start_server(echo);
     measure(argc, argv, body);
 }

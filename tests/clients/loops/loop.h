@@ -1,4 +1,4 @@
-/* What both loops share: an echo server of their own, the clock, and the report.
+/* What all loops share: a server in a process of its own, the clock, and the report.
  *
  * Each loop is started as `LOOP WARM_UP COUNT [TRACER_PID]`. It prints two numbers:
  *   nanoseconds of one iteration, the tracer's remaining work included;
@@ -14,7 +14,6 @@
 #include <time.h>
 #include <unistd.h>
 
-#define MESSAGE_BYTES 32
 /* A tracer that reads in batches still has work when the loop ends; by then it is done. */
 #define TAIL_SECONDS 3
 
@@ -55,29 +54,17 @@ static long long cpu_ns(const char *pid) {
     return sum;
 }
 
-static void read_message(int fd) {
-    char message[MESSAGE_BYTES];
-    check(recv(fd, message, sizeof message, MSG_WAITALL) == sizeof message, "recv");
-}
-
-static void write_message(int fd) {
-    static const char message[MESSAGE_BYTES];
-    check(send(fd, message, sizeof message, 0) == sizeof message, "send");
-}
-
-static void echo(int listener) {
-    char message[MESSAGE_BYTES];
+static void serve(int listener, void (*talk)(int fd)) {
     for (;;) {
         int fd = accept(listener, NULL, NULL);
         check(fd >= 0, "accept");
-        while (recv(fd, message, sizeof message, MSG_WAITALL) == sizeof message)
-            write_message(fd);
+        talk(fd);
         close(fd);
     }
 }
 
-/* Starts the server in a process of its own and returns its address. */
-static struct sockaddr_in start_server(void) {
+/* Starts a server in a process of its own, which hands each connection to `talk`; returns its address. */
+static struct sockaddr_in start_server(void (*talk)(int fd)) {
     struct sockaddr_in address = {.sin_family = AF_INET, .sin_addr.s_addr = htonl(INADDR_LOOPBACK)};
     socklen_t length = sizeof address;
     int listener = socket(AF_INET, SOCK_STREAM, 0);
@@ -88,7 +75,7 @@ static struct sockaddr_in start_server(void) {
     check(child >= 0, "fork");
     if (child == 0) {
         prctl(PR_SET_PDEATHSIG, SIGKILL);
-        echo(listener);
+        serve(listener, talk);
     }
     close(listener);
     return address;
@@ -98,11 +85,6 @@ static int connect_to(const struct sockaddr_in *server) {
     int fd = socket(AF_INET, SOCK_STREAM, 0);
     check(connect(fd, (const struct sockaddr *)server, sizeof *server) == 0, "connect");
     return fd;
-}
-
-static void exchange(int fd) {
-    write_message(fd);
-    read_message(fd);
 }
 
 /* Runs the loop's body often enough and prints what one run cost. */

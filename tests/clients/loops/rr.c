@@ -1,5 +1,5 @@
 /* An exchange an iteration on one connection: 32 bytes out, 32 bytes back. */
-#include "loop.h"
+#include "plain.h"
 
 static int fd;
 
@@ -8,7 +8,7 @@ static void body(void) {
 }
 
 int main(int argc, char **argv) {
-    struct sockaddr_in server = start_server();
+    struct sockaddr_in server = start_server(echo);
     fd = connect_to(&server);
     measure(argc, argv, body);
 }

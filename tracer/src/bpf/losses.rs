@@ -1,6 +1,12 @@
 //! What the kernel side lost, by cause.
 
-use std::os::fd::{AsFd as _, AsRawFd as _};
+use std::{
+    fs::File,
+    os::{
+        fd::{AsFd as _, AsRawFd as _},
+        unix::fs::FileExt as _,
+    },
+};
 
 use anyhow::{Context as _, Result};
 use aya::{
@@ -30,19 +36,29 @@ const SKIPPED: &str = "hook_skipped";
 pub struct Losses {
     counters: PerCpuArray<MapData, u64>,
     reported: [u64; CAUSES.len()],
+    /// Where the kernel tells how often it skipped each first program.
+    infos: Vec<File>,
     /// Runs of first programs that had been skipped at the last look.
     skipped: u64,
     skipped_reported: u64,
 }
 
 impl Losses {
-    /// Takes the counters' map.
+    /// Takes the counters' map. The programs must be loaded.
     ///
     /// # Errors
     /// If the object has no such map.
     pub fn new(ebpf: &mut Ebpf) -> Result<Self> {
         let map = ebpf.take_map("LOSSES").context("the BPF object has no map LOSSES")?;
-        Ok(Self { counters: PerCpuArray::try_from(map)?, reported: [0; CAUSES.len()], skipped: 0, skipped_reported: 0 })
+        // That a further program was skipped itself means nothing: one before it ran then, or the first one's count tells.
+        let counting = ebpf.programs().filter(|(name, _)| is_first(name));
+        Ok(Self {
+            counters: PerCpuArray::try_from(map)?,
+            reported: [0; CAUSES.len()],
+            infos: counting.filter_map(|(_, program)| info(program)).collect(),
+            skipped: 0,
+            skipped_reported: 0,
+        })
     }
 
     /// Causes and counts since the last call.
@@ -61,17 +77,16 @@ impl Losses {
         Ok(news)
     }
 
-    /// Events that all programs of their hook were skipped for, since the last call. Dearer to ask than the counters.
+    /// Events that all programs of their hook were skipped for, since the last call. Dearer to ask than the counters. The
+    /// programs must still be loaded.
     ///
     /// While hooks run, those that the first program was skipped for just now may still be served, so only what was skipped
     /// at the last call is held against what has been served by now; at the end (`is_end`) all of it is.
     ///
     /// # Errors
     /// If the kernel refuses to read the map.
-    pub fn new_skipped(&mut self, ebpf: &Ebpf, is_end: bool) -> Result<(&'static str, u64)> {
-        // That a further program was skipped itself means nothing: one before it ran then, or the first one's count tells.
-        let counting = ebpf.programs().filter(|(name, _)| is_first(name));
-        let skipped = counting.filter_map(|(_, program)| skipped_runs(program)).sum();
+    pub fn new_skipped(&mut self, _loaded: &Ebpf, is_end: bool) -> Result<(&'static str, u64)> {
+        let skipped = self.infos.iter().filter_map(skipped_runs).sum();
         // After the skipped, so that nothing has been skipped unnoticed that is counted as served.
         let served = total(&self.counters, Loss::SkippedAndServed)?;
         let skipped_before = std::mem::replace(&mut self.skipped, skipped);
@@ -108,11 +123,19 @@ fn is_first(name: &str) -> bool {
     programs.any(|program| program.name == name && program.part == Part::First)
 }
 
-/// How often the kernel skipped a program; `None` if it is not loaded or the kernel does not tell.
-fn skipped_runs(program: &Program) -> Option<u64> {
+/// What the kernel tells about a loaded program. Opened once, and read again and again: opening costs more than reading.
+fn info(program: &Program) -> Option<File> {
     let number = program.fd().ok()?.as_fd().as_raw_fd();
-    let info = std::fs::read_to_string(format!("/proc/self/fdinfo/{number}")).ok()?;
-    let count = info.lines().find_map(|line| line.strip_prefix("recursion_misses:"))?;
+    File::open(format!("/proc/self/fdinfo/{number}")).ok()
+}
+
+/// How often the kernel skipped a program; `None` if it does not tell.
+fn skipped_runs(info: &File) -> Option<u64> {
+    // About 300 bytes on the kernel with the most to tell.
+    let mut text = [0; 1024];
+    let length = info.read_at(&mut text, 0).ok()?;
+    let text = str::from_utf8(text.get(..length)?).ok()?;
+    let count = text.lines().find_map(|line| line.strip_prefix("recursion_misses:"))?;
     count.trim().parse().ok()
 }
 

@@ -12,11 +12,11 @@ use anyhow::{Context as _, Result, bail};
 use aya::{Ebpf, maps::HashMap};
 use tokio::{
     signal::unix::{Signal, SignalKind, signal},
-    time::{Instant, Interval, MissedTickBehavior, interval, sleep_until},
+    time::{Instant, sleep_until},
 };
 use tracer_ebpf::{SocketRecord, detail, target};
 
-use super::{open_output, talk};
+use super::{open_output, talk, ticker::Ticker};
 use crate::{
     bpf::{self, Loaded, Settings},
     cli,
@@ -30,10 +30,10 @@ use crate::{
 /// How often the ring buffers are emptied while little happens. Waking for each event would cost the traced machine far
 /// more than the event; a person does not see a tenth of a second.
 const READ_EVERY: Duration = Duration::from_millis(100);
-/// How often losses are reported, and whether any target is left is looked at.
-const LOOK_EVERY: Duration = Duration::from_secs(1);
-/// How often the kernel is asked for skipped hooks: a file is read for each program.
-const LOOK_CLOSELY_EVERY: Duration = Duration::from_secs(10);
+/// After how many of these losses are reported, and whether any target is left is looked at: every second.
+const LOOK_EVERY: u64 = 10;
+/// After how many the kernel is asked for skipped hooks, every ten seconds: a file is read for each program.
+const LOOK_CLOSELY_EVERY: u64 = 100;
 /// Events taken before signals are looked at again.
 const BATCH: usize = 16_384;
 /// The kernel side urges the reader when a ring buffer is full to 1/n.
@@ -87,28 +87,38 @@ impl Session {
     /// If the output or the recording cannot be written.
     pub async fn until<T>(&mut self, done: impl Future<Output = T>) -> Result<Option<T>> {
         tokio::pin!(done);
-        let mut read = ticker(READ_EVERY);
-        let mut look = ticker(LOOK_EVERY);
-        let mut look_closely = ticker(LOOK_CLOSELY_EVERY);
+        let ticker = Ticker::new(READ_EVERY)?;
+        let mut ticks = 0_u64;
         loop {
             tokio::select! {
                 result = &mut done => return Ok(Some(result)),
                 () = any_signal(&mut self.signals) => return Ok(None),
                 () = passed(self.deadline) => return Ok(None),
                 urged = self.reader.urged() => urged?,
-                _ = read.tick() => {}
-                _ = look.tick() => {
-                    self.reader.report_losses()?;
-                    if self.selection.ends_with_its_processes() && self.no_target_left()? {
-                        talk("all traced processes have ended");
+                tick = ticker.tick() => {
+                    tick?;
+                    if ticks.is_multiple_of(LOOK_EVERY) && !self.look()? {
                         return Ok(None);
                     }
+                    if ticks.is_multiple_of(LOOK_CLOSELY_EVERY) {
+                        self.reader.report_skipped(&self.ebpf, false)?;
+                    }
+                    ticks += 1;
                 }
-                _ = look_closely.tick() => self.reader.report_skipped(&self.ebpf, false)?,
             }
             self.reader.read(BATCH, |_| {})?;
             self.reader.flush()?;
         }
+    }
+
+    /// Reports losses; whether there is anything left to trace.
+    fn look(&mut self) -> Result<bool> {
+        self.reader.report_losses()?;
+        if self.selection.ends_with_its_processes() && self.no_target_left()? {
+            talk("all traced processes have ended");
+            return Ok(false);
+        }
+        Ok(true)
     }
 
     /// Waits a moment for the ends of connections whose process has ended: their last packets are on the way.
@@ -117,13 +127,13 @@ impl Session {
     /// As [`Session::until`].
     pub async fn linger(&mut self, longest: Duration) -> Result<()> {
         let give_up = Instant::now() + longest;
-        let mut look = ticker(longest / 20);
+        let ticker = Ticker::new(longest / 20)?;
         while Instant::now() < give_up {
-            look.tick().await;
             self.reader.read_all(|_| {})?;
             if self.reader.live() == 0 {
                 break;
             }
+            ticker.tick().await?;
         }
         Ok(())
     }
@@ -272,12 +282,6 @@ fn header(settings: &Settings, clock: Clock) -> recording::Header {
 fn ends(record: &SocketRecord) -> (u32, SocketAddr, SocketAddr) {
     let end = |address, port| SocketAddr::new(IpAddr::V6(Ipv6Addr::from_octets(address)).to_canonical(), port);
     (record.netns, end(record.local_address, record.local_port), end(record.remote_address, record.remote_port))
-}
-
-fn ticker(period: Duration) -> Interval {
-    let mut ticker = interval(period);
-    ticker.set_missed_tick_behavior(MissedTickBehavior::Delay);
-    ticker
 }
 
 async fn any_signal([interrupt, terminate, hangup]: &mut [Signal; 3]) {

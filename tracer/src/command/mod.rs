@@ -4,6 +4,7 @@ pub mod doctor;
 pub mod live;
 pub mod replay;
 pub mod run;
+mod ticker;
 pub mod trace;
 
 use anyhow::Result;
