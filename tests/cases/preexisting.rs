@@ -27,7 +27,9 @@ fn adopted_connections(backend: Backend, target: &[&str]) {
     let trace = Tracer::trace_by(backend, target);
     for pair in [&by_client, &by_server, &by_reset, &v6] {
         for ends in [pair.client_ends(), pair.server_ends()] {
-            assert!(trace.open(ends).preexisting, "adopted at once, not when it closes");
+            let open = trace.open(ends);
+            assert!(open.preexisting, "adopted at once, not when it closes");
+            assert_eq!((open.pid, open.comm.is_empty()), (std::process::id(), false), "with its process: {open:#?}");
         }
     }
     // This one's idle time begins in the trace, the others' began before it.

@@ -175,7 +175,7 @@ impl Session {
         })?;
         for socket in adoption.sockets {
             if !seen.contains(&(socket.netns, socket.local, socket.remote)) {
-                self.reader.send(UserEvent::Adopted(socket))?;
+                self.reader.adopt(socket)?;
             }
         }
         self.reader.lost("kernel", "adopted_full", adoption.left_out)?;

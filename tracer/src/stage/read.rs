@@ -15,7 +15,7 @@ use super::{
     decode::{Item, lend},
     dns::Messages,
     enrich::Enricher,
-    event::{Event, EventRef, UserEvent},
+    event::{Event, EventRef, OpenSocket, UserEvent},
     hello::Hellos,
     merge::{Merge, Source},
     pipeline::Pipeline,
@@ -138,6 +138,17 @@ impl Reader {
     /// As [`Reader::read`].
     pub fn send(&mut self, event: UserEvent) -> Result<()> {
         self.pipeline.event(&Event::User(Box::new(event)))
+    }
+
+    /// Takes over a socket that was open before the trace, and names its process: no event of the kernel side has yet.
+    ///
+    /// # Errors
+    /// As [`Reader::read`].
+    pub fn adopt(&mut self, socket: OpenSocket) -> Result<()> {
+        if let Some(identity) = self.enricher.identify_process((socket.pid, socket.process_started_at)) {
+            self.pipeline.event(&identity)?;
+        }
+        self.send(UserEvent::Adopted(socket))
     }
 
     /// Reports what was lost since the last call.
