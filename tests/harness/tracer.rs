@@ -26,6 +26,12 @@ use crate::{
 /// What tests send garbage to provoke: it is counted by whatever trace runs.
 const BAD_INPUT: [&str; 3] = ["hello_malformed", "dns_malformed", "dns_unasked"];
 
+/// Whether this kernel preempts a task that is in the kernel; Debian's 7.2 does.
+fn preempts_in_hooks() -> bool {
+    let modes = std::fs::read_to_string("/sys/kernel/debug/sched/preempt").unwrap_or_default();
+    modes.contains("(full)") || modes.contains("(lazy)")
+}
+
 /// What the tracer says on stderr once its hooks are attached and open sockets are adopted.
 const READY: &str = "conntracer: tracing";
 
@@ -177,8 +183,14 @@ impl Tracer {
     /// Ends the shared traces. For tests that make more noise than the others should bear.
     pub fn end_shared() {
         let shared = std::mem::take(&mut *SHARED.lock().unwrap_or_else(PoisonError::into_inner));
+        let mut causes = BAD_INPUT.to_vec();
+        if preempts_in_hooks() {
+            // The hooks of sends and receives have one program each, so there they can be skipped; the burst holds the hooks of
+            // lives to more.
+            causes.push("hook_skipped");
+        }
         for (_, tracer) in shared {
-            tracer.stop_now().assert_lost_only(&BAD_INPUT);
+            tracer.stop_now().assert_lost_only(&causes);
         }
     }
 
