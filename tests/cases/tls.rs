@@ -597,12 +597,7 @@ fn records_may_be_cut_anywhere() {
             let served = nginx.served(towards_server.local.port());
             // Four ends: the relay cuts in its sends and in its receives, in both roles.
             let relayed = [towards_client, towards_server, towards_server.flipped()].map(|ends| trace.connection(ends));
-            // A ClientHello is known by the first five bytes that are sent or received at once.
-            let is_known = pieces[0] >= 5;
-            for (end, is_known) in [(&client, true)].into_iter().chain(relayed.iter().map(|end| (end, is_known))) {
-                if !is_known && end.tls.is_none() {
-                    continue;
-                }
+            for end in [&client].into_iter().chain(&relayed) {
                 let tls = end.tls();
                 let seen = (tls.version.as_deref(), tls.sni.as_deref(), tls.cipher.as_deref(), tls.resumed);
                 let cipher = served.cipher();

@@ -185,8 +185,8 @@ impl Tracer {
         let shared = std::mem::take(&mut *SHARED.lock().unwrap_or_else(PoisonError::into_inner));
         let mut causes = BAD_INPUT.to_vec();
         if preempts_in_hooks() {
-            // The hooks of sends and receives have one program each, so there they can be skipped; the burst holds the hooks of
-            // lives to more.
+            // Hooks that rarely fire have one program each, so there they can be skipped; the burst and the accuracy test hold
+            // the others to more.
             causes.push("hook_skipped");
         }
         for (_, tracer) in shared {

@@ -15,7 +15,7 @@ pub mod flag {
     pub const STALE: u32 = 1 << 1;
     /// The answering side spoke first.
     pub const GREETING: u32 = 1 << 2;
-    /// What passed last may have been a TLS alert. It is held back until it is known whether data follows: see
+    /// What passed last may have been a TLS alert, or the header of a ClientHello. It is held back until it is known whether data follows: see
     /// [`Exchanges::held_at`](super::Exchanges::held_at).
     pub const HELD: u32 = 1 << 3;
     /// The held bytes were of the asking side.
@@ -155,6 +155,16 @@ impl Exchanges {
             self.flags |= flag::MAYBE_TICKETS | flag::ANSWERING;
             self.last_at = at;
         }
+    }
+
+    /// What is held was no data. Returns when it passed, if anything is held.
+    #[inline(always)]
+    pub fn drop_held(&mut self) -> Option<u64> {
+        if self.flags & flag::HELD == 0 {
+            return None;
+        }
+        self.flags &= !(flag::HELD | flag::HELD_ASK);
+        Some(self.held_at)
     }
 
     #[inline(always)]

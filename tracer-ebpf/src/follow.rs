@@ -6,7 +6,7 @@ use tracer_ebpf::{
     TlsRecord, kind,
     tls::{
         handshake::{BODY_LEN, Handshake, Step, flag, phase},
-        record::{HEADER_LEN, Header},
+        record::{ContentType, HEADER_LEN, Header},
         walk::Walk,
     },
 };
@@ -18,7 +18,7 @@ use crate::{
         access::{Access, Probe, newer_helpers},
         task::Task,
     },
-    message::{Hook, Message, Source},
+    message::{Message, Program, Source},
     output::{send_hello, send_tls},
     verifier::opaque,
 };
@@ -28,8 +28,6 @@ use crate::{
 pub const LOOKS: u8 = 16;
 /// Most pieces of a hello message in each direction that go to user space: some libraries read a header byte by byte.
 const PIECES: u8 = 16;
-/// Most steps over the records of one call: two a record. A full flight of TLS 1.2 or 1.3 has up to six records.
-const STEPS: u32 = 16;
 /// Most records of a server that may be session tickets. OpenSSL sends two, most others one.
 const TICKETS: u8 = 2;
 /// Longer records are no session tickets: OpenSSL's are about 250 bytes long, with a client's certificate inside 1,500.
@@ -54,13 +52,15 @@ pub enum Look {
     MaybeAlert,
     /// Session tickets, or a message as short as those.
     MaybeTickets,
+    /// The header of a record that may hold a ClientHello, or the beginning of one, and nothing of its body.
+    MaybeHello,
 }
 
 /// One call to send or receive.
 #[derive(Clone, Copy)]
 pub struct Call<A> {
-    /// Who makes it.
-    pub hook: Hook,
+    /// Who looks at it.
+    pub by: Program,
     /// Where its bytes lie.
     pub source: Source<A>,
     /// How many they are.
@@ -89,7 +89,10 @@ pub fn look<A: Access>(kept: &mut Kept, call: Call<A>) -> Look {
     // verifier, which does not see it, goes there.
     // SAFETY: a field of a live value.
     let phase_now = unsafe { (&raw const kept.detailed.handshake.phase).read_volatile() };
-    if phase_now == phase::LOOKING && kept.walks[1].at_body == 0 {
+    if phase_now == phase::LOOKING {
+        if kept.walks[1].is_at_header() {
+            return Look::MaybeHello;
+        }
         // The body is at hand, and it is no ClientHello.
         kept.walks[1].restart();
         return Look::Data;
@@ -106,18 +109,24 @@ fn may_be_hello<A: Access>(kept: &mut Kept, call: Call<A>) -> bool {
     if !kept.walks[1].is_between_records() {
         return true;
     }
-    // Some servers read lines byte by byte. What is shorter than a header is not looked at, and does not count.
-    if call.length < HEADER_LEN as u32 {
-        return false;
+    if call.length >= HEADER_LEN as u32 {
+        // Some servers read lines byte by byte: what is shorter than a header does not count.
+        if kept.looks == 0 {
+            kept.detailed.handshake.phase = phase::PLAIN;
+            return false;
+        }
+        kept.looks -= 1;
     }
-    if kept.looks == 0 {
-        kept.detailed.handshake.phase = phase::PLAIN;
-        return false;
-    }
-    kept.looks -= 1;
     kept.pieces = [PIECES; 2];
     kept.sample.tid = 0;
-    call.source.head::<HEADER_LEN>().and_then(|bytes| Header::parse(&bytes)).is_some_and(Header::may_be_client_hello)
+    if call.length >= HEADER_LEN as u32 {
+        return call
+            .source
+            .head::<HEADER_LEN>()
+            .and_then(|bytes| Header::parse(&bytes))
+            .is_some_and(Header::may_be_client_hello);
+    }
+    call.source.head::<1>().is_some_and(|[byte]| byte == ContentType::Handshake as u8)
 }
 
 /// Follows the records of a handshake through one call.
@@ -125,7 +134,7 @@ fn may_be_hello<A: Access>(kept: &mut Kept, call: Call<A>) -> bool {
 fn follow<A: Access>(kept: &mut Kept, call: Call<A>) -> Look {
     sample::<A>(kept, call.at);
     let started_at = kept.detailed.handshake.started_at;
-    let Some(message) = call.source.copy(call.hook) else {
+    let Some(message) = call.source.copy(call.by) else {
         if call.from_client {
             kept.detailed.handshake.flags |= flag::LOST_TRACK;
         }
@@ -134,8 +143,14 @@ fn follow<A: Access>(kept: &mut Kept, call: Call<A>) -> Look {
     send_piece(kept, message, call);
     let step = walk(kept, message, call);
     let handshake = &mut kept.detailed.handshake;
-    if handshake.started_at == call.at && kept.detailed.exchanges.count != 0 {
-        handshake.flags |= flag::MID_STREAM;
+    if handshake.started_at == call.at {
+        if kept.detailed.exchanges.count != 0 {
+            handshake.flags |= flag::MID_STREAM;
+        }
+        if let Some(held_at) = kept.detailed.exchanges.drop_held() {
+            // The header came before.
+            handshake.started_at = held_at;
+        }
     }
     match step {
         Step::Goes => {}
@@ -185,6 +200,9 @@ fn behind(remaining: u32, message: &mut Message) -> Look {
 /// What is done with each record. A trait and not a closure: a closure becomes a function of its own, and the verifier wants
 /// none that is handed pointers to the caller's stack and hands them back ("cannot return stack pointer to the caller").
 trait Visit {
+    /// Most steps over the records of one call: one a record, and one for each byte of a header that is cut.
+    const STEPS: u32;
+
     /// Takes a record whose body is at hand; says whether to go on.
     fn record(&mut self, header: Header, message: &Message) -> bool;
 }
@@ -198,6 +216,9 @@ struct Steps<'h> {
 }
 
 impl Visit for Steps<'_> {
+    /// A full flight of TLS 1.2 or 1.3 has up to six records.
+    const STEPS: u32 = 10;
+
     #[inline(always)]
     fn record(&mut self, header: Header, message: &Message) -> bool {
         let (body, known) = body_at(message);
@@ -214,7 +235,10 @@ fn walk<A: Access>(kept: &mut Kept, message: &mut Message, call: Call<A>) -> Ste
     let walk = if call.from_client { &mut kept.walks[1] } else { &mut kept.walks[0] };
     let is_followed = visit_records(walk, message, call.length, &mut steps);
     if !is_followed && call.from_client {
-        steps.handshake.flags |= flag::LOST_TRACK;
+        // Before a ClientHello there is no track to lose.
+        if steps.handshake.phase != phase::LOOKING {
+            steps.handshake.flags |= flag::LOST_TRACK;
+        }
     } else if !is_followed && steps.handshake.phase == phase::CLIENT_HELLO {
         return steps.handshake.foreign();
     }
@@ -225,26 +249,28 @@ fn walk<A: Access>(kept: &mut Kept, message: &mut Message, call: Call<A>) -> Ste
 /// Steps over the records of a message. Returns whether they could be followed. If not, the next call is taken to begin a
 /// record: libraries mostly read and write whole ones.
 #[inline(always)]
-fn visit_records(walk: &mut Walk, message: &mut Message, length: u32, visit: &mut impl Visit) -> bool {
+fn visit_records<V: Visit>(walk: &mut Walk, message: &mut Message, length: u32, visit: &mut V) -> bool {
     message.rewind(length);
     let mut step = 0;
-    while step < opaque(STEPS) {
+    while step < opaque(V::STEPS) {
         step += 1;
         if message.left() == 0 {
             return true;
         }
-        if walk.remaining != 0 {
-            if walk.at_body != 0
-                && let Some(header) = walk.header()
-                && !visit.record(header, message)
-            {
-                return true;
-            }
-            let passed = walk.body(message.left());
-            message.advance(passed);
-        } else if !take_header(walk, message) {
+        if walk.remaining == 0 && !take_header(walk, message) {
             break;
         }
+        if walk.remaining == 0 || message.left() == 0 {
+            continue;
+        }
+        if walk.at_body != 0
+            && let Some(header) = walk.header()
+            && !visit.record(header, message)
+        {
+            return true;
+        }
+        let passed = walk.body(message.left());
+        message.advance(passed);
     }
     let is_followed = message.left() == 0;
     if !is_followed {
@@ -376,7 +402,7 @@ fn alerts<A: Access>(kept: &mut Kept, call: Call<A>) -> Look {
 /// to tell them by.
 #[inline(always)]
 fn tickets<A: Access>(kept: &mut Kept, call: Call<A>) -> Look {
-    let Some(message) = call.source.copy(call.hook) else { return Look::Data };
+    let Some(message) = call.source.copy(call.by) else { return Look::Data };
     let mut tickets = Tickets { left: kept.tickets, is_data: false };
     visit_records(&mut kept.walks[0], message, call.length, &mut tickets);
     kept.tickets = tickets.left;
@@ -394,6 +420,9 @@ struct Tickets {
 }
 
 impl Visit for Tickets {
+    /// The tickets, and what is none.
+    const STEPS: u32 = TICKETS as u32 + 1 + HEADER_LEN as u32 - 1;
+
     #[inline(always)]
     fn record(&mut self, header: Header, _: &Message) -> bool {
         self.is_data = !header.is_application_data() || header.length > LONGEST_TICKET || self.left == 0;

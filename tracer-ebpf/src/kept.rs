@@ -26,6 +26,26 @@ pub struct Kept {
     pub pieces: [u8; 2],
     /// Explicit padding.
     pub reserved: [u8; 2],
+    /// What was last looked at on its way out, where the hook has several programs.
+    pub last_send: LastSend,
+}
+
+/// A call to send.
+#[repr(C)]
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub struct LastSend {
+    /// TCP's number of its first byte.
+    pub write_seq: u32,
+    /// Its bytes, modulo 2^32.
+    pub length: u32,
+}
+
+impl LastSend {
+    /// `None` where TCP's number is not known.
+    #[inline(always)]
+    pub fn new(write_seq: Option<u32>, length: u64) -> Option<Self> {
+        Some(Self { write_seq: write_seq?, length: length as u32 })
+    }
 }
 
 const _: () = assert!(size_of::<Kept>() == KEPT_LEN);

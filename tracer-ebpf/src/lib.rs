@@ -335,6 +335,10 @@ shared! {
         pub cgroup_level: u32,
         /// [`detail`]: how much is hooked.
         pub detail: u32,
+        /// Whether tasks may preempt each other in a hook: 1, else 0. Then hooks in processes have several programs.
+        pub preemptible: u32,
+        /// Explicit padding.
+        pub reserved: u32,
         /// cgroup to select.
         pub cgroup_id: u64,
         /// Process name to select, zero padded.
@@ -357,6 +361,8 @@ impl Config {
         wake_bytes: 0,
         cgroup_level: 0,
         detail: detail::CONNECTIONS,
+        preemptible: 0,
+        reserved: 0,
         cgroup_id: 0,
         comm: [0; COMM_LEN],
         ports: [0; MAX_PORTS],
@@ -365,7 +371,11 @@ impl Config {
 }
 
 /// Length of all that is kept of a socket in detail `exchanges`: a [`DetailedRecord`], and what only the hooks know.
-pub const KEPT_LEN: usize = size_of::<DetailedRecord>() + 56;
+pub const KEPT_LEN: usize = size_of::<DetailedRecord>() + 64;
+/// Programs of the hook of sends, and of that of receives, where the kernel preempts; elsewhere one.
+pub const MESSAGE_PROGRAMS: usize = 4;
+/// Hooks that look at messages: of sends and of receives.
+pub const MESSAGE_HOOKS: usize = 2;
 /// Most bytes of one piece of a hello message. A ClientHello with a post-quantum key share is about 1.8 KB long.
 pub const HELLO_LEN: usize = 2048;
 /// Bytes kept of an executed path. Longer paths are cut.
@@ -661,7 +671,7 @@ const _: () = {
     assert!(size_of::<HelloRecord>() == 32 + HELLO_LEN && align_of::<HelloRecord>() == 8);
     assert!(size_of::<ProcessRecord>() == 24 + COMM_LEN + FILENAME_LEN && align_of::<ProcessRecord>() == 8);
     assert!(size_of::<Cidr>() == 32 && align_of::<Cidr>() == 4);
-    assert!(size_of::<Config>() == 40 + COMM_LEN + 2 * MAX_PORTS + 32 * MAX_REMOTES);
+    assert!(size_of::<Config>() == 48 + COMM_LEN + 2 * MAX_PORTS + 32 * MAX_REMOTES);
     assert!(size_of::<Offsets>() == 4 * (Offsets::FIELDS.len() + Offsets::ENUMERATORS.len()));
     assert!(align_of::<Offsets>() == 4);
 };

@@ -5,7 +5,7 @@ use aya_ebpf::{
     btf_maps::{HashMap, LruHashMap, PerCpuArray, RingBuf, SkStorage},
     macros::btf_map,
 };
-use tracer_ebpf::{Config, ExchangeRecord, Loss, Offsets, SocketRecord};
+use tracer_ebpf::{Config, ExchangeRecord, Loss, MESSAGE_HOOKS, MESSAGE_PROGRAMS, Offsets, SocketRecord};
 
 use crate::{
     kept::Kept,
@@ -75,10 +75,11 @@ pub static SOCKETS_LRU: LruHashMap<u64, SocketRecord, 65536> = LruHashMap::new()
 #[btf_map]
 pub static SOCKETS_LRU_DETAILED: LruHashMap<u64, Kept, 65536> = LruHashMap::new();
 
-/// The first bytes of the message that a hook looks at, one for each of the hooks that do: two tasks that preempt each other
-/// on one processor may be in two hooks, never in the same.
+/// The first bytes of the message that a hook looks at, one for each program of the hooks that do: two tasks that preempt
+/// each other on one processor may be in two programs, never in the same. User space makes it smaller where each hook has
+/// but one.
 #[btf_map]
-pub static MESSAGES: PerCpuArray<Message, 2> = PerCpuArray::new();
+pub static MESSAGES: PerCpuArray<Message, { MESSAGE_HOOKS * MESSAGE_PROGRAMS }> = PerCpuArray::new();
 
 /// Numbers for sockets without a cookie, one counter a CPU.
 #[btf_map]

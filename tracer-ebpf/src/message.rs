@@ -1,7 +1,7 @@
 //! The first bytes of a message on its way through a send or receive, copied once from the application's memory.
 
 use aya_ebpf::helpers::bpf_probe_read_user;
-use tracer_ebpf::{HELLO_LEN, HelloRecord, Loss};
+use tracer_ebpf::{HELLO_LEN, HelloRecord, Loss, MESSAGE_HOOKS};
 
 use crate::{
     kernel::{
@@ -10,7 +10,7 @@ use crate::{
     },
     maps::MESSAGES,
     output::count,
-    verifier::{at_most, below_2048, opaque},
+    verifier::{at_most, below_2048, load, opaque},
 };
 
 /// Segments of a message that are looked at behind the first. A library that gathers writes puts each TLS record into one of its own.
@@ -84,13 +84,8 @@ impl Message {
         if position >= HELLO_LEN as u32 || position + N as u32 > have {
             return None;
         }
-        let mut bytes = [0; N];
-        let start = below_2048(position);
-        for (index, byte) in bytes.iter_mut().enumerate() {
-            // SAFETY: the buffer has `SLACK` bytes behind the 2048th.
-            *byte = unsafe { self.hello.bytes.as_ptr().add(start).add(index).read_volatile() };
-        }
-        Some(bytes)
+        // SAFETY: the buffer has `SLACK` bytes behind the 2048th.
+        Some(unsafe { load(self.hello.bytes.as_ptr().add(below_2048(position))) })
     }
 }
 
@@ -100,6 +95,21 @@ impl Message {
 pub enum Hook {
     Send = 0,
     Receive = 1,
+}
+
+/// Which of its programs, counted from 1.
+#[derive(Clone, Copy)]
+pub struct Program {
+    pub hook: Hook,
+    pub number: u32,
+}
+
+impl Program {
+    /// Its place in [`MESSAGES`]: first programs come first, as elsewhere there are no others.
+    #[inline(always)]
+    fn buffer(self) -> u32 {
+        (self.number - 1) * MESSAGE_HOOKS as u32 + self.hook as u32
+    }
 }
 
 /// Where a message lies in user memory.
@@ -135,11 +145,11 @@ impl<A: Access> Source<A> {
         read.ok()
     }
 
-    /// Copies as much as fits into the hook's buffer, of which `length` says how much.
+    /// Copies as much as fits into a program's buffer, of which `length` says how much.
     #[inline(always)]
-    pub fn copy(self, hook: Hook) -> Option<&'static mut Message> {
-        let buffer = MESSAGES.get_ptr_mut(hook as u32)?;
-        // SAFETY: the slot belongs to this processor and this hook, which does not overlap with itself.
+    pub fn copy(self, by: Program) -> Option<&'static mut Message> {
+        let buffer = MESSAGES.get_ptr_mut(by.buffer())?;
+        // SAFETY: the slot belongs to this processor and this program, which does not overlap with itself.
         let buffer = unsafe { &mut *buffer };
         let first = self.first()?;
         let bytes = buffer.hello.bytes.as_mut_ptr();

@@ -12,7 +12,12 @@ use core::ffi::c_void;
 
 use tracer_ebpf::Loss;
 
-use crate::{kernel::access::Pointer, maps::SERVED, output::count, probes::Outcome};
+use crate::{
+    kernel::access::Pointer,
+    maps::{SERVED, config},
+    output::count,
+    probes::Outcome,
+};
 
 /// Most programs of one hook. A change of state can be interrupted by packets once more than the others, so of six programs
 /// it needs one for the task that is interrupted, one for the packets, and has four for tasks that are held up.
@@ -28,11 +33,17 @@ pub enum Hook {
     Close = 3,
     ConnectV4 = 4,
     ConnectV6 = 5,
+    Send = 6,
+    Receive = 7,
+    UdpSend = 8,
+    UdpV6Send = 9,
+    UdpReceive = 10,
+    UdpV6Receive = 11,
 }
 
 impl Hook {
     /// Number of hooks.
-    pub const COUNT: usize = 6;
+    pub const COUNT: usize = 12;
 }
 
 /// One event of a hook, as its programs tell it from others: by where its arguments are, which is a place on the stack of
@@ -72,8 +83,8 @@ const MARKS: usize = 64;
 #[repr(transparent)]
 pub struct Marks([Mark; MARKS]);
 
-/// Does the work of an event in its hook's program number `PROGRAM`, counted from 1, unless one before it has. A mark that
-/// another event wrote over leaves that open; then `is_served` tells from the record.
+/// Does the work of an event if it [falls to](falls_to) the program. Large work is better done by the caller: as a closure it
+/// becomes a function of its own.
 #[inline(always)]
 pub fn serve<const PROGRAM: u32>(
     hook: Hook,
@@ -81,23 +92,39 @@ pub fn serve<const PROGRAM: u32>(
     is_served: impl FnOnce() -> bool,
     work: impl FnOnce() -> Outcome,
 ) -> Outcome {
+    if falls_to::<PROGRAM>(hook, event, is_served) { work() } else { None }
+}
+
+/// Whether the work of an event is to be done by its hook's program number `PROGRAM`, counted from 1: unless one before it has
+/// done so. A mark that another event wrote over leaves that open; then `is_served` tells from the record.
+#[inline(always)]
+pub fn falls_to<const PROGRAM: u32>(hook: Hook, event: Event, is_served: impl FnOnce() -> bool) -> bool {
     const { assert!(PROGRAM >= 1 && PROGRAM <= PROGRAMS) };
-    let mark = mark_of(SERVED.get_ptr_mut(hook as u32)?, event);
+    if PROGRAM == 1 && !has_more(hook) {
+        return true;
+    }
+    let Some(marks) = SERVED.get_ptr_mut(hook as u32) else { return PROGRAM == 1 };
+    let mark = mark_of(marks, event);
     // SAFETY: inside the map's value, which belongs to this processor; volatile, because who interrupts writes here too.
     let is_marked = PROGRAM > 1 && unsafe { is_marked_before::<PROGRAM>(mark, event) };
     let new = Mark { arguments: event.arguments as u64, sock: event.sock as u64, state: event.state, program: PROGRAM };
     // SAFETY: likewise.
     unsafe { mark.write_volatile(new) };
-    if is_marked {
-        return None;
+    if PROGRAM == 1 {
+        return true;
     }
-    if PROGRAM > 1 {
-        if is_served() {
-            return None;
-        }
-        count(Loss::SkippedAndServed);
+    if is_marked || is_served() {
+        return false;
     }
-    work()
+    count(Loss::SkippedAndServed);
+    true
+}
+
+/// Whether a hook has more programs than its first; a constant to the verifier. Packets interrupt changes of state
+/// everywhere.
+#[inline(always)]
+fn has_more(hook: Hook) -> bool {
+    matches!(hook, Hook::State) || config!(preemptible) != 0
 }
 
 /// Whether an earlier program has run for this event. The last program's mark is no such sign: it is left from an event

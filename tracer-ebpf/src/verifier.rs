@@ -54,6 +54,36 @@ pub fn at_most<const MOST: i32>(number: u64) -> u64 {
     number
 }
 
+/// Reads `N` bytes at once, wherever they begin. The compiler takes BPF for a machine that cannot, reads single bytes and puts
+/// them together, and the verifier has to follow each.
+///
+/// # Safety
+/// There are 16 bytes.
+#[inline(always)]
+pub unsafe fn load<const N: usize>(from: *const u8) -> [u8; N] {
+    const { assert!(N <= 16) };
+    #[cfg(target_arch = "bpf")]
+    let words = {
+        let (mut low, mut high) = (0_u64, 0_u64);
+        // SAFETY: loads of what the caller vouches for. Volatile, as hooks that interrupt may write.
+        unsafe {
+            core::arch::asm!("{0} = *(u64 *)({1} + 0)", out(reg) low, in(reg) from, options(nostack, readonly));
+            if N > 8 {
+                core::arch::asm!("{0} = *(u64 *)({1} + 8)", out(reg) high, in(reg) from, options(nostack, readonly));
+            }
+        }
+        [low, high]
+    };
+    #[cfg(not(target_arch = "bpf"))]
+    // SAFETY: the caller vouches for it.
+    let words = unsafe { from.cast::<[u64; 2]>().read_unaligned() };
+    let mut bytes = [0; N];
+    for (index, byte) in bytes.iter_mut().enumerate() {
+        *byte = (words[index / 8] >> (index % 8 * 8)) as u8;
+    }
+    bytes
+}
+
 /// Hides from the compiler where a reference comes from. It otherwise keeps one copy for each way to get it, and picks one by
 /// what it knows of the ways, which the verifier does not ("R1 invalid mem access 'scalar'").
 #[inline(always)]

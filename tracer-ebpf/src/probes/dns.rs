@@ -3,6 +3,7 @@
 //! lies there. Over TCP, [`try_sent_stream`] and [`try_received_stream`] take what passes. User space parses it.
 
 use aya_ebpf::{
+    EbpfContext,
     bindings::BPF_ANY,
     helpers::bpf_get_current_pid_tgid,
     macros::{fentry, fexit, kprobe, kretprobe},
@@ -24,6 +25,7 @@ use crate::{
     },
     maps::{RECEIVE_ARGS, ReceiveArgs},
     output::{count, now, send_filled},
+    overlap::{Event, Hook, programs, serve},
     selection::current_process_selected,
 };
 
@@ -35,44 +37,88 @@ const MSG_ERRQUEUE: i32 = 0x2000;
 /// Most pieces of one send over TCP that are looked at: two queries, each with its length in a piece of its own.
 const MAX_SEGMENTS: u32 = 4;
 
-/// `int udp_sendmsg(struct sock *sk, struct msghdr *msg, size_t len)`
-#[fentry(function = "udp_sendmsg")]
-pub fn udp_send_fentry(ctx: FEntryContext) -> i32 {
-    let _ = try_send(Sock::<Direct>::new(ctx.arg(0)), MsgHdr::new(ctx.arg(1)), ctx.arg(2));
-    0
+programs! {
+    /// `int udp_sendmsg(struct sock *sk, struct msghdr *msg, size_t len)`
+    #[fentry(function = "udp_sendmsg")]
+    udp_send(FEntryContext): 1 udp_send_fentry, 2 udp_send_2_fentry, 3 udp_send_3_fentry
 }
 
-/// `int udpv6_sendmsg(struct sock *sk, struct msghdr *msg, size_t len)`
-#[fentry(function = "udpv6_sendmsg")]
-pub fn udpv6_send_fentry(ctx: FEntryContext) -> i32 {
-    let _ = try_send_v6(Sock::<Direct>::new(ctx.arg(0)), MsgHdr::new(ctx.arg(1)), ctx.arg(2));
-    0
+programs! {
+    /// `int udpv6_sendmsg(struct sock *sk, struct msghdr *msg, size_t len)`
+    #[fentry(function = "udpv6_sendmsg")]
+    udpv6_send(FEntryContext): 1 udpv6_send_fentry, 2 udpv6_send_2_fentry, 3 udpv6_send_3_fentry
+}
+
+#[inline(always)]
+fn udp_send<const PROGRAM: u32>(ctx: &FEntryContext) -> Outcome {
+    serve_datagram::<PROGRAM>(Hook::UdpSend, ctx, ctx.arg(0), |sock| {
+        try_send(sock, MsgHdr::new(ctx.arg(1)), ctx.arg(2))
+    })
+}
+
+#[inline(always)]
+fn udpv6_send<const PROGRAM: u32>(ctx: &FEntryContext) -> Outcome {
+    serve_datagram::<PROGRAM>(Hook::UdpV6Send, ctx, ctx.arg(0), |sock| {
+        try_send_v6(sock, MsgHdr::new(ctx.arg(1)), ctx.arg(2))
+    })
+}
+
+/// Serves a hook of datagrams. Nothing is kept of them, so only marks tell whether one has been served: where tasks that
+/// preempted this one have written over its mark, it is reported again.
+#[inline(always)]
+fn serve_datagram<const PROGRAM: u32>(
+    hook: Hook,
+    ctx: &impl EbpfContext,
+    sock: Pointer,
+    work: impl FnOnce(Sock<Direct>) -> Outcome,
+) -> Outcome {
+    serve::<PROGRAM>(hook, Event::new(ctx.as_ptr(), sock), || false, || work(Sock::new(sock)))
 }
 
 /// Declares the programs at the return of a receive. In a fexit context the return value stands behind the arguments, and
 /// kernels take 6 (5.10), 5 (6.1, 6.12) or 4 (7.2) of them. The kernel refuses a program that reads further; one that reads
 /// less far would take an argument for the result, so they are tried in this order.
 macro_rules! receive_programs {
-    ($($function:literal, $receive:ident: $six:ident, $five:ident, $four:ident, $kprobe:ident, $kretprobe:ident;)*) => {$(
-        /// `(struct sock *sk, struct msghdr *msg, size_t len, int noblock, int flags, int *addr_len)`
-        #[fexit(function = $function)]
-        pub fn $six(ctx: FExitContext) -> i32 {
-            let _ = $receive(Sock::<Direct>::new(ctx.arg(0)), MsgHdr::new(ctx.arg(1)), ctx.arg(4), ctx.arg(6));
-            0
+    ($($function:literal, $hook:ident:
+        $six:ident: $($six_number:literal $six_name:ident),+; $five:ident: $($five_number:literal $five_name:ident),+;
+        $four:ident: $($four_number:literal $four_name:ident),+; $kprobe:ident, $kretprobe:ident;)*) => {$(
+        programs! {
+            /// `(struct sock *sk, struct msghdr *msg, size_t len, int noblock, int flags, int *addr_len)`
+            #[fexit(function = $function)]
+            $six(FExitContext): $($six_number $six_name),+
         }
 
-        /// `(struct sock *sk, struct msghdr *msg, size_t len, int flags, int *addr_len)`
-        #[fexit(function = $function)]
-        pub fn $five(ctx: FExitContext) -> i32 {
-            let _ = $receive(Sock::<Direct>::new(ctx.arg(0)), MsgHdr::new(ctx.arg(1)), ctx.arg(3), ctx.arg(5));
-            0
+        #[inline(always)]
+        fn $six<const PROGRAM: u32>(ctx: &FExitContext) -> Outcome {
+            serve_datagram::<PROGRAM>(Hook::$hook, ctx, ctx.arg(0), |sock| {
+                try_receive(sock, MsgHdr::new(ctx.arg(1)), ctx.arg(4), ctx.arg(6))
+            })
         }
 
-        /// `(struct sock *sk, struct msghdr *msg, size_t len, int flags)`
-        #[fexit(function = $function)]
-        pub fn $four(ctx: FExitContext) -> i32 {
-            let _ = $receive(Sock::<Direct>::new(ctx.arg(0)), MsgHdr::new(ctx.arg(1)), ctx.arg(3), ctx.arg(4));
-            0
+        programs! {
+            /// `(struct sock *sk, struct msghdr *msg, size_t len, int flags, int *addr_len)`
+            #[fexit(function = $function)]
+            $five(FExitContext): $($five_number $five_name),+
+        }
+
+        #[inline(always)]
+        fn $five<const PROGRAM: u32>(ctx: &FExitContext) -> Outcome {
+            serve_datagram::<PROGRAM>(Hook::$hook, ctx, ctx.arg(0), |sock| {
+                try_receive(sock, MsgHdr::new(ctx.arg(1)), ctx.arg(3), ctx.arg(5))
+            })
+        }
+
+        programs! {
+            /// `(struct sock *sk, struct msghdr *msg, size_t len, int flags)`
+            #[fexit(function = $function)]
+            $four(FExitContext): $($four_number $four_name),+
+        }
+
+        #[inline(always)]
+        fn $four<const PROGRAM: u32>(ctx: &FExitContext) -> Outcome {
+            serve_datagram::<PROGRAM>(Hook::$hook, ctx, ctx.arg(0), |sock| {
+                try_receive(sock, MsgHdr::new(ctx.arg(1)), ctx.arg(3), ctx.arg(4))
+            })
         }
 
         #[kprobe(function = $function)]
@@ -83,16 +129,23 @@ macro_rules! receive_programs {
 
         #[kretprobe(function = $function)]
         pub fn $kretprobe(ctx: RetProbeContext) -> u32 {
-            let _ = take_arguments().and_then(|(sock, msg)| $receive(sock, msg, 0, ctx.ret()));
+            let _ = take_arguments().and_then(|(sock, msg)| try_receive(sock, msg, 0, ctx.ret()));
             0
         }
     )*};
 }
 
 receive_programs! {
-    "udp_recvmsg", try_receive: udp_receive_6_fexit, udp_receive_5_fexit, udp_receive_4_fexit, udp_receive_kprobe, udp_receive_kretprobe;
-    "udpv6_recvmsg", try_receive:
-        udpv6_receive_6_fexit, udpv6_receive_5_fexit, udpv6_receive_4_fexit, udpv6_receive_kprobe, udpv6_receive_kretprobe;
+    "udp_recvmsg", UdpReceive:
+        udp_receive_6: 1 udp_receive_6_fexit, 2 udp_receive_6_2_fexit, 3 udp_receive_6_3_fexit;
+        udp_receive_5: 1 udp_receive_5_fexit, 2 udp_receive_5_2_fexit, 3 udp_receive_5_3_fexit;
+        udp_receive_4: 1 udp_receive_4_fexit, 2 udp_receive_4_2_fexit, 3 udp_receive_4_3_fexit;
+        udp_receive_kprobe, udp_receive_kretprobe;
+    "udpv6_recvmsg", UdpV6Receive:
+        udpv6_receive_6: 1 udpv6_receive_6_fexit, 2 udpv6_receive_6_2_fexit, 3 udpv6_receive_6_3_fexit;
+        udpv6_receive_5: 1 udpv6_receive_5_fexit, 2 udpv6_receive_5_2_fexit, 3 udpv6_receive_5_3_fexit;
+        udpv6_receive_4: 1 udpv6_receive_4_fexit, 2 udpv6_receive_4_2_fexit, 3 udpv6_receive_4_3_fexit;
+        udpv6_receive_kprobe, udpv6_receive_kretprobe;
 }
 
 #[kprobe(function = "udp_sendmsg")]

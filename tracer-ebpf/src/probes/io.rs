@@ -4,6 +4,7 @@
 //! `exchanges`.
 
 use aya_ebpf::{
+    EbpfContext as _,
     macros::{fentry, fexit, kprobe},
     programs::{FEntryContext, FExitContext, ProbeContext},
 };
@@ -16,16 +17,17 @@ use tracer_ebpf::{
 use super::{Outcome, dns};
 use crate::{
     follow::{Call, Look, look},
-    kept::{Kept, kept},
+    kept::{Kept, LastSend, kept},
     kernel::{
         access::{Access, Direct, Pointer, Probe},
         msg::MsgHdr,
         sock::Sock,
     },
     maps::offset,
-    message::{Hook, Source},
+    message::{Hook, Program, Source},
     output::{now, send_exchange},
-    socket::{can_send, find_or_adopt},
+    overlap::{self, Event, falls_to, programs},
+    socket::{can_send, find, find_or_adopt},
     verifier::hide,
 };
 
@@ -35,24 +37,40 @@ const MSG_PEEK: i32 = 0x2;
 const MSG_ERRQUEUE: i32 = 0x2000;
 const MSG_TRUNC: i32 = 0x20;
 
-/// `int tcp_sendmsg_locked(struct sock *sk, struct msghdr *msg, size_t size)`
-#[fentry(function = "tcp_sendmsg_locked")]
-pub fn send_fentry(ctx: FEntryContext) -> i32 {
-    let _ = try_send(Sock::<Direct>::new(ctx.arg(0)), Some(MsgHdr::<Direct>::new(ctx.arg(1))), ctx.arg(2));
-    0
+programs! {
+    /// `int tcp_sendmsg_locked(struct sock *sk, struct msghdr *msg, size_t size)`
+    #[fentry(function = "tcp_sendmsg_locked")]
+    send(FEntryContext): 1 send_fentry, 2 send_2_fentry, 3 send_3_fentry, 4 send_4_fentry
+}
+
+#[inline(always)]
+fn send<const PROGRAM: u32>(ctx: &FEntryContext) -> Outcome {
+    let (sock, msg, size) = (Sock::<Direct>::new(ctx.arg(0)), MsgHdr::<Direct>::new(ctx.arg(1)), ctx.arg(2));
+    let event = Event::new(ctx.as_ptr(), sock.pointer);
+    if !falls_to::<PROGRAM>(overlap::Hook::Send, event, || was_sent(sock, size)) {
+        return None;
+    }
+    try_send(sock, Some(msg), size, PROGRAM)
+}
+
+/// Whether this send was looked at before. One that was refused and comes again was.
+#[inline(always)]
+fn was_sent(sock: Sock<Direct>, size: u64) -> bool {
+    let write_seq = sock.tcp().and_then(|tcp| tcp.write_seq());
+    find(sock).is_some_and(|record| Some(kept(record).last_send) == LastSend::new(write_seq, size))
 }
 
 /// `int tcp_sendpage(struct sock *sk, struct page *page, int offset, size_t size, int flags)`, up to 6.4: `sendfile` and
 /// `splice`; since then they come through `tcp_sendmsg_locked`.
 #[fentry(function = "tcp_sendpage")]
 pub fn send_page_fentry(ctx: FEntryContext) -> i32 {
-    let _ = try_send::<Direct>(Sock::new(ctx.arg(0)), None, ctx.arg(3));
+    let _ = try_send::<Direct>(Sock::new(ctx.arg(0)), None, ctx.arg(3), 1);
     0
 }
 
 #[kprobe(function = "tcp_sendpage")]
 pub fn send_page_kprobe(ctx: ProbeContext) -> u32 {
-    let _ = (|| try_send(Sock::<Probe>::new(ctx.arg(0)?), None, ctx.arg(3)?))();
+    let _ = (|| try_send(Sock::<Probe>::new(ctx.arg(0)?), None, ctx.arg(3)?, 1))();
     0
 }
 
@@ -70,40 +88,56 @@ pub fn send_waits_kprobe(ctx: ProbeContext) -> u32 {
     0
 }
 
-/// `int tcp_recvmsg(struct sock *sk, struct msghdr *msg, size_t len, int nonblock, int flags, int *addr_len)`, up to 5.18. In a
-/// fexit context the return value stands behind the arguments. Where there is one argument fewer, the kernel refuses this.
-#[fexit(function = "tcp_recvmsg")]
-pub fn receive_6_fexit(ctx: FExitContext) -> i32 {
-    let _ = try_receive(Sock::<Direct>::new(ctx.arg(0)), Some(MsgHdr::new(ctx.arg(1))), ctx.arg(4), ctx.arg(6));
-    0
+/// Declares the programs at the return of `tcp_recvmsg`. In a fexit context the return value stands behind the arguments, of
+/// which kernels take 6 (up to 5.18), 5 or 4 (the newest). The kernel refuses a program that reads further; one that reads
+/// less far would take an argument for the result, so they are tried in this order.
+macro_rules! receive_programs {
+    ($($body:ident, flags $flags:literal, result $result:literal: $($number:literal $name:ident),+;)*) => {$(
+        programs! {
+            /// `int tcp_recvmsg(struct sock *sk, struct msghdr *msg, size_t len, ..., int flags, ...)`
+            #[fexit(function = "tcp_recvmsg")]
+            $body(FExitContext): $($number $name),+
+        }
+
+        #[inline(always)]
+        fn $body<const PROGRAM: u32>(ctx: &FExitContext) -> Outcome {
+            let (sock, msg) = (Sock::<Direct>::new(ctx.arg(0)), MsgHdr::new(ctx.arg(1)));
+            let event = Event::new(ctx.as_ptr(), sock.pointer);
+            if !falls_to::<PROGRAM>(overlap::Hook::Receive, event, || is_counted(sock)) {
+                return None;
+            }
+            try_receive(sock, Some(msg), ctx.arg($flags), ctx.arg($result), PROGRAM)
+        }
+    )*};
 }
 
-/// `int tcp_recvmsg(struct sock *sk, struct msghdr *msg, size_t len, int flags, int *addr_len)`, from then on.
-#[fexit(function = "tcp_recvmsg")]
-pub fn receive_5_fexit(ctx: FExitContext) -> i32 {
-    let _ = try_receive(Sock::<Direct>::new(ctx.arg(0)), Some(MsgHdr::new(ctx.arg(1))), ctx.arg(3), ctx.arg(5));
-    0
+receive_programs! {
+    receive_6, flags 4, result 6: 1 receive_6_fexit, 2 receive_6_2_fexit, 3 receive_6_3_fexit, 4 receive_6_4_fexit;
+    receive_5, flags 3, result 5: 1 receive_5_fexit, 2 receive_5_2_fexit, 3 receive_5_3_fexit, 4 receive_5_4_fexit;
+    receive_4, flags 3, result 4: 1 receive_4_fexit, 2 receive_4_2_fexit, 3 receive_4_3_fexit, 4 receive_4_4_fexit;
 }
 
-/// `int tcp_recvmsg(struct sock *sk, struct msghdr *msg, size_t len, int flags)`, on the newest kernels.
-#[fexit(function = "tcp_recvmsg")]
-pub fn receive_4_fexit(ctx: FExitContext) -> i32 {
-    let _ = try_receive(Sock::<Direct>::new(ctx.arg(0)), Some(MsgHdr::new(ctx.arg(1))), ctx.arg(3), ctx.arg(4));
-    0
+/// Whether all that was taken from TCP has been counted.
+#[inline(always)]
+fn is_counted(sock: Sock<Direct>) -> bool {
+    let Some(record) = find(sock) else { return false };
+    let exchanges = &kept(record).detailed.exchanges;
+    exchanges.flags & exchange::flag::COUNTING_RECEIVED != 0
+        && sock.tcp().and_then(|tcp| tcp.copied_seq()) == Some(exchanges.copied_seq)
 }
 
 /// `ssize_t tcp_splice_read(struct socket *sock, loff_t *ppos, struct pipe_inode_info *pipe, size_t len, unsigned int flags)`
 #[fexit(function = "tcp_splice_read")]
 pub fn splice_read_fexit(ctx: FExitContext) -> i32 {
     let _ = Direct::read(ctx.arg(0), offset!(socket_sk))
-        .and_then(|sock: Pointer| try_receive(Sock::<Direct>::new(sock), None, 0, ctx.arg(5)));
+        .and_then(|sock: Pointer| try_receive(Sock::<Direct>::new(sock), None, 0, ctx.arg(5), 1));
     0
 }
 
 /// The fallback looks at no bytes: of what is received it could not, and half a handshake is none.
 #[kprobe(function = "tcp_sendmsg_locked")]
 pub fn send_kprobe(ctx: ProbeContext) -> u32 {
-    let _ = (|| try_send(Sock::<Probe>::new(ctx.arg(0)?), None, ctx.arg(2)?))();
+    let _ = (|| try_send(Sock::<Probe>::new(ctx.arg(0)?), None, ctx.arg(2)?, 1))();
     0
 }
 
@@ -111,20 +145,23 @@ pub fn send_kprobe(ctx: ProbeContext) -> u32 {
 /// the end of a receive. The application's memory is out of its sight.
 #[kprobe(function = "tcp_cleanup_rbuf")]
 pub fn received_kprobe(ctx: ProbeContext) -> u32 {
-    let _ = (|| try_receive(Sock::<Probe>::new(ctx.arg(0)?), None, 0, ctx.arg(1)?))();
+    let _ = (|| try_receive(Sock::<Probe>::new(ctx.arg(0)?), None, 0, ctx.arg(1)?, 1))();
     0
 }
 
-/// `msg` is `None` where the bytes are not in the application's memory.
+/// `msg` is `None` where the bytes are not in the application's memory; `program` is the number of that of the hook.
 #[inline(always)]
-fn try_send<A: Access>(sock: Sock<A>, msg: Option<MsgHdr<A>>, size: u64) -> Outcome {
+fn try_send<A: Access>(sock: Sock<A>, msg: Option<MsgHdr<A>>, size: u64, program: u32) -> Outcome {
     let kept = live(sock)?;
     if size == 0 {
         return None;
     }
     let at = now();
     let before = kept.detailed.exchanges.received;
-    count_sent(&mut kept.detailed.exchanges, sock);
+    let write_seq = count_sent(&mut kept.detailed.exchanges, sock);
+    if let Some(this) = LastSend::new(write_seq, size) {
+        kept.last_send = this;
+    }
     let is_client = kept.detailed.socket.role != role::SERVER;
     if let Some(msg) = msg {
         let _ = dns::try_sent_stream(sock, msg);
@@ -133,7 +170,10 @@ fn try_send<A: Access>(sock: Sock<A>, msg: Option<MsgHdr<A>>, size: u64) -> Outc
     let what = match msg {
         Some(msg) => {
             let source = Source::ToSend(msg.iter());
-            look(kept, Call { hook: Hook::Send, source, length, from_client: is_client, at })
+            look(
+                kept,
+                Call { by: Program { hook: Hook::Send, number: program }, source, length, from_client: is_client, at },
+            )
         }
         None => Look::Data,
     };
@@ -154,7 +194,7 @@ fn try_send_on<A: Access>(sock: Sock<A>) -> Outcome {
 }
 
 #[inline(always)]
-fn try_receive<A: Access>(sock: Sock<A>, msg: Option<MsgHdr<A>>, flags: i32, copied: i32) -> Outcome {
+fn try_receive<A: Access>(sock: Sock<A>, msg: Option<MsgHdr<A>>, flags: i32, copied: i32, program: u32) -> Outcome {
     if copied <= 0 || flags & (MSG_PEEK | MSG_ERRQUEUE) != 0 {
         return None;
     }
@@ -176,7 +216,16 @@ fn try_receive<A: Access>(sock: Sock<A>, msg: Option<MsgHdr<A>>, flags: i32, cop
     let what = match msg {
         Some(msg) if flags & MSG_TRUNC == 0 => {
             let source = Source::Received(msg.iter(), copied);
-            look(kept, Call { hook: Hook::Receive, source, length: copied, from_client: is_server, at })
+            look(
+                kept,
+                Call {
+                    by: Program { hook: Hook::Receive, number: program },
+                    source,
+                    length: copied,
+                    from_client: is_server,
+                    at,
+                },
+            )
         }
         _ => Look::Data,
     };
@@ -194,15 +243,16 @@ fn live<A: Access>(sock: Sock<A>) -> Option<&'static mut Kept> {
     Some(hide(kept(record)))
 }
 
-/// Brings the count of bytes sent up to date.
+/// Brings the count of bytes sent up to date. Returns TCP's number of the next.
 #[inline(always)]
-fn count_sent<A: Access>(exchanges: &mut Exchanges, sock: Sock<A>) {
-    let Some(write_seq) = sock.tcp().and_then(|tcp| tcp.write_seq()) else { return };
+fn count_sent<A: Access>(exchanges: &mut Exchanges, sock: Sock<A>) -> Option<u32> {
+    let write_seq = sock.tcp()?.write_seq()?;
     if exchanges.flags & exchange::flag::COUNTING_SENT == 0 {
         exchanges.write_seq = write_seq;
         exchanges.flags |= exchange::flag::COUNTING_SENT;
     }
     exchanges.count_sent(write_seq);
+    Some(write_seq)
 }
 
 /// Brings the count of bytes received up to date by the `copied` that a call has handed over. `false` if none were taken: they
@@ -235,7 +285,7 @@ fn pass(kept: &mut Kept, hook: Hook, what: Look, passed: Passed) {
                 }
             }
         }
-        Look::MaybeAlert => exchanges.hold(passed),
+        Look::MaybeAlert | Look::MaybeHello => exchanges.hold(passed),
         Look::MaybeTickets => exchanges.maybe_tickets(passed.at, answered),
         Look::NoData => {}
     }

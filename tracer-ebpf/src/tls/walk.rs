@@ -38,6 +38,12 @@ impl Walk {
         self.remaining == 0 && self.have == 0
     }
 
+    /// Whether what came last was of a header: a part of it, or all of it and nothing of the body.
+    #[inline(always)]
+    pub fn is_at_header(&self) -> bool {
+        self.have != 0 || self.at_body != 0
+    }
+
     /// The header of the record whose body is at hand.
     #[inline(always)]
     pub fn header(&self) -> Option<Header> {

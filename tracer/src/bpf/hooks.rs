@@ -123,12 +123,11 @@ const fn if_preemptible(name: &'static str, attach: Attach) -> Program {
 /// The programs of a hook that fires in processes only: a function's entry or return, the latest attached runs first.
 macro_rules! in_processes {
     ($stem:literal, $kind:literal, $attach:expr) => {
+        in_processes!($stem, $kind, $attach, "6", "5", "4", "3", "2")
+    };
+    ($stem:literal, $kind:literal, $attach:expr, $($number:literal),+) => {
         &[
-            if_preemptible(concat!($stem, "_6_", $kind), $attach),
-            if_preemptible(concat!($stem, "_5_", $kind), $attach),
-            if_preemptible(concat!($stem, "_4_", $kind), $attach),
-            if_preemptible(concat!($stem, "_3_", $kind), $attach),
-            if_preemptible(concat!($stem, "_2_", $kind), $attach),
+            $(if_preemptible(concat!($stem, "_", $number, "_", $kind), $attach),)+
             program(concat!($stem, "_", $kind), $attach),
         ]
     };
@@ -187,7 +186,7 @@ pub const HOOKS: &[Spec] = &[
     Spec {
         name: "udp_sendmsg",
         choices: &[
-            &[program("udp_send_fentry", Attach::Fentry("udp_sendmsg"))],
+            in_processes!("udp_send", "fentry", Attach::Fentry("udp_sendmsg"), "3", "2"),
             &[program("udp_send_kprobe", Attach::Kprobe("udp_sendmsg"))],
         ],
         keeps_records: false,
@@ -198,7 +197,7 @@ pub const HOOKS: &[Spec] = &[
     Spec {
         name: "udpv6_sendmsg",
         choices: &[
-            &[program("udpv6_send_fentry", Attach::Fentry("udpv6_sendmsg"))],
+            in_processes!("udpv6_send", "fentry", Attach::Fentry("udpv6_sendmsg"), "3", "2"),
             &[program("udpv6_send_kprobe", Attach::Kprobe("udpv6_sendmsg"))],
         ],
         keeps_records: false,
@@ -209,9 +208,9 @@ pub const HOOKS: &[Spec] = &[
     Spec {
         name: "udp_recvmsg",
         choices: &[
-            &[program("udp_receive_6_fexit", Attach::Fexit("udp_recvmsg"))],
-            &[program("udp_receive_5_fexit", Attach::Fexit("udp_recvmsg"))],
-            &[program("udp_receive_4_fexit", Attach::Fexit("udp_recvmsg"))],
+            in_processes!("udp_receive_6", "fexit", Attach::Fexit("udp_recvmsg"), "3", "2"),
+            in_processes!("udp_receive_5", "fexit", Attach::Fexit("udp_recvmsg"), "3", "2"),
+            in_processes!("udp_receive_4", "fexit", Attach::Fexit("udp_recvmsg"), "3", "2"),
             &[
                 program("udp_receive_kprobe", Attach::Kprobe("udp_recvmsg")),
                 program("udp_receive_kretprobe", Attach::Kretprobe("udp_recvmsg")),
@@ -225,9 +224,9 @@ pub const HOOKS: &[Spec] = &[
     Spec {
         name: "udpv6_recvmsg",
         choices: &[
-            &[program("udpv6_receive_6_fexit", Attach::Fexit("udpv6_recvmsg"))],
-            &[program("udpv6_receive_5_fexit", Attach::Fexit("udpv6_recvmsg"))],
-            &[program("udpv6_receive_4_fexit", Attach::Fexit("udpv6_recvmsg"))],
+            in_processes!("udpv6_receive_6", "fexit", Attach::Fexit("udpv6_recvmsg"), "3", "2"),
+            in_processes!("udpv6_receive_5", "fexit", Attach::Fexit("udpv6_recvmsg"), "3", "2"),
+            in_processes!("udpv6_receive_4", "fexit", Attach::Fexit("udpv6_recvmsg"), "3", "2"),
             &[
                 program("udpv6_receive_kprobe", Attach::Kprobe("udpv6_recvmsg")),
                 program("udpv6_receive_kretprobe", Attach::Kretprobe("udpv6_recvmsg")),
@@ -359,7 +358,7 @@ pub const HOOKS: &[Spec] = &[
     Spec {
         name: "tcp_sendmsg_locked",
         choices: &[
-            &[program("send_fentry", Attach::Fentry("tcp_sendmsg_locked"))],
+            in_processes!("send", "fentry", Attach::Fentry("tcp_sendmsg_locked"), "4", "3", "2"),
             &[program("send_kprobe", Attach::Kprobe("tcp_sendmsg_locked"))],
         ],
         keeps_records: true,
@@ -392,9 +391,9 @@ pub const HOOKS: &[Spec] = &[
     Spec {
         name: "tcp_recvmsg",
         choices: &[
-            &[program("receive_6_fexit", Attach::Fexit("tcp_recvmsg"))],
-            &[program("receive_5_fexit", Attach::Fexit("tcp_recvmsg"))],
-            &[program("receive_4_fexit", Attach::Fexit("tcp_recvmsg"))],
+            in_processes!("receive_6", "fexit", Attach::Fexit("tcp_recvmsg"), "4", "3", "2"),
+            in_processes!("receive_5", "fexit", Attach::Fexit("tcp_recvmsg"), "4", "3", "2"),
+            in_processes!("receive_4", "fexit", Attach::Fexit("tcp_recvmsg"), "4", "3", "2"),
             &[program("received_kprobe", Attach::Kprobe("tcp_cleanup_rbuf"))],
         ],
         keeps_records: true,

@@ -7,7 +7,7 @@ use aya::{
     maps::SkStorage,
     programs::{BtfTracePoint, FEntry, FExit, KProbe, ProgramError, RawTracePoint},
 };
-use tracer_ebpf::{Config, Offsets, SocketRecord, detail, storage};
+use tracer_ebpf::{Config, MESSAGE_HOOKS, MESSAGE_PROGRAMS, Offsets, SocketRecord, detail, storage};
 use zerocopy::IntoBytes as _;
 
 use super::hooks::{Attach, HOOKS, Part, Program, Spec, backend_of};
@@ -181,7 +181,12 @@ fn load_with(settings: &Settings, storage: Storage<'_>) -> Result<Loaded> {
 /// Makes the maps and fills in the constants.
 fn open(settings: &Settings, lru: bool) -> Result<Ebpf> {
     let detailed = settings.config.detail == detail::EXCHANGES;
-    let config = Config { storage: if lru { storage::LRU_HASH } else { storage::SOCKET }, ..settings.config };
+    let message_programs = if settings.preemptible { MESSAGE_PROGRAMS } else { 1 };
+    let config = Config {
+        storage: if lru { storage::LRU_HASH } else { storage::SOCKET },
+        preemptible: settings.preemptible.into(),
+        ..settings.config
+    };
     EbpfLoader::new()
         .override_global("CONFIG", config.as_bytes(), true)
         .override_global("OFFSETS", settings.offsets.as_bytes(), true)
@@ -190,6 +195,7 @@ fn open(settings: &Settings, lru: bool) -> Result<Ebpf> {
         .map_max_entries("SOCKETS_LRU", if lru && !detailed { settings.max_connections } else { 1 })
         .map_max_entries("SOCKETS_LRU_DETAILED", if lru && detailed { settings.max_connections } else { 1 })
         .map_max_entries("ADOPTED", settings.max_connections)
+        .map_max_entries("MESSAGES", (MESSAGE_HOOKS * message_programs) as u32)
         .load(OBJECT)
         .context("cannot load the BPF object")
 }

@@ -48,7 +48,6 @@ impl Report {
     fn machine(&mut self) {
         self.line("kernel", &format!("{} {}", features::release(), features::machine()));
         self.line("tick", &format!("{} ms", features::tick_length() / 1_000_000));
-        self.line("preemption", if features::may_preempt() { "possible in a hook" } else { "not in a hook" });
         match features::lockdown().obstacle() {
             Some(obstacle) => self.obstacle("lockdown", obstacle),
             None => self.line("lockdown", "does not stand in the way"),
@@ -76,6 +75,8 @@ impl Report {
         for (field, reason) in &resolved.missing {
             self.line("", &format!("{field}: {reason}"));
         }
+        let hooks = if features::may_skip_hooks(&btf) { "possible in a hook" } else { "no matter to a hook" };
+        self.line("preemption", hooks);
         if !self.can_trace {
             return;
         }
@@ -86,7 +87,7 @@ impl Report {
             offsets: resolved.offsets,
             backend,
             // Every program is to be looked at, not only those that this kernel would get.
-            preemptible: verifier || features::may_preempt(),
+            preemptible: verifier || features::may_skip_hooks(&btf),
             without: Vec::new(),
             superseded: bpf::hooks::superseded(&btf),
             ring_bytes: 1 << 20,

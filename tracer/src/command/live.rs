@@ -248,7 +248,7 @@ fn settings(selection: &Selection, live: &cli::Live) -> Result<Settings> {
         config,
         offsets: resolved.offsets,
         backend: live.backend,
-        preemptible: features::may_preempt(),
+        preemptible: features::may_skip_hooks(&btf),
         without: live.without_hook.clone(),
         superseded: bpf::hooks::superseded(&btf),
         ring_bytes,

@@ -2,6 +2,7 @@
 
 use std::{fs, io};
 
+use super::btf::Btf;
 use rustix::{
     process::{Resource, Rlimit, getrlimit, setrlimit},
     system::uname,
@@ -90,9 +91,12 @@ impl Privileges {
     }
 }
 
-/// Whether the kernel may preempt a task that runs in it. Taken as so where it does not tell, as without root or debugfs.
-pub fn may_preempt() -> bool {
-    fs::read_to_string(PREEMPTION).map_or(true, |modes| preempts(&modes))
+/// Whether the kernel may skip a hook because a task was preempted in it: it preempts tasks in the kernel, and keeps programs
+/// from overlapping with themselves (5.12 on; it counts what it skips in a member of its own). Taken as so where it does not
+/// tell how it preempts, as without root or debugfs.
+pub fn may_skip_hooks(kernel: &Btf) -> bool {
+    kernel.member("bpf_prog_stats", "misses").is_ok()
+        && fs::read_to_string(PREEMPTION).map_or(true, |modes| preempts(&modes))
 }
 
 /// The mode in use stands in parentheses: `none (voluntary) full lazy`.
