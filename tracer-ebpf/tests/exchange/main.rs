@@ -113,6 +113,15 @@ fn what_passed_for_a_client_hello_was_the_ask_when_it_was_sent() {
 }
 
 #[test]
+fn what_is_held_and_belongs_to_a_handshake_is_no_ask() {
+    let mut client = after(&[(Op::HeldAsk, 2_000, 3)]);
+    assert_eq!(client.exchanges.drop_held(), Some(2_000));
+    assert_eq!(client.exchanges.drop_held(), None);
+    client.apply(Op::Ask, 3_000, 100);
+    assert_eq!((client.exchanges.count, client.exchanges.asked_at), (1, 3_000));
+}
+
+#[test]
 fn numbers_that_wrap_around_go_on_counting() {
     let mut exchanges = Client::ready(READY).exchanges;
     exchanges.write_seq = u32::MAX - 9;

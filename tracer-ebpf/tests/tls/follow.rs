@@ -56,7 +56,7 @@ impl Followed {
         }
         if !bytes.is_empty() {
             self.lost_track(from_client);
-        } else if self.handshake.phase == phase::LOOKING && self.client.at_body == 0 && self.client.remaining != 0 {
+        } else if self.handshake.phase == phase::LOOKING && !self.client.is_at_header() {
             // The body is at hand, and it is no ClientHello.
             self.client.restart();
         }
@@ -91,7 +91,9 @@ impl Followed {
     fn lost_track(&mut self, from_client: bool) {
         if from_client {
             self.client.restart();
-            self.handshake.flags |= flag::LOST_TRACK;
+            if self.handshake.phase != phase::LOOKING {
+                self.handshake.flags |= flag::LOST_TRACK;
+            }
         } else {
             self.server.restart();
             if self.handshake.phase == phase::CLIENT_HELLO {
