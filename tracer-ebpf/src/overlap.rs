@@ -39,11 +39,14 @@ pub enum Hook {
     UdpV6Send = 9,
     UdpReceive = 10,
     UdpV6Receive = 11,
+    Fork = 12,
+    Exec = 13,
+    Exit = 14,
 }
 
 impl Hook {
     /// Number of hooks.
-    pub const COUNT: usize = 12;
+    pub const COUNT: usize = 15;
 }
 
 /// One event of a hook, as its programs tell it from others: by where its arguments are, which is a place on the stack of

@@ -2,6 +2,7 @@
 //! `sched_process_exec`, `sched_process_exit`.
 
 use aya_ebpf::{
+    EbpfContext as _,
     bindings::BPF_ANY,
     helpers::bpf_probe_read_kernel_str_bytes,
     macros::{btf_tracepoint, raw_tracepoint},
@@ -17,51 +18,59 @@ use crate::{
     },
     maps::{TARGETS, config, offset},
     output::{count, now, send_process},
+    overlap::{Event, Hook, programs, serve},
     selection::{comm_selected, target_bits},
 };
 
-/// `sched_process_fork(struct task_struct *parent, struct task_struct *child)`
-#[btf_tracepoint(function = "sched_process_fork")]
-pub fn fork_tp_btf(ctx: BtfTracePointContext) -> i32 {
-    let _ = try_fork(Task::<Direct>::new(ctx.arg(0)), Task::<Direct>::new(ctx.arg(1)));
-    0
+/// Declares the programs of a tracepoint, typed and not. Its first argument is the task that it is about: what tells its events
+/// from each other. A fork that is served twice is the same, and so are the others.
+macro_rules! process_programs {
+    ($($tracepoint:literal, $hook:ident, $work:ident($($argument:tt),+):
+        $typed:ident: $($typed_number:literal $typed_name:ident),+;
+        $raw:ident: $($raw_number:literal $raw_name:ident),+;)*) => {$(
+        programs! {
+            #[btf_tracepoint(function = $tracepoint)]
+            $typed(BtfTracePointContext): $($typed_number $typed_name),+
+        }
+
+        #[inline(always)]
+        fn $typed<const PROGRAM: u32>(ctx: &BtfTracePointContext) -> Outcome {
+            let event = Event::new(ctx.as_ptr(), ctx.arg(0));
+            serve::<PROGRAM>(Hook::$hook, event, || false, || $work::<Direct>($(ctx.arg($argument)),+))
+        }
+
+        programs! {
+            #[raw_tracepoint(tracepoint = $tracepoint)]
+            $raw(RawTracePointContext): $($raw_number $raw_name),+
+        }
+
+        #[inline(always)]
+        fn $raw<const PROGRAM: u32>(ctx: &RawTracePointContext) -> Outcome {
+            let event = Event::new(ctx.as_ptr(), ctx.arg(0));
+            serve::<PROGRAM>(Hook::$hook, event, || false, || $work::<Probe>($(ctx.arg($argument)),+))
+        }
+    )*};
 }
 
-#[raw_tracepoint(tracepoint = "sched_process_fork")]
-pub fn fork_raw_tp(ctx: RawTracePointContext) -> i32 {
-    let _ = try_fork(Task::<Probe>::new(ctx.arg(0)), Task::<Probe>::new(ctx.arg(1)));
-    0
-}
-
-/// `sched_process_exec(struct task_struct *p, pid_t old_pid, struct linux_binprm *bprm)`
-#[btf_tracepoint(function = "sched_process_exec")]
-pub fn exec_tp_btf(ctx: BtfTracePointContext) -> i32 {
-    let _ = try_exec::<Direct>(Task::new(ctx.arg(0)), ctx.arg(2));
-    0
-}
-
-#[raw_tracepoint(tracepoint = "sched_process_exec")]
-pub fn exec_raw_tp(ctx: RawTracePointContext) -> i32 {
-    let _ = try_exec::<Probe>(Task::new(ctx.arg(0)), ctx.arg(2));
-    0
-}
-
-/// `sched_process_exit(struct task_struct *p, ...)`
-#[btf_tracepoint(function = "sched_process_exit")]
-pub fn exit_tp_btf(ctx: BtfTracePointContext) -> i32 {
-    let _ = try_exit(Task::<Direct>::new(ctx.arg(0)));
-    0
-}
-
-#[raw_tracepoint(tracepoint = "sched_process_exit")]
-pub fn exit_raw_tp(ctx: RawTracePointContext) -> i32 {
-    let _ = try_exit(Task::<Probe>::new(ctx.arg(0)));
-    0
+process_programs! {
+    // (struct task_struct *parent, struct task_struct *child)
+    "sched_process_fork", Fork, try_fork(0, 1):
+        fork_typed: 1 fork_tp_btf, 2 fork_2_tp_btf, 3 fork_3_tp_btf;
+        fork_raw: 1 fork_raw_tp, 2 fork_2_raw_tp, 3 fork_3_raw_tp;
+    // (struct task_struct *p, pid_t old_pid, struct linux_binprm *bprm)
+    "sched_process_exec", Exec, try_exec(0, 2):
+        exec_typed: 1 exec_tp_btf, 2 exec_2_tp_btf, 3 exec_3_tp_btf;
+        exec_raw: 1 exec_raw_tp, 2 exec_2_raw_tp, 3 exec_3_raw_tp;
+    // (struct task_struct *p, ...)
+    "sched_process_exit", Exit, try_exit(0):
+        exit_typed: 1 exit_tp_btf, 2 exit_2_tp_btf, 3 exit_3_tp_btf;
+        exit_raw: 1 exit_raw_tp, 2 exit_2_raw_tp, 3 exit_3_raw_tp;
 }
 
 /// A child of a followed process becomes a target before it runs.
 #[inline(always)]
-fn try_fork<A: Access>(parent: Task<A>, child: Task<A>) -> Outcome {
+fn try_fork<A: Access>(parent: Pointer, child: Pointer) -> Outcome {
+    let (parent, child) = (Task::<A>::new(parent), Task::<A>::new(child));
     let by = config!(select);
     if by & (select::TARGETS | select::COMM) == 0 {
         return None;
@@ -96,7 +105,8 @@ fn make_target(tgid: u32) {
 
 /// Tells the new name and path, so that a process that is gone when user space looks can still be named.
 #[inline(always)]
-fn try_exec<A: Access>(task: Task<A>, binprm: Pointer) -> Outcome {
+fn try_exec<A: Access>(task: Pointer, binprm: Pointer) -> Outcome {
+    let task = Task::<A>::new(task);
     let tgid = task.tgid()?;
     if leader_selected_by_name(task) {
         make_target(tgid);
@@ -114,7 +124,8 @@ fn try_exec<A: Access>(task: Task<A>, binprm: Pointer) -> Outcome {
 
 /// A target that is gone must not lend its number to a stranger.
 #[inline(always)]
-fn try_exit<A: Access>(task: Task<A>) -> Outcome {
+fn try_exit<A: Access>(task: Pointer) -> Outcome {
+    let task = Task::<A>::new(task);
     if config!(select) & select::TARGETS == 0 || !task.last_of_process()? {
         return None;
     }

@@ -133,6 +133,17 @@ macro_rules! in_processes {
     };
 }
 
+/// The programs of a tracepoint that fires in processes only: they run in the order in which they were attached.
+macro_rules! in_tasks {
+    ($stem:literal, $kind:literal, $attach:expr) => {
+        &[
+            program(concat!($stem, "_", $kind), $attach),
+            if_preemptible(concat!($stem, "_2_", $kind), $attach),
+            if_preemptible(concat!($stem, "_3_", $kind), $attach),
+        ]
+    };
+}
+
 /// The programs of a tracepoint that packets fire too: they run in the order in which they were attached.
 macro_rules! in_interrupts {
     ($stem:literal, $kind:literal, $attach:expr) => {
@@ -153,8 +164,8 @@ pub const HOOKS: &[Spec] = &[
     Spec {
         name: "sched_process_exit",
         choices: &[
-            &[program("exit_tp_btf", Attach::TpBtf("sched_process_exit"))],
-            &[program("exit_raw_tp", Attach::RawTracepoint("sched_process_exit"))],
+            in_tasks!("exit", "tp_btf", Attach::TpBtf("sched_process_exit")),
+            in_tasks!("exit", "raw_tp", Attach::RawTracepoint("sched_process_exit")),
         ],
         keeps_records: false,
         detail: detail::CONNECTIONS,
@@ -164,8 +175,8 @@ pub const HOOKS: &[Spec] = &[
     Spec {
         name: "sched_process_exec",
         choices: &[
-            &[program("exec_tp_btf", Attach::TpBtf("sched_process_exec"))],
-            &[program("exec_raw_tp", Attach::RawTracepoint("sched_process_exec"))],
+            in_tasks!("exec", "tp_btf", Attach::TpBtf("sched_process_exec")),
+            in_tasks!("exec", "raw_tp", Attach::RawTracepoint("sched_process_exec")),
         ],
         keeps_records: false,
         detail: detail::CONNECTIONS,
@@ -175,8 +186,8 @@ pub const HOOKS: &[Spec] = &[
     Spec {
         name: "sched_process_fork",
         choices: &[
-            &[program("fork_tp_btf", Attach::TpBtf("sched_process_fork"))],
-            &[program("fork_raw_tp", Attach::RawTracepoint("sched_process_fork"))],
+            in_tasks!("fork", "tp_btf", Attach::TpBtf("sched_process_fork")),
+            in_tasks!("fork", "raw_tp", Attach::RawTracepoint("sched_process_fork")),
         ],
         keeps_records: false,
         detail: detail::CONNECTIONS,
