@@ -23,12 +23,11 @@ const SHORTEST_MS: f64 = 0.5;
 /// A client's record of a connection to a server, opened since a moment: an earlier server may have had the same port. The
 /// harness itself looks whether servers listen.
 #[track_caller]
-fn client_of(trace: &Tracer, to: SocketAddr, since: OffsetDateTime, known: &[Connection]) -> Connection {
+fn client_of(trace: &Tracer, to: SocketAddr, since: OffsetDateTime) -> Connection {
     trace.connection_where(&format!("the client of {to}"), |connection| {
         connection.remote == to
             && connection.pid != std::process::id()
             && connection.opened_at.is_some_and(|at| at >= since)
-            && known.iter().all(|known| known.id != connection.id)
     })
 }
 
@@ -50,15 +49,11 @@ fn assert_as_told(
 ) -> Connection {
     let tls = client.tls();
     let handshake_ms = tls.handshake_ms.unwrap_or_else(|| panic!("the handshake ended: {client:#?}"));
-    // Java's HttpClient hands bytes from thread to thread between its engine, which can be timed, and its sockets, which cannot:
-    // seconds while Java loads its classes. Everything but the time is compared.
-    let is_timed = told.client != "java-http";
-    if let Some(told_ms) = told.handshake_ms.filter(|_| is_timed) {
-        let kind = if told.resumed { "resumed" } else { "full" };
-        comparison.same(&format!("{} {} {kind}", told.client, told.version), handshake_ms, told_ms);
-    }
+    let told_ms = told.handshake_ms.unwrap_or_else(|| panic!("every client measures: {told:#?}"));
+    let kind = if told.resumed { "resumed" } else { "full" };
+    comparison.same(&format!("{} {} {kind}", told.client, told.version), handshake_ms, told_ms);
     assert!(handshake_ms >= SHORTEST_MS, "{client:#?}");
-    if let Some((told_ms, after_ms)) = told.handshake_ms.zip(told.after_ms).filter(|_| is_timed) {
+    if let Some(after_ms) = told.after_ms {
         // Disturbed or not: it had sent or received its last message when it was told of the end.
         let longest_ms = told_ms + after_ms + SLACK_MS;
         assert!(handshake_ms <= longest_ms, "more than {longest_ms} ms in all: {told:#?} {client:#?}");
@@ -69,7 +64,6 @@ fn assert_as_told(
         let traced_ms = client.connect_ms.unwrap_or(0.0) + handshake_ms;
         assert!(traced_ms <= longest_ms + SLACK_MS, "{traced_ms} ms, but {longest_ms} ms in all: {client:#?}");
     }
-    assert!(told.handshake_ms.or(told.setup_ms).is_some(), "every client measures: {told:#?}");
     assert_eq!(tls.version.as_deref(), Some(told.version.as_str()), "{client:#?} {told:#?}");
     assert_eq!(tls.resumed, Some(told.resumed), "{client:#?} {told:#?}");
     let server = trace.connection(Ends::new(client.remote, client.local));
@@ -148,10 +142,9 @@ fn check_once(
     request: &Request<'_>,
 ) -> Vec<(Connection, Told)> {
     let trace = Tracer::shared(Backend::Auto);
-    let since = OffsetDateTime::now_utc();
-    let all_told = client.run(request);
     let mut checked = Vec::new();
-    for (told, connection) in with_records(&trace, all_told, request.to, since) {
+    for told in client.run(request) {
+        let connection = traced(&trace, &told, request.to);
         let connection = assert_as_told(comparison, &trace, nginx, &told, connection);
         if let Some(exchanges) = told.exchanges.filter(|count| *count > 0) {
             assert_requests_are_exchanges(&trace, &connection, exchanges, request, &told);
@@ -159,22 +152,6 @@ fn check_once(
         checked.push((connection, told));
     }
     checked
-}
-
-/// The record of each connection that a client told of, in its order.
-#[track_caller]
-fn with_records(trace: &Tracer, all_told: Vec<Told>, to: SocketAddr, since: OffsetDateTime) -> Vec<(Told, Connection)> {
-    let mut connections: Vec<Connection> = Vec::new();
-    for told in &all_told {
-        connections.push(match told.local_port {
-            Some(_) => traced(trace, told, to),
-            // Its library does not tell.
-            None => client_of(trace, to, since, &connections),
-        });
-    }
-    // They may end in any order.
-    connections.sort_by_key(|connection| connection.opened_at);
-    all_told.into_iter().zip(connections).collect()
 }
 
 /// With HTTP/1 each request is an exchange. TLS 1.3's session tickets may come between handshake and first request: they
@@ -411,7 +388,7 @@ fn assert_as_watched(
 /// Both ends of the only connection to a port since a moment.
 #[track_caller]
 fn both_ends(trace: &Tracer, to: SocketAddr, since: OffsetDateTime) -> [Connection; 2] {
-    let client = client_of(trace, to, since, &[]);
+    let client = client_of(trace, to, since);
     let server = trace.connection(Ends::new(to, client.local));
     [client, server]
 }

@@ -32,6 +32,7 @@ pub fn build() -> Result<()> {
         (source("client.go"), folder.join("go_client"), go as fn(&Path, &Path) -> Command),
         (source("Client.java"), folder.join("java_client"), java),
         (source("timed.c"), folder.join("timed.so"), c),
+        (source("wire_clock.c"), folder.join("wire_clock.so"), c),
     ] {
         if is_older(&built, &source)? {
             say(format!("building {}", built.display()));

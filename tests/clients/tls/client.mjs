@@ -1,7 +1,7 @@
 // A client on Node's https module; settings and output as in client.py. keep_alive=1 lets the agent reuse its connection;
 // without it each request has a connection of its own. Node's agent resumes sessions by itself. Node tells
 // neither when it sends and receives what belongs to a handshake, nor at once when it is done: its events wait their turn.
-// So it says only how long it took in all, from before the connect to that event (setup_ms).
+// So it says only how long it took in all, from before the connect to that event (setup_ms); wire_clock.c says the rest.
 
 import { readFileSync } from "node:fs";
 import { Agent, get } from "node:https";

@@ -119,7 +119,11 @@ impl Client {
         let (told, output) = match self {
             Self::Curl | Self::Gnutls | Self::Openssl => self.run_preloaded(request, &timed, &wrap),
             _ => {
-                let output = output_within(&mut wrap(self.command(request)), None, PATIENCE);
+                let mut command = wrap(self.command(request));
+                if self.is_timed_at_its_sockets() {
+                    command.env("LD_PRELOAD", client_binary("wire_clock.so")).env("TIMED_OUTPUT", &timed);
+                }
+                let output = output_within(&mut command, None, PATIENCE);
                 (String::from_utf8_lossy(&output.stdout).into_owned(), output)
             }
         };
@@ -127,6 +131,9 @@ impl Client {
         assert!(output.status.success(), "{self:?}: {request:#?}: {}: {told} {stderr}", output.status);
         let parse = |line| serde_json::from_str(line).unwrap_or_else(|error| panic!("{self:?}: {error}: {told}"));
         let mut told: Vec<Told> = told.lines().map(parse).collect();
+        if self.is_timed_at_its_sockets() {
+            add_handshakes(&mut told, &timed);
+        }
         if self == Self::Gnutls && request.resume {
             // The first connection is there only for its session.
             told[0].exchanges = Some(0);
@@ -134,6 +141,11 @@ impl Client {
         // The test's output shows it when the test fails.
         println!("{self:?} says {told:#?}");
         told
+    }
+
+    /// Whether its own clock is far from its sockets, so that another one is put beside them: `wire_clock.c`.
+    fn is_timed_at_its_sockets(self) -> bool {
+        matches!(self, Self::Node | Self::NodeKeepAlive | Self::JavaUrl | Self::JavaHttp)
     }
 
     /// Runs it to its end, however that turns out.
@@ -173,6 +185,28 @@ impl Client {
             Self::Gnutls => gnutls(request),
             Self::Openssl => s_client(request),
         }
+    }
+}
+
+/// A line of `wire_clock.c`.
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Handshake {
+    local_port: u16,
+    handshake_ms: f64,
+}
+
+/// Adds what the clock beside the sockets said. The connections came one after the other.
+#[track_caller]
+fn add_handshakes(told: &mut [Told], timed: &Path) {
+    let text = fs::read_to_string(timed).expect("the clock's output");
+    let handshakes: Vec<Handshake> =
+        text.lines().map(|line| serde_json::from_str(line).expect("a handshake")).collect();
+    assert_eq!(handshakes.len(), told.len(), "a handshake a connection: {text} {told:#?}");
+    for (told, handshake) in told.iter_mut().zip(handshakes) {
+        assert!(told.local_port.is_none_or(|port| port == handshake.local_port), "{text} {told:#?}");
+        told.local_port = Some(handshake.local_port);
+        told.handshake_ms = Some(handshake.handshake_ms);
     }
 }
 

@@ -23,7 +23,7 @@ use crate::{
         msg::MsgHdr,
         sock::Sock,
     },
-    maps::offset,
+    maps::{config, offset},
     message::{Hook, Program, Source},
     output::{now, send_exchange},
     overlap::{self, Event, falls_to, programs},
@@ -159,7 +159,9 @@ fn try_send<A: Access>(sock: Sock<A>, msg: Option<MsgHdr<A>>, size: u64, program
     let at = now();
     let before = kept.detailed.exchanges.received;
     let write_seq = count_sent(&mut kept.detailed.exchanges, sock);
-    if let Some(this) = LastSend::new(write_seq, size) {
+    if config!(preemptible) != 0
+        && let Some(this) = LastSend::new(write_seq, size)
+    {
         kept.last_send = this;
     }
     let is_client = kept.detailed.socket.role != role::SERVER;
