@@ -191,12 +191,14 @@ impl Lookups {
             && let Some(waiting) = self.waiting.get(&number)
         {
             let waited = query.at.saturating_sub(waiting.last_sent_at);
-            if (waiting.query.tid == query.tid || waited >= RETRY_AFTER)
+            // Over TCP it is asked again because the answer was cut short, not because it was missing.
+            let for_the_rest = query.tcp && waiting.truncated.is_some();
+            // What Go's scheduler has moved to another thread meanwhile keeps its number.
+            let moved = for_the_rest && waiting.sent.iter().any(|sent| sent.id == query.id);
+            if (waiting.query.tid == query.tid || waited >= RETRY_AFTER || moved)
                 && let Some(waiting) = self.waiting.to_back(&number)
             {
-                // Over TCP it is asked again because the answer was cut short, not because it was missing.
-                waiting.retries =
-                    waiting.retries.saturating_add(u32::from(!(query.tcp && waiting.truncated.is_some())));
+                waiting.retries = waiting.retries.saturating_add(u32::from(!for_the_rest));
                 waiting.last_sent_at = query.at;
                 waiting.query.tcp |= query.tcp;
                 if waiting.sent.len() < MAX_SENT {
@@ -464,6 +466,23 @@ mod tests {
         lookups.message(&other);
         let finished = [one, other].map(|query| lookups.message(&answered(query, 2 * SECOND, &["10.0.0.1"])));
         assert_eq!(finished.map(|lookup| lookup.map(|lookup| lookup.retries)), [Some(0), Some(0)]);
+    }
+
+    #[test]
+    fn a_question_that_goes_on_over_tcp_on_another_thread_is_the_same_lookup() {
+        let mut lookups = Lookups::default();
+        let udp = query(SECOND, "a", "A");
+        let mut cut = answered(udp.clone(), SECOND + MS, &["10.0.0.1"]);
+        cut.answer.as_mut().expect("an answer").truncated = true;
+        let tcp = DnsMessage { tid: 11, local_port: 5, tcp: true, ..query(SECOND + 2 * MS, "a", "A") };
+        for message in [&udp, &cut, &tcp] {
+            assert_eq!(lookups.message(message), None);
+        }
+        let whole = answered(tcp, SECOND + 3 * MS, &["10.0.0.1", "10.0.0.2"]);
+        let finished = lookups.message(&whole).expect("answered");
+        assert_eq!((finished.retries, finished.query.at, finished.query.tcp), (0, SECOND, true));
+        assert_eq!(lookups.next_unanswered(), None, "nothing waits for the rest");
+        assert_eq!(connect(&mut lookups, SECOND + 4 * MS, "10.0.0.2"), Some(("a".into(), 3 * MS)));
     }
 
     #[test]
