@@ -1,7 +1,7 @@
 //! Lookups: which answer belongs to which question, what it cost, and which connection it was made for.
 //!
-//! A lookup is one process's question for one name and type, until it is answered. Asked again by the same thread, or after a
-//! second, it is the same lookup, retried. The lookups of a name that a process makes together (A and AAAA) are one effort:
+//! A lookup is one process's question for one name and type, until it is answered. Asked again by the same thread, or after
+//! half a second, it is the same lookup, retried. The lookups of a name that a process makes together (A and AAAA) are one effort:
 //! it took from the first question to the last answer before the connect, because resolvers wait for both.
 
 use std::{
@@ -19,8 +19,9 @@ use crate::stage::dns::{DnsAnswer, DnsMessage};
 const SECOND: Nanos = 1_000_000_000;
 /// How long an answer is waited for, after the last time it was asked for.
 pub(super) const PATIENCE: Nanos = 30 * SECOND;
-/// Another thread that asks the same so soon does so for itself.
-const RETRY_AFTER: Nanos = SECOND;
+/// Another thread that asks the same so soon does so for itself. Resolvers wait for a second at least, but Go's counts from
+/// before it makes its socket, and is a few milliseconds early.
+const RETRY_AFTER: Nanos = SECOND / 2;
 /// How long after an answer that a server cannot help a question to another server is a retry.
 const NEXT_SERVER: Nanos = 5 * SECOND;
 /// A connection this soon after an answer may have been made for it, whatever the answer's time to live.
@@ -454,6 +455,17 @@ mod tests {
         lookups.message(&DnsMessage { id: 9, ..query(6 * SECOND, "a", "A") });
         let finished = lookups.message(&answered(first, 7 * SECOND, &["10.0.0.1"])).expect("answered");
         assert_eq!(finished.retries, 1);
+        assert_eq!(lookups.next_unanswered(), None);
+    }
+
+    #[test]
+    fn a_retry_by_another_thread_a_little_before_the_second_is_up_is_one() {
+        let mut lookups = Lookups::default();
+        lookups.message(&query(SECOND, "a", "A"));
+        let again = DnsMessage { tid: 11, local_port: 5, id: 9, ..query(2 * SECOND - 8 * MS, "a", "A") };
+        lookups.message(&again);
+        let finished = lookups.message(&answered(again, 2 * SECOND, &["10.0.0.1"])).expect("answered");
+        assert_eq!((finished.retries, finished.query.at), (1, SECOND));
         assert_eq!(lookups.next_unanswered(), None);
     }
 
