@@ -9,7 +9,7 @@ use std::{
     time::Duration,
 };
 
-use harness::{Backend, Ends, Lookup, Namespace, Resolver, Tracer, client_binary};
+use harness::{Backend, Ends, Lookup, Namespace, Resolver, Tracer, client_binary, until_undisturbed};
 use serde::Deserialize;
 
 /// One line of a client.
@@ -239,25 +239,30 @@ fn a_lost_answer_shows_as_a_retry_and_costs_what_it_cost() {
     for_each_resolver(|trace, namespace, by, server| {
         let names: [(&str, &[&str]); 2] = [("warm.test", &["127.0.0.4"]), (LOSSY, &["127.0.0.7"])];
         let _server = Resolver::start_at(server, &names, "timeout:1 attempts:5");
-        let listener = listener();
-        let port = listener.local_addr().expect("local address").port();
-        let lossy = namespace.drop_incoming("udp sport 53 udp length > 70");
-        let steps = thread::scope(|scope| {
-            let client = scope.spawn(|| by.run(&["only:warm.test".into(), format!("connect:{LOSSY}:{port}")]));
-            // For either type.
-            harness::eventually("the answers to be lost", || (lossy.packets() >= 2).then_some(()));
-            thread::sleep(Duration::from_millis(200));
-            drop(lossy);
-            client.join().expect("the client")
+        // What a busy machine adds is outside of the lookup as often as not.
+        until_undisturbed(|comparison| {
+            let listener = listener();
+            let port = listener.local_addr().expect("local address").port();
+            let lossy = namespace.drop_incoming("udp sport 53 udp length > 70");
+            let steps = thread::scope(|scope| {
+                let client = scope.spawn(|| by.run(&["only:warm.test".into(), format!("connect:{LOSSY}:{port}")]));
+                // For either type.
+                harness::eventually("the answers to be lost", || (lossy.packets() >= 2).then_some(()));
+                thread::sleep(Duration::from_millis(200));
+                drop(lossy);
+                client.join().expect("the client")
+            });
+            // Nobody accepts: that resets what a client has closed and TCP still waits for.
+            drop(listener);
+            let connection = trace.connection(steps[1].ends());
+            let dns_ms = connection.dns_ms.expect("a lookup led to it");
+            assert!((900.0..=steps[1].took_ms).contains(&dns_ms), "within {:?}: {connection:?}", steps[1]);
+            comparison.same(&format!("dns_ms, {by:?} at {server}"), dns_ms, steps[1].took_ms);
+            let lookup = trace.lookup(connection.pid, LOSSY, "A");
+            assert_answered(&lookup, "127.0.0.7");
+            assert!(lookup.retries >= 1, "{lookup:?}");
+            assert!(lookup.latency_ms.is_some_and(|ms| ms >= 900.0), "the resolver waits for a second: {lookup:?}");
         });
-        // Nobody accepts: that resets what a client has closed and TCP still waits for.
-        drop(listener);
-        let connection = trace.connection(steps[1].ends());
-        assert_near(connection.dns_ms, steps[1].took_ms);
-        let lookup = trace.lookup(connection.pid, LOSSY, "A");
-        assert_answered(&lookup, "127.0.0.7");
-        assert!(lookup.retries >= 1, "{lookup:?}");
-        assert!(lookup.latency_ms.is_some_and(|ms| ms >= 900.0), "the resolver waits for a second: {lookup:?}");
     });
 }
 
