@@ -9,6 +9,7 @@ mod detach;
 mod dns;
 mod exchanges;
 mod filters;
+mod labels;
 mod lives;
 mod network;
 mod network_costs;

@@ -1,6 +1,15 @@
 //! Which processes are traced.
 
-use harness::{Actor, Closer, Ends, Family, How, Tracer, listen};
+use std::{
+    thread,
+    time::{Duration, Instant},
+};
+
+use harness::{Actor, Closer, Ends, Exit, Family, How, Trace, Tracer, conntracer, listen};
+use nix::{
+    sys::signal::{Signal, kill},
+    unistd::Pid,
+};
 
 #[test]
 fn a_traced_process_and_its_children_are_seen_and_nobody_else() {
@@ -86,6 +95,54 @@ fn a_target_that_ends_leaves_its_connections_told_and_the_trace_orderly() {
     // The trace may have ended by itself, with nothing left to trace.
     let trace = if trace.has_ended() { trace.await_end() } else { trace.stop() };
     assert_eq!(trace.assert_nothing_lost().connection(ends).pid, target.pid());
+}
+
+/// What a trace comes to whose target is killed so long after it was started. The target's parent asks for its exit status,
+/// or leaves a zombie.
+#[track_caller]
+fn trace_of_a_target_killed(after: Duration, reaped: bool) -> (u32, Exit) {
+    let mut target = Actor::new();
+    let pid = target.pid();
+    let exit = thread::scope(|scope| {
+        let tracer = scope.spawn(move || {
+            conntracer(&[], &["trace", "--format", "ndjson", "--detail", "connections", "-p", &pid.to_string()])
+        });
+        thread::sleep(after);
+        if reaped {
+            target.kill();
+        } else {
+            kill(Pid::from_raw(pid.cast_signed()), Signal::SIGKILL).expect("the target runs");
+        }
+        tracer.join().expect("the tracer ends")
+    });
+    (pid, exit)
+}
+
+#[test]
+fn a_target_that_ends_at_any_moment_of_the_start_ends_the_trace() {
+    const TRIALS: u32 = 16;
+    let began = Instant::now();
+    let usual = Tracer::trace(&["--detail", "connections", "-p", &std::process::id().to_string()]);
+    let start = began.elapsed();
+    usual.stop();
+    let mut traced = 0;
+    for trial in 0..TRIALS {
+        let after = start * trial / TRIALS;
+        let (pid, exit) = trace_of_a_target_killed(after, trial % 2 == 0);
+        // The test's output shows it when the test fails.
+        println!("killed {after:?} of {start:?} after the start: {}: {}", exit.status, exit.stderr);
+        if exit.status.success() {
+            traced += 1;
+            assert!(exit.stderr.contains("all traced processes have ended"), "{exit:#?}");
+            assert!(!exit.stderr.contains("CAP_SYS_PTRACE"), "a zombie is nobody to ask more rights for: {exit:#?}");
+            let trace = Trace::of_text(exit.status, &exit.stdout, exit.stderr);
+            assert!(trace.assert_nothing_lost().connections.is_empty(), "{trace:#?}");
+        } else {
+            // It was gone before it could be looked at.
+            exit.assert_fails(1, &[&format!("{pid}"), "ended"]);
+        }
+    }
+    assert!(traced >= TRIALS / 2, "most were there when they were looked at, but only {traced} of {TRIALS} were");
 }
 
 #[test]

@@ -315,7 +315,12 @@ pub fn unread(mut from: &TcpStream, to: &TcpStream, bytes: usize) {
 pub struct TcpInfo {
     pub retransmits: u32,
     pub srtt_ms: f64,
+    /// Data went with the SYN, and the peer has said that it has it.
+    pub data_with_syn: bool,
 }
+
+/// Bit of `tcpi_options` (`TCPI_OPT_SYN_DATA`, `linux/tcp.h`).
+const SYN_DATA: u8 = 32;
 
 /// Asks TCP about a socket.
 pub fn tcp_info(socket: &impl AsFd) -> TcpInfo {
@@ -333,5 +338,9 @@ pub fn tcp_info(socket: &impl AsFd) -> TcpInfo {
         assert_eq!(result, 0, "TCP_INFO: {}", io::Error::last_os_error());
         info.assume_init()
     };
-    TcpInfo { retransmits: info.tcpi_total_retrans, srtt_ms: f64::from(info.tcpi_rtt) / 1e3 }
+    TcpInfo {
+        retransmits: info.tcpi_total_retrans,
+        srtt_ms: f64::from(info.tcpi_rtt) / 1e3,
+        data_with_syn: info.tcpi_options & SYN_DATA != 0,
+    }
 }

@@ -2,7 +2,7 @@
 
 use std::{
     io::Write,
-    net::UdpSocket,
+    net::{IpAddr, Ipv4Addr, UdpSocket},
     process::{Child, Command, Stdio},
     time::Duration,
 };
@@ -15,24 +15,30 @@ use tempfile::NamedTempFile;
 
 use crate::clock::eventually;
 
-/// dnsmasq on 127.0.0.1, port 53, of this thread's network namespace; the C library of programs that this thread starts asks
-/// it. Ends when dropped.
+/// dnsmasq on port 53 of this thread's network namespace; resolvers of programs that this thread starts ask it. Ends when
+/// dropped.
 pub struct Resolver {
     dnsmasq: Child,
     _files: Vec<NamedTempFile>,
 }
 
 impl Resolver {
-    /// Serves names of `.test`, one or more addresses each; every name of `gone.test` does not exist. `options` go to
-    /// resolv.conf.
+    /// Serves names of `.test` on 127.0.0.1, one or more addresses each; every name of `gone.test` does not exist. `options`
+    /// go to resolv.conf.
     #[track_caller]
     pub fn start(names: &[(&str, &[&str])], options: &str) -> Self {
+        Self::start_at(Ipv4Addr::LOCALHOST.into(), names, options)
+    }
+
+    /// The same on this loopback address, as resolv.conf names it: one that is v4-mapped is served on the IPv4 address.
+    #[track_caller]
+    pub fn start_at(server: IpAddr, names: &[(&str, &[&str])], options: &str) -> Self {
         let hosts: String = names
             .iter()
             .flat_map(|(name, addresses)| addresses.iter().map(move |ip| format!("{ip} {name}\n")))
             .collect();
         let hosts = file(&hosts);
-        let resolv = file(&format!("nameserver 127.0.0.1\noptions {options}\n"));
+        let resolv = file(&format!("nameserver {server}\noptions {options}\n"));
         let switch = file("hosts: dns\n");
         // Other threads keep their own view of /etc.
         unshare(CloneFlags::CLONE_NEWNS | CloneFlags::CLONE_FS).expect("a mount namespace of one's own (needs root)");
@@ -43,17 +49,13 @@ impl Resolver {
         }
         let mut dnsmasq = Command::new("dnsmasq");
         dnsmasq.args(["--keep-in-foreground", "--conf-file=/dev/null", "--no-resolv", "--no-hosts", "--user=root"]);
-        dnsmasq.args([
-            "--pid-file=",
-            "--listen-address=127.0.0.1",
-            "--bind-interfaces",
-            "--local=/test/",
-            "--log-facility=-",
-        ]);
+        dnsmasq.args(["--pid-file=", "--bind-interfaces", "--local=/test/", "--log-facility=-"]);
+        let address = server.to_canonical();
+        dnsmasq.arg(format!("--listen-address={address}"));
         dnsmasq.arg(format!("--addn-hosts={}", hosts.path().display()));
         let child = dnsmasq.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null()).spawn();
         let resolver = Self { dnsmasq: child.expect("dnsmasq starts"), _files: vec![hosts, resolv, switch] };
-        eventually("dnsmasq to answer", || answers().then_some(()));
+        eventually("dnsmasq to answer", || answers(address).then_some(()));
         resolver
     }
 }
@@ -66,11 +68,11 @@ impl Drop for Resolver {
 }
 
 /// Asks by hand for a name that does not exist.
-fn answers() -> bool {
+fn answers(server: IpAddr) -> bool {
     const QUERY: &[u8] = b"\x00\x01\x01\x00\x00\x01\x00\x00\x00\x00\x00\x00\x05ready\x04test\x00\x00\x01\x00\x01";
     let ask = || -> std::io::Result<usize> {
-        let socket = UdpSocket::bind("127.0.0.1:0")?;
-        socket.connect("127.0.0.1:53")?;
+        let socket = UdpSocket::bind((server, 0))?;
+        socket.connect((server, 53))?;
         socket.set_read_timeout(Some(Duration::from_millis(500)))?;
         socket.send(QUERY)?;
         socket.recv(&mut [0; 512])

@@ -121,7 +121,7 @@ pub mod flag {
     pub const KERNEL_TLS: u32 = 1 << 16;
     /// A subflow of a Multipath TCP connection.
     pub const MPTCP: u32 = 1 << 17;
-    /// The first data went out with the SYN (TCP Fast Open).
+    /// The first data was handed over with the connect (TCP Fast Open).
     pub const FAST_OPEN: u32 = 1 << 18;
 }
 
@@ -601,8 +601,10 @@ offsets! {
         tcp_write_seq: "tcp_sock" . "write_seq", 4;
         /// Number of the next byte that the application takes from TCP.
         tcp_copied_seq: "tcp_sock" . "copied_seq", 4;
-        /// Data that is to go with the SYN (TCP Fast Open).
+        /// A connect with TCP Fast Open.
         tcp_fastopen_req: "tcp_sock" . "fastopen_req", 8;
+        /// Bytes that the application handed over with it; 0 if it only wants the cookie for later ones.
+        fastopen_size: "tcp_fastopen_request" . "size", 8;
         /// Whether it is a subflow of a Multipath TCP connection.
         tcp_is_mptcp: "tcp_sock" . "is_mptcp", 1, optional;
         /// Operations of an upper layer protocol, such as the kernel's own TLS.

@@ -6,7 +6,11 @@ use aya_ebpf::{
     bindings::{BPF_NOEXIST, BPF_SK_STORAGE_GET_F_CREATE},
     helpers::{bpf_map_update_elem, bpf_sk_storage_get},
 };
-use tracer_ebpf::{ID_COUNTED, Loss, SocketRecord, adopted, exchange, flag, role, storage, tcp_state};
+use tracer_ebpf::{
+    ID_COUNTED, Loss, SocketRecord, adopted,
+    exchange::{self, Passed},
+    flag, role, storage, tcp_state,
+};
 
 use crate::{
     follow::LOOKS,
@@ -290,7 +294,7 @@ pub fn note_fatal_error<A: Access>(record: &mut SocketRecord, sock: Sock<A>) {
 
 /// Begins to count the bytes of a connection and to look for TLS.
 #[inline(always)]
-pub fn begin_exchanges<A: Access>(record: &mut SocketRecord, sock: Sock<A>) {
+pub fn begin_exchanges<A: Access>(record: &mut SocketRecord, sock: Sock<A>, at: u64) {
     if !in_detail() {
         return;
     }
@@ -306,6 +310,9 @@ pub fn begin_exchanges<A: Access>(record: &mut SocketRecord, sock: Sock<A>) {
     }
     if is_client && tcp.is_fast_open() == Some(true) {
         kept.detailed.socket.flags |= flag::FAST_OPEN;
+        // The call that sends them came before the connection was known; this one is inside it.
+        let first = Passed { at, asks: true, stale: false, received_before: 0 };
+        kept.detailed.exchanges.pass(first, |_| {});
     }
 }
 
@@ -369,11 +376,11 @@ pub fn read_totals<A: Access>(record: &mut SocketRecord, sock: Sock<A>) {
         record.retransmits = again;
         record.flags |= flag::RETRANSMITS_KNOWN;
     }
-    if tcp.has_upper_layer_protocol() == Some(true) {
-        record.flags |= flag::KERNEL_TLS;
-    }
     if tcp.is_mptcp() == Some(true) {
+        // It is an upper layer protocol itself.
         record.flags |= flag::MPTCP;
+    } else if tcp.has_upper_layer_protocol() == Some(true) {
+        record.flags |= flag::KERNEL_TLS;
     }
 }
 

@@ -1,4 +1,4 @@
-//! The TLS clients of the VM tests that other compilers than cargo build. They are built here and not in the VM, where an
+//! The clients of the VM tests that other compilers than cargo build. They are built here and not in the VM, where an
 //! emulated processor would take minutes.
 
 use std::{
@@ -15,7 +15,7 @@ use crate::{
 };
 
 /// Where their sources are.
-const SOURCES: &str = "tests/clients/tls";
+const SOURCES: &str = "tests/clients";
 
 /// Where Debian puts the Java that `packages.rs` names; another one may come first in `PATH`.
 const JAVA: &str = "/usr/lib/jvm/java-17-openjdk-amd64/bin/java";
@@ -29,10 +29,11 @@ pub fn build() -> Result<()> {
     fs::create_dir_all(&folder).with_context(|| format!("cannot make {}", folder.display()))?;
     let source = |name: &str| paths::project_root().join(SOURCES).join(name);
     for (source, built, command) in [
-        (source("client.go"), folder.join("go_client"), go as fn(&Path, &Path) -> Command),
-        (source("Client.java"), folder.join("java_client"), java),
-        (source("timed.c"), folder.join("timed.so"), c),
-        (source("wire_clock.c"), folder.join("wire_clock.so"), c),
+        (source("tls/client.go"), folder.join("go_client"), go as fn(&Path, &Path) -> Command),
+        (source("tls/Client.java"), folder.join("java_client"), java),
+        (source("tls/timed.c"), folder.join("timed.so"), c),
+        (source("tls/wire_clock.c"), folder.join("wire_clock.so"), c),
+        (source("lookup.go"), folder.join("go_lookup"), pure_go),
     ] {
         if is_older(&built, &source)? {
             say(format!("building {}", built.display()));
@@ -48,6 +49,13 @@ fn go(source: &Path, built: &Path) -> Command {
     go.args(["build", "-o"]).arg(built).arg(source);
     go.env("GO111MODULE", "off").env("GOPROXY", "off").env("GOFLAGS", "");
     go.env("GOCACHE", paths::target_dir().join("go-cache"));
+    go
+}
+
+/// Without the C library, and so without its resolver.
+fn pure_go(source: &Path, built: &Path) -> Command {
+    let mut go = go(source, built);
+    go.env("CGO_ENABLED", "0");
     go
 }
 

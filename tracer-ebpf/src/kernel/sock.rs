@@ -201,10 +201,14 @@ impl<A: Access> TcpSock<A> {
         A::read(self.pointer, offset!(tcp_copied_seq))
     }
 
-    /// Whether data waits to go with the SYN.
+    /// Whether the application handed over data with the connect, to go with the SYN if the peer's cookie is known.
     #[inline(always)]
     pub fn is_fast_open(self) -> Option<bool> {
-        A::read::<u64>(self.pointer, offset!(tcp_fastopen_req)).map(|request| request != 0)
+        let request: Pointer = A::read(self.pointer, offset!(tcp_fastopen_req))?;
+        if request.is_null() {
+            return Some(false);
+        }
+        A::read::<u64>(request, offset!(fastopen_size)).map(|size| size != 0)
     }
 
     /// Whether it is a subflow of a Multipath TCP connection.

@@ -86,7 +86,7 @@ fn try_accept<A: Access>(sock: Sock<A>) -> Outcome {
     let record = find_or_create(sock)?;
     begin(record, sock, &ends, role::SERVER, at);
     record.established_at = at;
-    begin_exchanges(record, sock);
+    begin_exchanges(record, sock, at);
     ready(record, sock, at);
     if let Some(again) = sock.tcp().and_then(|tcp| tcp.retransmits()) {
         record.syn_retransmits = again;

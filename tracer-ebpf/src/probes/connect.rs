@@ -56,7 +56,7 @@ fn try_connect<A: Access>(sock: Sock<A>) -> Outcome {
     let record = find_or_create(sock)?;
     finish_former_life(record, at);
     begin(record, sock, &ends, role::CLIENT, at);
-    begin_exchanges(record, sock);
+    begin_exchanges(record, sock, at);
     Some(())
 }
 

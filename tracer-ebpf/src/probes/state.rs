@@ -115,10 +115,15 @@ fn ended<A: Access>(sock: Sock<A>, before: u8) -> Outcome {
     if before == tcp_state::SYN_SENT {
         failed_connect(record);
     }
+    let is_subflow = record.flags & flag::MPTCP != 0;
+    if is_subflow {
+        // What the application holds is the Multipath TCP socket above it: nobody calls `tcp_close` for this one.
+        record.flags |= flag::FINISHED;
+    }
     // Pairs with the barrier of the release.
     full_barrier();
     send_socket(record, kind::ENDED, at);
-    if record.released_at != 0 {
+    if is_subflow || record.released_at != 0 {
         remove(sock);
     }
     Some(())

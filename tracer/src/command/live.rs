@@ -8,13 +8,13 @@ use std::{
     time::Duration,
 };
 
-use anyhow::{Context as _, Result, bail};
-use aya::{Ebpf, maps::HashMap};
+use anyhow::{Result, bail};
+use aya::Ebpf;
 use tokio::{
     signal::unix::{Signal, SignalKind, signal},
     time::{Instant, sleep_until},
 };
-use tracer_ebpf::{SocketRecord, detail, target};
+use tracer_ebpf::{SocketRecord, detail};
 
 use super::{open_output, talk, ticker::Ticker};
 use crate::{
@@ -23,7 +23,7 @@ use crate::{
     kernel::{btf::Btf, features, offsets},
     output::recording,
     stage::{event::UserEvent, pipeline::Pipeline, read::Reader, recorder::Recorder},
-    target::{adoption, open_sockets, selection::Selection},
+    target::{adoption, marks, open_sockets, selection::Selection},
     track::{Clock, Correlator, Limits},
 };
 
@@ -114,7 +114,7 @@ impl Session {
     /// Reports losses; whether there is anything left to trace.
     fn look(&mut self) -> Result<bool> {
         self.reader.report_losses()?;
-        if self.selection.ends_with_its_processes() && self.no_target_left()? {
+        if self.selection.ends_with_its_processes() && marks::none_left(&self.ebpf)? {
             talk("all traced processes have ended");
             return Ok(false);
         }
@@ -189,32 +189,15 @@ impl Session {
         talk(&format!("tracing {}; Ctrl-C stops", self.selection));
         Ok(())
     }
-
-    fn no_target_left(&self) -> Result<bool> {
-        let map = self.ebpf.map("TARGETS").context("the BPF object has no map TARGETS")?;
-        Ok(HashMap::<_, u32, u32>::try_from(map)?.keys().next().is_none())
-    }
 }
 
 /// Attaches the hooks. Targets are marked before, so that nothing of theirs is missed, and again after, for children
-/// that were born between the first look and the fork hook.
+/// that were born between the first look and the fork hook. One that has ended meanwhile may have done so unseen.
 fn attach(loaded: &mut Loaded, selection: &Selection) -> Result<()> {
-    mark_targets(&mut loaded.ebpf, selection)?;
+    marks::mark(&mut loaded.ebpf, selection)?;
     loaded.attach()?;
-    mark_targets(&mut loaded.ebpf, selection)
-}
-
-/// Tells the kernel side which processes are targets.
-fn mark_targets(ebpf: &mut Ebpf, selection: &Selection) -> Result<()> {
-    let map = ebpf.map_mut("TARGETS").context("the BPF object has no map TARGETS")?;
-    let mut map = HashMap::<_, u32, u32>::try_from(map)?;
-    for pid in selection.present().unwrap_or_default() {
-        map.insert(pid, target::TRACED | target::FOLLOWED, 0).context("too many processes to trace at once")?;
-    }
-    if selection.begins_with_our_children() {
-        map.insert(std::process::id(), target::FOLLOWED, 0)?;
-    }
-    Ok(())
+    marks::mark(&mut loaded.ebpf, selection)?;
+    marks::forget_ended(&mut loaded.ebpf)
 }
 
 /// Refuses early, with the way out, what would fail later with a number.

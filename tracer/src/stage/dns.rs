@@ -235,17 +235,33 @@ fn message(record: &DnsRecord, bytes: &[u8], cut: bool) -> Result<Option<DnsMess
 fn answer(header: &Header, question: &Query, decoder: &mut BinDecoder<'_>, cut: bool) -> Result<DnsAnswer, DnsError> {
     let truncated = header.metadata.truncation;
     let mut records = Vec::new();
+    let mut whole = true;
     for _ in 0..usize::from(header.counts.answers).min(MAX_RECORDS) {
         match Record::read(decoder) {
             Ok(record) => records.push(record),
             // The records before the cut are good.
-            Err(_) if cut || truncated => break,
+            Err(_) if cut || truncated => {
+                whole = false;
+                break;
+            }
             Err(_) => return Err(DnsError::Malformed),
         }
     }
     let (addresses, ttl) = addresses(question, &records);
-    let rcode = header.metadata.response_code;
-    Ok(DnsAnswer { rcode: rcode_word(rcode.low()), truncated, addresses, ttl })
+    let high = if whole { rcode_high(header, decoder) } else { 0 };
+    let rcode = u16::from(high) << 4 | u16::from(header.metadata.response_code.low());
+    Ok(DnsAnswer { rcode: rcode_word(rcode), truncated, addresses, ttl })
+}
+
+/// The upper eight bits of an extended code: they stand where the OPT record behind the answers has its time to live. 0 where
+/// there is none, or what is there cannot be read: nothing else is taken from behind the answers, so it spoils none.
+fn rcode_high(header: &Header, decoder: &mut BinDecoder<'_>) -> u8 {
+    let counts = &header.counts;
+    let left = MAX_RECORDS.saturating_sub(counts.answers.into());
+    let behind = usize::from(counts.authorities) + usize::from(counts.additionals);
+    let mut records = (0..behind.min(left)).map_while(|_| Record::<RData>::read(decoder).ok());
+    let opt = records.find(|record| record.record_type() == RecordType::OPT);
+    opt.map_or(0, |opt| opt.ttl.to_be_bytes()[0])
 }
 
 /// The addresses of the name in question: its own, or those of what it is an alias of. A record of any other name is no
@@ -287,20 +303,36 @@ fn text(name: &Name) -> String {
     }
 }
 
-/// The word of RFC 1035, 2136 and the IANA registry for an answer's code.
-fn rcode_word(code: u8) -> String {
-    const WORDS: [&str; 11] = [
-        "NOERROR", "FORMERR", "SERVFAIL", "NXDOMAIN", "NOTIMP", "REFUSED", "YXDOMAIN", "YXRRSET", "NXRRSET", "NOTAUTH",
+/// The word of RFC 1035, 2136, 6891 and the IANA registry for an answer's code.
+fn rcode_word(code: u16) -> String {
+    const WORDS: [&str; 12] = [
+        "NOERROR",
+        "FORMERR",
+        "SERVFAIL",
+        "NXDOMAIN",
+        "NOTIMP",
+        "REFUSED",
+        "YXDOMAIN",
+        "YXRRSET",
+        "NXRRSET",
+        "NOTAUTH",
         "NOTZONE",
+        "DSOTYPENI",
     ];
-    WORDS.get(usize::from(code)).map_or_else(|| format!("RCODE{code}"), |word| (*word).to_owned())
+    // From this one on the codes need the OPT record.
+    const FIRST_EXTENDED: usize = 16;
+    const EXTENDED: [&str; 8] =
+        ["BADVERS", "BADKEY", "BADTIME", "BADMODE", "BADNAME", "BADALG", "BADTRUNC", "BADCOOKIE"];
+    let code = usize::from(code);
+    let word = WORDS.get(code).or_else(|| EXTENDED.get(code.checked_sub(FIRST_EXTENDED)?));
+    word.map_or_else(|| format!("RCODE{code}"), |word| (*word).to_owned())
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use hickory_proto::op::{Message, ResponseCode};
-    use hickory_proto::rr::rdata::{A, AAAA, CNAME};
+    use hickory_proto::op::{Edns, Message, ResponseCode};
+    use hickory_proto::rr::rdata::{A, AAAA, CNAME, NS};
     use proptest::prelude::*;
     use zerocopy::FromZeros;
 
@@ -348,8 +380,11 @@ mod tests {
     }
 
     fn received(message: &Message) -> DnsAnswer {
-        let messages = take(&message.to_vec().expect("encodes"), 0);
-        let [Ok(DnsMessage { answer: Some(answer), .. })] = messages.as_slice() else { panic!("{messages:?}") };
+        answered(&take(&message.to_vec().expect("encodes"), 0))
+    }
+
+    fn answered(messages: &[Result<DnsMessage, DnsError>]) -> DnsAnswer {
+        let [Ok(DnsMessage { answer: Some(answer), .. })] = messages else { panic!("{messages:?}") };
         answer.clone()
     }
 
@@ -385,6 +420,46 @@ mod tests {
         let mut message = response("gone.", RecordType::A, &[]);
         message.metadata.response_code = ResponseCode::NXDomain;
         assert_eq!(received(&message).rcode, "NXDOMAIN");
+    }
+
+    /// What a server answers that speaks EDNS, with this code.
+    fn extended(code: u16) -> Message {
+        let mut message = response("www.a.", RecordType::A, &[("www.a.", a(1))]);
+        message.add_authority(Record::from_rdata(name("a."), 60, RData::NS(NS(name("ns.a.")))));
+        message.add_additional(Record::from_rdata(name("ns.a."), 60, a(9)));
+        message.metadata.response_code = code.into();
+        message.set_edns(Edns::new());
+        message
+    }
+
+    #[test]
+    fn an_extended_code_is_told_whole() {
+        let words = [
+            (0, "NOERROR"),
+            (3, "NXDOMAIN"),
+            (11, "DSOTYPENI"),
+            (12, "RCODE12"),
+            (16, "BADVERS"),
+            (23, "BADCOOKIE"),
+            (24, "RCODE24"),
+            (3841, "RCODE3841"),
+            (4095, "RCODE4095"),
+        ];
+        for (code, word) in words {
+            let answer = received(&extended(code));
+            assert_eq!((answer.rcode.as_str(), ips(&answer)), (word, vec!["192.0.2.1".to_owned()]), "{code}");
+        }
+    }
+
+    #[test]
+    fn what_is_wrong_behind_the_answers_spoils_none() {
+        let whole = extended(16).to_vec().expect("encodes");
+        let answers = response("www.a.", RecordType::A, &[("www.a.", a(1))]).to_vec().expect("encodes").len();
+        for length in answers..whole.len() {
+            let answer = answered(&take(&whole[..length], 0));
+            assert_eq!((answer.rcode.as_str(), answer.addresses.len()), ("NOERROR", 1), "{length} of {}", whole.len());
+        }
+        assert_eq!(answered(&take(&whole, 0)).rcode, "BADVERS");
     }
 
     #[test]

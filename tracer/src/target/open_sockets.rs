@@ -92,7 +92,7 @@ fn namespaces(pids: &[u32], limitations: &mut Vec<String>) -> Vec<Namespace> {
         match namespace_inode(&format!("/proc/{pid}/ns/net")) {
             Some(inode) => _ = by_inode.entry(inode).or_insert(*pid),
             // Either it ended, or it is another user's; then its namespace is most likely this one.
-            None if process::started_at(*pid).is_some() => {
+            None if !process::has_ended(*pid) => {
                 unknown += 1;
                 by_inode.entry(own).or_insert(*pid);
             }

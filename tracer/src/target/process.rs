@@ -16,6 +16,9 @@ pub const COMM_MAX: usize = tracer_ebpf::COMM_LEN - 1;
 /// Bit of a task's flags: it is a thread of the kernel itself (`PF_KTHREAD`).
 const KERNEL_THREAD: u64 = 0x0020_0000;
 
+/// Bit of a task's flags: it is about to end, or has ended (`PF_EXITING`).
+const EXITING: u64 = 0x4;
+
 /// Why a PID cannot be traced.
 #[derive(Debug, Error, PartialEq, Eq)]
 pub enum ProcessError {
@@ -94,6 +97,24 @@ pub fn check(pid: u32) -> Result<Identity, ProcessError> {
 /// Who a process is; `None` if it is gone or cannot be looked at.
 pub fn identity(pid: u32) -> Option<Identity> {
     read_stat(pid).ok().flatten().map(|stat| identity_of(pid, stat))
+}
+
+/// Whether a process has ended, or is about to: each of its threads is. `false` where `/proc` does not let us look.
+pub fn has_ended(pid: u32) -> bool {
+    match fs::read_dir(format!("/proc/{pid}/task")) {
+        Ok(threads) => {
+            let mut ids = threads.flatten().filter_map(|entry| entry.file_name().to_str()?.parse().ok());
+            ids.all(|tid: u32| has_thread_ended(pid, tid))
+        }
+        Err(error) => is_gone(&error),
+    }
+}
+
+fn has_thread_ended(pid: u32, tid: u32) -> bool {
+    match read_stat_of(&format!("/proc/{pid}/task/{tid}/stat")) {
+        Ok(stat) => stat.is_none_or(|stat| stat.flags & EXITING != 0),
+        Err(_) => false,
+    }
 }
 
 /// Start time of a process on the boot clock in nanoseconds; `None` if it is gone.
@@ -178,16 +199,23 @@ fn process_of_thread(tid: u32) -> Option<u32> {
 
 /// `Ok(None)` if there is no such task.
 fn read_stat(pid: u32) -> io::Result<Option<Stat>> {
-    match fs::read(format!("/proc/{pid}/stat")) {
+    read_stat_of(&format!("/proc/{pid}/stat"))
+}
+
+fn read_stat_of(path: &str) -> io::Result<Option<Stat>> {
+    match fs::read(path) {
         Ok(bytes) => {
-            let damaged = || io::Error::other(format!("/proc/{pid}/stat is not in the known form"));
+            let damaged = || io::Error::other(format!("{path} is not in the known form"));
             parse_stat(&bytes).ok_or_else(damaged).map(Some)
         }
-        // ESRCH: the task went away between open and read.
-        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
-        Err(error) if error.raw_os_error() == Some(rustix::io::Errno::SRCH.raw_os_error()) => Ok(None),
+        Err(error) if is_gone(&error) => Ok(None),
         Err(error) => Err(error),
     }
+}
+
+/// Also ESRCH: the task went away between open and read.
+fn is_gone(error: &io::Error) -> bool {
+    error.kind() == io::ErrorKind::NotFound || error.raw_os_error() == Some(rustix::io::Errno::SRCH.raw_os_error())
 }
 
 /// The name is any bytes in parentheses, parentheses included: fields are counted from the last closing one.
@@ -255,6 +283,7 @@ mod tests {
         let mut child = Command::new("cat").stdin(Stdio::piped()).stdout(Stdio::null()).spawn().expect("cat starts");
         assert!(descendants(process::id()).contains(&child.id()));
         assert!(check(child.id()).is_ok());
+        assert!(!has_ended(child.id()));
         child.kill().expect("killed");
         let is_zombie = || matches!(check(child.id()), Err(ProcessError::Zombie { .. }));
         let waited = (0..500).find(|_| {
@@ -262,8 +291,31 @@ mod tests {
             is_zombie()
         });
         assert!(waited.is_some(), "the killed child was never a zombie");
+        assert!(has_ended(child.id()), "a zombie has ended");
         child.wait().expect("reaped");
+        assert!(has_ended(child.id()));
         assert_eq!(check(child.id()), Err(ProcessError::NoSuchProcess(child.id())));
+    }
+
+    #[test]
+    fn a_process_lives_while_one_of_its_threads_does() {
+        // Its first thread ends at once, which leaves a zombie in its place; the other one runs until it is killed.
+        let script = "import ctypes, threading, time\n\
+                      threading.Thread(target=time.sleep, args=(60,)).start()\n\
+                      print(flush=True)\n\
+                      ctypes.CDLL(None).pthread_exit(None)";
+        let mut child = Command::new("python3").args(["-c", script]).stdout(Stdio::piped()).spawn().expect("python3");
+        let leader = format!("/proc/{}/stat", child.id());
+        let first_has_ended = || read_stat_of(&leader).ok().flatten().is_some_and(|stat| stat.flags & EXITING != 0);
+        let waited = (0..1000).find(|_| {
+            std::thread::sleep(std::time::Duration::from_millis(10));
+            first_has_ended()
+        });
+        let ended = has_ended(child.id());
+        child.kill().expect("killed");
+        child.wait().expect("reaped");
+        assert!(waited.is_some(), "the first thread never ended");
+        assert!(!ended, "the other thread lives");
     }
 
     #[test]

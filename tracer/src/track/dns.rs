@@ -1,7 +1,7 @@
 //! Lookups: which answer belongs to which question, what it cost, and which connection it was made for.
 //!
-//! A lookup is one process's question for one name and type, until it is answered. Asked again by the same thread, or after a
-//! second, it is the same lookup, retried. The lookups of a name that a process makes together (A and AAAA) are one effort:
+//! A lookup is one process's question for one name and type, until it is answered. Asked again by the same thread, or after
+//! half a second, it is the same lookup, retried. The lookups of a name that a process makes together (A and AAAA) are one effort:
 //! it took from the first question to the last answer before the connect, because resolvers wait for both.
 
 use std::{
@@ -19,8 +19,9 @@ use crate::stage::dns::{DnsAnswer, DnsMessage};
 const SECOND: Nanos = 1_000_000_000;
 /// How long an answer is waited for, after the last time it was asked for.
 pub(super) const PATIENCE: Nanos = 30 * SECOND;
-/// Another thread that asks the same so soon does so for itself.
-const RETRY_AFTER: Nanos = SECOND;
+/// Another thread that asks the same so soon does so for itself. Resolvers wait for a second at least, but Go's counts from
+/// before it makes its socket, and is a few milliseconds early.
+const RETRY_AFTER: Nanos = SECOND / 2;
 /// How long after an answer that a server cannot help a question to another server is a retry.
 const NEXT_SERVER: Nanos = 5 * SECOND;
 /// A connection this soon after an answer may have been made for it, whatever the answer's time to live.
@@ -191,12 +192,14 @@ impl Lookups {
             && let Some(waiting) = self.waiting.get(&number)
         {
             let waited = query.at.saturating_sub(waiting.last_sent_at);
-            if (waiting.query.tid == query.tid || waited >= RETRY_AFTER)
+            // Over TCP it is asked again because the answer was cut short, not because it was missing.
+            let for_the_rest = query.tcp && waiting.truncated.is_some();
+            // What Go's scheduler has moved to another thread meanwhile keeps its number.
+            let moved = for_the_rest && waiting.sent.iter().any(|sent| sent.id == query.id);
+            if (waiting.query.tid == query.tid || waited >= RETRY_AFTER || moved)
                 && let Some(waiting) = self.waiting.to_back(&number)
             {
-                // Over TCP it is asked again because the answer was cut short, not because it was missing.
-                waiting.retries =
-                    waiting.retries.saturating_add(u32::from(!(query.tcp && waiting.truncated.is_some())));
+                waiting.retries = waiting.retries.saturating_add(u32::from(!for_the_rest));
                 waiting.last_sent_at = query.at;
                 waiting.query.tcp |= query.tcp;
                 if waiting.sent.len() < MAX_SENT {
@@ -456,6 +459,17 @@ mod tests {
     }
 
     #[test]
+    fn a_retry_by_another_thread_a_little_before_the_second_is_up_is_one() {
+        let mut lookups = Lookups::default();
+        lookups.message(&query(SECOND, "a", "A"));
+        let again = DnsMessage { tid: 11, local_port: 5, id: 9, ..query(2 * SECOND - 8 * MS, "a", "A") };
+        lookups.message(&again);
+        let finished = lookups.message(&answered(again, 2 * SECOND, &["10.0.0.1"])).expect("answered");
+        assert_eq!((finished.retries, finished.query.at), (1, SECOND));
+        assert_eq!(lookups.next_unanswered(), None);
+    }
+
+    #[test]
     fn threads_that_ask_the_same_at_once_do_not_retry() {
         let mut lookups = Lookups::default();
         let (one, other) =
@@ -464,6 +478,23 @@ mod tests {
         lookups.message(&other);
         let finished = [one, other].map(|query| lookups.message(&answered(query, 2 * SECOND, &["10.0.0.1"])));
         assert_eq!(finished.map(|lookup| lookup.map(|lookup| lookup.retries)), [Some(0), Some(0)]);
+    }
+
+    #[test]
+    fn a_question_that_goes_on_over_tcp_on_another_thread_is_the_same_lookup() {
+        let mut lookups = Lookups::default();
+        let udp = query(SECOND, "a", "A");
+        let mut cut = answered(udp.clone(), SECOND + MS, &["10.0.0.1"]);
+        cut.answer.as_mut().expect("an answer").truncated = true;
+        let tcp = DnsMessage { tid: 11, local_port: 5, tcp: true, ..query(SECOND + 2 * MS, "a", "A") };
+        for message in [&udp, &cut, &tcp] {
+            assert_eq!(lookups.message(message), None);
+        }
+        let whole = answered(tcp, SECOND + 3 * MS, &["10.0.0.1", "10.0.0.2"]);
+        let finished = lookups.message(&whole).expect("answered");
+        assert_eq!((finished.retries, finished.query.at, finished.query.tcp), (0, SECOND, true));
+        assert_eq!(lookups.next_unanswered(), None, "nothing waits for the rest");
+        assert_eq!(connect(&mut lookups, SECOND + 4 * MS, "10.0.0.2"), Some(("a".into(), 3 * MS)));
     }
 
     #[test]

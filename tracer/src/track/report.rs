@@ -138,7 +138,9 @@ fn add_detail(connection: &mut Connection, live: &Live, verdict: Option<Verdict>
         connection.idle_before_close = idle_before_close;
     }
     let max_idle = (max_idle != 0).then_some(max_idle).max(connection.idle_before_close);
-    connection.exchanges = Some(record::Exchanges { count, max_idle, stale });
+    // What passes no hook is not known to be nothing; by the fallback's hooks some of it passes.
+    let known = live.record.flags & flag::MPTCP == 0;
+    connection.exchanges = known.then_some(record::Exchanges { count, max_idle, stale });
     if let Some(detail) = live.known_detail() {
         connection.tls = detail.tls.report(&live.record, verdict).map(Box::new);
         connection.confidence.extend(detail.tls.confidence());
@@ -150,13 +152,16 @@ fn add_detail(connection: &mut Connection, live: &Live, verdict: Option<Verdict>
 fn labels(flags: u32) -> impl Iterator<Item = Confidence> {
     let label = |bit, field, bound, why| (flags & bit != 0).then_some(Confidence { field, bound, why });
     let old = "those before the trace are not counted";
-    let subflow = "a subflow of a Multipath TCP connection: others may carry parts of its exchanges";
-    let early = "the first data went out with the SYN (TCP Fast Open): the connect is part of the first exchange";
+    let subflow = "a subflow of a Multipath TCP connection: its data passes unseen, and others may carry parts of it";
+    let early =
+        "the first data was handed over with the connect (TCP Fast Open): the connect is part of the first exchange";
+    let past = "the kernel's own TLS is in use: what it takes from TCP passes unseen";
     let by_kernel = "the kernel's own TLS is in use: alerts and data cannot be told apart";
     [
         label(flag::PREEXISTING, "exchanges", Bound::Lower, old),
-        label(flag::MPTCP, "exchanges", Bound::Estimate, subflow),
+        label(flag::MPTCP, "exchanges", Bound::Unknown, subflow),
         label(flag::FAST_OPEN, "connect_ms", Bound::Estimate, early),
+        label(flag::KERNEL_TLS, "exchanges", Bound::Estimate, past),
         label(flag::KERNEL_TLS, "idle_before_close_ms", Bound::Estimate, by_kernel),
     ]
     .into_iter()

@@ -365,7 +365,20 @@ fn what_the_kernel_labels_is_remarked_on() {
     let records = records(traffic.events);
     let [connection] = connections(&records)[..] else { panic!("one connection") };
     let fields: Vec<_> = connection.confidence.iter().map(|note| note.field).collect();
-    assert_eq!(fields, ["exchanges", "connect_ms", "idle_before_close_ms"]);
+    assert_eq!(fields, ["exchanges", "connect_ms", "exchanges", "idle_before_close_ms"]);
+}
+
+#[test]
+fn how_many_exchanges_multipath_tcp_moves_past_the_hooks_is_not_known() {
+    let exchanges = |flags| {
+        let mut traffic = Traffic::new(SocketRecord { flags, ..opened(7, 10 * S) });
+        traffic.sends(11 * S, 1).receives(11 * S + MS, 1).closes(12 * S);
+        let records = records(traffic.events);
+        let [connection] = connections(&records)[..] else { panic!("one connection") };
+        connection.exchanges.map(|exchanges| exchanges.count)
+    };
+    assert_eq!(exchanges(flag::MPTCP), None);
+    assert_eq!(exchanges(0), Some(1));
 }
 
 /// The events of one connection, in order: some exchanges at random, TLS or not, an end or none.

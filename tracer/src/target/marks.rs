@@ -1,0 +1,58 @@
+//! Which processes the kernel side takes for targets: the map TARGETS. Its hooks add children and take off what ends; this
+//! side adds what is there as the trace begins, and takes off what ended before the hooks were there to see it.
+
+use std::borrow::BorrowMut;
+
+use anyhow::{Context as _, Result};
+use aya::{
+    Ebpf,
+    maps::{HashMap, MapData},
+};
+use tracer_ebpf::target;
+
+use super::{process, selection::Selection};
+
+const NO_MAP: &str = "the BPF object has no map TARGETS";
+
+/// Marks the selected processes that exist now.
+///
+/// # Errors
+/// If there is no room for all, or the map cannot be reached.
+pub fn mark(ebpf: &mut Ebpf, selection: &Selection) -> Result<()> {
+    let mut map = targets(ebpf)?;
+    for pid in selection.present().unwrap_or_default() {
+        map.insert(pid, target::TRACED | target::FOLLOWED, 0).context("too many processes to trace at once")?;
+    }
+    if selection.begins_with_our_children() {
+        map.insert(std::process::id(), target::FOLLOWED, 0)?;
+    }
+    Ok(())
+}
+
+/// Takes off the marks of processes that have ended. Asked once the hooks are in place: what ends later takes off its own, and
+/// whose end has begun counts as ended, for the hook may have run already.
+///
+/// # Errors
+/// If the map cannot be reached.
+pub fn forget_ended(ebpf: &mut Ebpf) -> Result<()> {
+    let mut map = targets(ebpf)?;
+    let marked = map.keys().collect::<Result<Vec<_>, _>>()?;
+    for pid in marked.into_iter().filter(|pid| process::has_ended(*pid)) {
+        // The hook may have been quicker.
+        let _ = map.remove(&pid);
+    }
+    Ok(())
+}
+
+/// Whether no target is left, nor any process whose children would be targets.
+///
+/// # Errors
+/// If the map cannot be reached.
+pub fn none_left(ebpf: &Ebpf) -> Result<bool> {
+    let map = ebpf.map("TARGETS").context(NO_MAP)?;
+    Ok(HashMap::<_, u32, u32>::try_from(map)?.keys().next().is_none())
+}
+
+fn targets(ebpf: &mut Ebpf) -> Result<HashMap<impl BorrowMut<MapData>, u32, u32>> {
+    Ok(HashMap::try_from(ebpf.map_mut("TARGETS").context(NO_MAP)?)?)
+}
