@@ -14,7 +14,7 @@ use super::{
     connection::{Live, Relation},
     dns::{Finished, Lookups},
     early::{Early, Waiting},
-    exchange::Turned,
+    exchange::{Counted, Turn, Turned},
     losses::Losses,
     process::Processes,
     record::{Hello, Hook, Lookup, Loss, Record},
@@ -257,9 +257,13 @@ impl Correlator {
         self.sees_exchanges = true;
         match self.table.get(record.id) {
             Some(live) if record.at >= live.record.opened_at => {
-                let turned = live.detail().turn.answered(record);
-                Out { clock: self.clock, totals: &mut self.totals, exchanges: self.puts_out_exchanges, emit }
-                    .turned(live, turned);
+                let turn = &mut live.detail().turn;
+                if self.puts_out_exchanges {
+                    let turned = turn.answered(record, Turn::turned);
+                    Out { clock: self.clock, totals: &mut self.totals, exchanges: true, emit }.turned(live, turned);
+                } else if let Some(counted) = turn.answered(record, |turn, _| turn.counted()) {
+                    self.totals.add_exchange(live, counted);
+                }
             }
             other => {
                 let may_come = other.is_none();
@@ -285,14 +289,14 @@ impl Correlator {
     }
 
     /// Takes in what the hellos of a handshake say.
-    fn hello(&mut self, at: u64, id: u64, hello: &Hello) {
+    fn hello(&mut self, at: u64, id: u64, hello: &Rc<Hello>) {
         self.saw(at);
         self.sees_exchanges = true;
         match self.table.get(id) {
             Some(live) if at >= live.record.opened_at => live.detail().tls.see_hello(hello, &mut self.shared),
             other => {
                 let may_come = other.is_none();
-                self.wait(id, may_come, || Early::Hello(Box::new(hello.clone())));
+                self.wait(id, may_come, || Early::Hello(Rc::clone(hello)));
             }
         }
     }
@@ -313,7 +317,7 @@ impl Correlator {
         for event in self.waiting.take(live.record.id) {
             match event {
                 Early::Exchange(record) => {
-                    let turned = live.detail().turn.answered(&record);
+                    let turned = live.detail().turn.answered(&record, Turn::turned);
                     out.turned(live, turned);
                 }
                 Early::Tls(record) => live.detail().tls.see_handshake(&record.handshake, &mut self.shared),
@@ -538,7 +542,8 @@ impl<E: FnMut(&Record)> Out<'_, E> {
     /// What is only to be counted is not put together: by value and inline, so that what nobody reads is not worked out.
     #[inline(always)]
     fn exchange(&mut self, live: &mut Live, turned: Turned, standing: Standing) {
-        self.totals.add_exchange(live, &turned, standing);
+        let stale = turned.stale || standing == Standing::Dropped;
+        self.totals.add_exchange(live, Counted { stale, ..turned.counted() });
         if self.exchanges {
             self.put_out(live, turned, standing);
         }

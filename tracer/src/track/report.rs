@@ -314,7 +314,7 @@ fn standing(live: &Live, present: &Present, now: Option<&Exchanges>, clock: Cloc
 #[inline(always)]
 pub(super) fn exchange(live: &Live, turned: &Turned, standing: Standing, clock: Clock) -> Exchange {
     let record = &live.record;
-    let (cold, duration) = (is_cold(live, turned), turned.duration());
+    let (cold, duration) = (is_cold(live, turned.index), turned.duration());
     Exchange {
         connection: ConnectionId { socket: record.id, life: live.life },
         index: turned.index,
@@ -345,9 +345,9 @@ pub(super) fn exchange(live: &Live, turned: &Turned, standing: Standing, clock: 
 
 /// Whether it is the first on its connection; not known where that was open before the trace.
 #[inline]
-pub(super) fn is_cold(live: &Live, turned: &Turned) -> Option<bool> {
+pub(super) fn is_cold(live: &Live, index: u32) -> Option<bool> {
     let preexisting = live.record.flags & flag::PREEXISTING != 0;
-    if preexisting && turned.index == 0 { None } else { Some(turned.index == 0) }
+    if preexisting && index == 0 { None } else { Some(index == 0) }
 }
 
 /// Where an exchange's values are bounds, or missing.
