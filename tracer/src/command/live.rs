@@ -16,7 +16,12 @@ use tokio::{
 };
 use tracer_ebpf::{SocketRecord, detail, target};
 
-use super::{open_output, talk, ticker::Ticker};
+use super::{
+    open_output,
+    pace::{Pace, Periodic},
+    talk,
+    ticker::Ticker,
+};
 use crate::{
     bpf::{self, Loaded, Settings},
     cli,
@@ -27,13 +32,10 @@ use crate::{
     track::{Clock, Correlator, Limits},
 };
 
-/// How often the ring buffers are emptied while little happens. Waking for each event would cost the traced machine far
-/// more than the event; a person does not see a tenth of a second.
-const READ_EVERY: Duration = Duration::from_millis(100);
-/// After how many of these losses are reported, and whether any target is left is looked at: every second.
-const LOOK_EVERY: u64 = 10;
-/// After how many the kernel is asked for skipped hooks, every ten seconds: a file is read for each program.
-const LOOK_CLOSELY_EVERY: u64 = 100;
+/// How often losses are reported, and whether any target is left is looked at.
+const LOOK_EVERY: Duration = Duration::from_secs(1);
+/// How often the kernel is asked for skipped hooks: a file is read for each program.
+const LOOK_CLOSELY_EVERY: Duration = Duration::from_secs(30);
 /// Events taken before signals are looked at again.
 const BATCH: usize = 16_384;
 /// The kernel side urges the reader when a ring buffer is full to 1/n.
@@ -49,6 +51,8 @@ pub struct Session {
     selection: Selection,
     signals: [Signal; 3],
     deadline: Option<Instant>,
+    /// A target that was there when they were last looked at.
+    target: Option<u32>,
 }
 
 impl Session {
@@ -76,7 +80,7 @@ impl Session {
         let mut reader = Reader::new(&mut ebpf, settings.config.detail == detail::EXCHANGES, pipeline)?;
         reader.send(UserEvent::Hooks(hooks))?;
         let deadline = live.duration.map(|duration| Instant::now() + duration);
-        let mut session = Self { ebpf, lru, reader, selection, signals, deadline };
+        let mut session = Self { ebpf, lru, reader, selection, signals, deadline, target: None };
         session.adopt()?;
         Ok(session)
     }
@@ -87,27 +91,28 @@ impl Session {
     /// If the output or the recording cannot be written.
     pub async fn until<T>(&mut self, done: impl Future<Output = T>) -> Result<Option<T>> {
         tokio::pin!(done);
-        let ticker = Ticker::new(READ_EVERY)?;
-        let mut ticks = 0_u64;
+        let mut pace = Pace::new()?;
+        let mut looks = Periodic::new(LOOK_EVERY);
+        let mut close_looks = Periodic::new(LOOK_CLOSELY_EVERY);
         loop {
             tokio::select! {
                 result = &mut done => return Ok(Some(result)),
                 () = any_signal(&mut self.signals) => return Ok(None),
                 () = passed(self.deadline) => return Ok(None),
                 urged = self.reader.urged() => urged?,
-                tick = ticker.tick() => {
-                    tick?;
-                    if ticks.is_multiple_of(LOOK_EVERY) && !self.look()? {
+                passed = pace.tick() => {
+                    let passed = passed?;
+                    if looks.is_due(passed) && !self.look()? {
                         return Ok(None);
                     }
-                    if ticks.is_multiple_of(LOOK_CLOSELY_EVERY) {
+                    if close_looks.is_due(passed) {
                         self.reader.report_skipped(&self.ebpf, false)?;
                     }
-                    ticks += 1;
                 }
             }
-            self.reader.read(BATCH, |_| {})?;
+            let taken = self.reader.read(BATCH, |_| {})?;
             self.reader.flush()?;
+            pace.note(taken > 0)?;
         }
     }
 
@@ -190,9 +195,16 @@ impl Session {
         Ok(())
     }
 
-    fn no_target_left(&self) -> Result<bool> {
+    /// To find any key the kernel looks through a table of thousands of empty places; to find one that is known, at one.
+    fn no_target_left(&mut self) -> Result<bool> {
         let map = self.ebpf.map("TARGETS").context("the BPF object has no map TARGETS")?;
-        Ok(HashMap::<_, u32, u32>::try_from(map)?.keys().next().is_none())
+        let map = HashMap::<_, u32, u32>::try_from(map)?;
+        if self.target.is_some_and(|pid| map.get(&pid, 0).is_ok()) {
+            return Ok(false);
+        }
+        let any = map.keys().next();
+        self.target = any.as_ref().and_then(|pid| pid.as_ref().ok()).copied();
+        Ok(any.is_none())
     }
 }
 

@@ -78,11 +78,11 @@ impl Reader {
         }
     }
 
-    /// Takes about `most` events at most; `each` sees the connections among them.
+    /// Takes about `most` items at most; `each` sees the connections among them. Returns how many were taken.
     ///
     /// # Errors
     /// If the output or the recording cannot be written.
-    pub fn read(&mut self, most: usize, mut each: impl FnMut(&SocketRecord)) -> Result<()> {
+    pub fn read(&mut self, most: usize, mut each: impl FnMut(&SocketRecord)) -> Result<usize> {
         let Self { rings, intake, .. } = self;
         rings.read(most, features::boot_clock_now, |item| intake.take(item, &mut each))
     }

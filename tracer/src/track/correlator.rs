@@ -258,11 +258,14 @@ impl Correlator {
         match self.table.get(record.id) {
             Some(live) if record.at >= live.record.opened_at => {
                 let turn = &mut live.detail().turn;
-                if self.puts_out_exchanges {
-                    let turned = turn.answered(record, Turn::turned);
-                    Out { clock: self.clock, totals: &mut self.totals, exchanges: true, emit }.turned(live, turned);
-                } else if let Some(counted) = turn.answered(record, |turn, _| turn.counted()) {
-                    self.totals.add_exchange(live, counted);
+                // One path for each, as nearly all events take one of them.
+                if !self.puts_out_exchanges {
+                    if let Some(counted) = turn.answered(record, |turn, _| turn.counted()) {
+                        self.totals.add_exchange(live, counted);
+                    }
+                } else if let Some(turned) = turn.answered(record, Turn::turned) {
+                    self.totals.add_exchange(live, turned.counted());
+                    emit(&Record::Exchange(report::exchange(live, &turned, Standing::Over, self.clock)));
                 }
             }
             other => {
@@ -404,8 +407,7 @@ impl Correlator {
             return;
         }
         let mut live = Live::adopted(socket, process);
-        live.announced = true;
-        emit(&Record::Open(report::opening(&live, self.clock)));
+        put_out_open(&mut live, self.clock, emit);
         self.see_early(&mut live, emit);
         self.insert(live, emit);
     }
@@ -457,17 +459,24 @@ impl Correlator {
         emit(&Record::Summary(Box::new(summary)));
     }
 
+    /// Inline, as [`Table::insert`] is.
+    #[inline(always)]
     fn insert(&mut self, live: Live, emit: &mut impl FnMut(&Record)) {
         if let Some(by_ends) = &mut self.by_ends {
             by_ends.insert(ends(&live), live.record.id);
         }
         if let Some(evicted) = self.table.insert(live) {
-            self.forget_ends(&evicted);
-            self.dropped = self.dropped.saturating_add(1);
-            // Said at once when it begins, and with the next losses while it goes on.
-            if self.dropped == 1 && !self.losses.has("user", "table_full") {
-                self.report_dropped(self.latest_at, emit);
-            }
+            self.drop_oldest(&evicted, emit);
+        }
+    }
+
+    #[inline(never)]
+    fn drop_oldest(&mut self, evicted: &Live, emit: &mut impl FnMut(&Record)) {
+        self.forget_ends(evicted);
+        self.dropped = self.dropped.saturating_add(1);
+        // Said at once when it begins, and with the next losses while it goes on.
+        if self.dropped == 1 && !self.losses.has("user", "table_full") {
+            self.report_dropped(self.latest_at, emit);
         }
     }
 
@@ -513,12 +522,18 @@ impl Correlator {
     }
 }
 
-/// Puts out the `open` record, once.
+/// Puts out the `open` record, once. Inline, as most events have none.
+#[inline(always)]
 fn announce(live: &mut Live, kind: u32, clock: Clock, emit: &mut impl FnMut(&Record)) {
     if kind == kind::OPENED && !live.announced {
-        live.announced = true;
-        emit(&Record::Open(report::opening(live, clock)));
+        put_out_open(live, clock, emit);
     }
+}
+
+#[inline(never)]
+fn put_out_open(live: &mut Live, clock: Clock, emit: &mut impl FnMut(&Record)) {
+    live.announced = true;
+    emit(&Record::Open(report::opening(live, clock)));
 }
 
 /// Where records go: into the totals, and out.

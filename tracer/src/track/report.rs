@@ -143,8 +143,13 @@ fn add_detail(connection: &mut Connection, live: &Live, verdict: Option<Verdict>
         connection.tls = detail.tls.report(&live.record, verdict).map(Box::new);
         connection.confidence.extend(detail.tls.confidence());
     }
-    connection.confidence.extend(labels(live.record.flags));
+    if live.record.flags & LABELLED != 0 {
+        connection.confidence.extend(labels(live.record.flags));
+    }
 }
+
+/// The flags of few connections, whose exchanges have to be read with care.
+const LABELLED: u32 = flag::PREEXISTING | flag::MPTCP | flag::FAST_OPEN | flag::KERNEL_TLS;
 
 /// What the exchanges of few connections have to be read with.
 fn labels(flags: u32) -> impl Iterator<Item = Confidence> {

@@ -190,17 +190,30 @@ impl Tls {
     /// Where its values are bounds or missing.
     pub fn confidence(&self) -> impl Iterator<Item = Confidence> {
         let flags = self.traits.as_deref().map_or(0, |traits| traits.seen.flags);
+        // As nearly always.
+        let is_plain = flags & (flag::LOST_TRACK | flag::CPU_UNKNOWN | flag::THREADS_CHANGED) == 0;
         let note = |bit, field, bound, why| (flags & bit != 0).then_some(Confidence { field, bound, why });
         let threads = "other threads worked on the handshake between its sends and receives";
-        [
-            note(flag::LOST_TRACK, "tls.handshake_ms", Bound::Unknown, "its records could not be followed to its end"),
-            note(flag::CPU_UNKNOWN, "tls.cpu_ms", Bound::Unknown, "the kernel does not tell a thread's processor time"),
-            note(flag::THREADS_CHANGED, "tls.cpu_ms", Bound::Lower, threads),
-            note(flag::THREADS_CHANGED, "tls.runqueue_ms", Bound::Lower, threads),
-            note(flag::THREADS_CHANGED, "tls.wait_ms", Bound::Upper, threads),
-        ]
-        .into_iter()
-        .flatten()
+        let notes = || {
+            [
+                note(
+                    flag::LOST_TRACK,
+                    "tls.handshake_ms",
+                    Bound::Unknown,
+                    "its records could not be followed to its end",
+                ),
+                note(
+                    flag::CPU_UNKNOWN,
+                    "tls.cpu_ms",
+                    Bound::Unknown,
+                    "the kernel does not tell a thread's processor time",
+                ),
+                note(flag::THREADS_CHANGED, "tls.cpu_ms", Bound::Lower, threads),
+                note(flag::THREADS_CHANGED, "tls.runqueue_ms", Bound::Lower, threads),
+                note(flag::THREADS_CHANGED, "tls.wait_ms", Bound::Upper, threads),
+            ]
+        };
+        (!is_plain).then(notes).into_iter().flatten().flatten()
     }
 }
 
