@@ -32,8 +32,10 @@ use crate::{
     track::{Clock, Correlator, Limits},
 };
 
-/// How often losses are reported, and whether any target is left is looked at.
+/// How often whether any target is left is looked at, and losses are reported while something happens.
 const LOOK_EVERY: Duration = Duration::from_secs(1);
+/// How often losses are reported while nothing happens: the counters take a call each.
+const LOOK_WHEN_QUIET_EVERY: Duration = Duration::from_secs(10);
 /// How often the kernel is asked for skipped hooks: a file is read for each program.
 const LOOK_CLOSELY_EVERY: Duration = Duration::from_secs(30);
 /// Events taken before signals are looked at again.
@@ -93,6 +95,7 @@ impl Session {
         tokio::pin!(done);
         let mut pace = Pace::new()?;
         let mut looks = Periodic::new(LOOK_EVERY);
+        let mut quiet_looks = Periodic::new(LOOK_WHEN_QUIET_EVERY);
         let mut close_looks = Periodic::new(LOOK_CLOSELY_EVERY);
         loop {
             tokio::select! {
@@ -102,8 +105,13 @@ impl Session {
                 urged = self.reader.urged() => urged?,
                 passed = pace.tick() => {
                     let passed = passed?;
-                    if looks.is_due(passed) && !self.look()? {
-                        return Ok(None);
+                    if looks.is_due(passed) {
+                        if !pace.is_quiet() || quiet_looks.is_due(LOOK_EVERY) {
+                            self.reader.report_losses()?;
+                        }
+                        if !self.is_target_left()? {
+                            return Ok(None);
+                        }
                     }
                     if close_looks.is_due(passed) {
                         self.reader.report_skipped(&self.ebpf, false)?;
@@ -116,9 +124,8 @@ impl Session {
         }
     }
 
-    /// Reports losses; whether there is anything left to trace.
-    fn look(&mut self) -> Result<bool> {
-        self.reader.report_losses()?;
+    /// Whether there is anything left to trace; says so if not.
+    fn is_target_left(&mut self) -> Result<bool> {
         if self.selection.ends_with_its_processes() && self.no_target_left()? {
             talk("all traced processes have ended");
             return Ok(false);

@@ -40,6 +40,11 @@ impl Pace {
         Ok(self.period)
     }
 
+    /// Whether nothing has happened for a while.
+    pub fn is_quiet(&self) -> bool {
+        self.period == QUIET
+    }
+
     /// Takes in whether anything had happened at a tick, or at an urge.
     ///
     /// # Errors
@@ -99,6 +104,7 @@ mod tests {
             waited += pace.tick().await?;
             pace.note(false)?;
         }
+        assert!(pace.is_quiet());
         let began = Instant::now();
         assert_eq!(pace.tick().await?, QUIET);
         assert!(began.elapsed() >= QUIET - BUSY);

@@ -69,7 +69,7 @@ impl Hellos {
         }
         let copy = if is_first { new } else { &*sent };
         let news = match from_client {
-            _ if is_mere_header(copy) => Ok(Progress::Waiting),
+            _ if !is_cut && is_mere_header(copy) => Ok(Progress::Waiting),
             true => read_client(copy, is_cut, offer, said),
             false => read_server(copy, is_cut, offer.as_deref(), said),
         };
@@ -311,6 +311,38 @@ mod tests {
         assert_eq!(facts.sni, whole.sni);
         // What comes behind the gap is not put behind the rest.
         assert_eq!(hello(hellos.take(piece(7, true, &client))), None);
+    }
+
+    #[test]
+    fn nothing_is_put_behind_a_header_whose_body_was_not_copied() {
+        let (client, _) = recorded("openssl-1.3-full");
+        let (header, body) = client.split_at(HEADER_LEN);
+        let mut hellos = Hellos::default();
+        let cut = Piece { is_cut: true, ..piece(7, true, header) };
+        assert_eq!(hello(hellos.take(cut)).expect("news").sni, None);
+        assert_eq!(hello(hellos.take(piece(7, true, body))), None);
+        assert_eq!(hello(hellos.take(piece(8, true, header))), None);
+        assert!(hello(hellos.take(piece(8, true, body))).expect("news").sni.is_some());
+        assert_eq!(hellos.bytes, 0);
+    }
+
+    #[test]
+    fn the_same_facts_are_told_but_once() {
+        let (client, server) = recorded("openssl-1.3-full");
+        let mut hellos = Hellos::default();
+        let mut told = |id| {
+            [(true, &client), (false, &server)].map(|(from_client, bytes)| {
+                match hellos.take(piece(id, from_client, bytes)).expect("well formed") {
+                    Some(UserEvent::Hello { hello, .. }) => hello,
+                    other => panic!("{other:?}"),
+                }
+            })
+        };
+        let (first, second) = (told(1), told(2));
+        for (first, second) in first.iter().zip(&second) {
+            assert!(Rc::ptr_eq(first, second));
+        }
+        assert_ne!(first[0], first[1]);
     }
 
     #[test]

@@ -116,7 +116,7 @@ impl<E: Source> Exchanges<E> {
 /// Every event has it in the same place. What is too short to be one is handed out at once, to be counted.
 #[inline]
 fn sent_at(item: &[u8]) -> u64 {
-    item.get(8..).and_then(|rest| rest.first_chunk()).map_or(0, |at| u64::from_ne_bytes(*at))
+    item.first_chunk::<16>().and_then(|head| head.last_chunk()).map_or(0, |at| u64::from_ne_bytes(*at))
 }
 
 #[cfg(test)]

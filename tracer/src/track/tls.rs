@@ -112,8 +112,12 @@ impl Tls {
     /// Takes in what the hellos say.
     pub fn see_hello(&mut self, hello: &Rc<Hello>, shared: &mut Shared) {
         let known = self.traits.as_deref();
-        // Equality of what is counted by reference looks at the place first.
-        if known.is_none_or(|known| known.hello != *hello) {
+        let is_news = match known {
+            // Equality of what is counted by reference looks at the place first.
+            Some(known) => known.hello != *hello,
+            None => **hello != Hello::default(),
+        };
+        if is_news {
             self.traits = Some(shared.share(hello, known.map(|known| known.seen).unwrap_or_default()));
         }
     }
@@ -241,6 +245,13 @@ mod tests {
             assert!(Rc::ptr_eq(&first, &of("a", &mut shared)), "used often, never forgotten");
         }
         assert!(shared.newer.len() + shared.older.len() <= 2 * GENERATION);
+    }
+
+    #[test]
+    fn a_hello_that_says_nothing_is_no_sign_of_tls() {
+        let mut tls = Tls::default();
+        tls.see_hello(&Rc::default(), &mut Shared::default());
+        assert!(tls.hello().is_none());
     }
 
     #[test]
