@@ -227,9 +227,11 @@ impl Tracer {
             Ok(Line::Exchange(exchange)) if exchange.connection == connection.id => Some((**exchange).clone()),
             _ => None,
         };
-        let of = |lines: &Vec<Result<Line, String>>| lines.iter().filter_map(is_its).collect::<Vec<_>>();
-        self.output.await_within(DELIVERY, |lines| (of(lines).len() as u64 >= count).then_some(()));
-        let found = of(&self.output.lock().0);
+        let (mut seen, mut found) = (0, Vec::new());
+        self.output.await_within(DELIVERY, |lines| {
+            found.extend(lines[std::mem::replace(&mut seen, lines.len())..].iter().filter_map(is_its));
+            (found.len() as u64 >= count).then_some(())
+        });
         in_order(connection, found)
     }
 
@@ -259,8 +261,11 @@ impl Tracer {
 
     #[track_caller]
     fn await_line<R>(&self, what: &str, mut look: impl FnMut(&Line) -> Option<R>) -> R {
+        // Lines are only added: each is looked at once, or a thousand lines would take as long as the wait may.
+        let mut seen = 0;
         let found = self.output.await_within(DELIVERY, |lines| {
-            lines.iter().find_map(|line| look(line.as_ref().unwrap_or_else(|error| panic!("{error}"))))
+            let new = &lines[std::mem::replace(&mut seen, lines.len())..];
+            new.iter().find_map(|line| look(line.as_ref().unwrap_or_else(|error| panic!("{error}"))))
         });
         found.unwrap_or_else(|| {
             let lines = self.output.lock();

@@ -10,24 +10,25 @@
 //!
 //! With a third argument that is not 0, so many exchanges pass on each connection, and both ends report them: detail `exchanges`. The cost of
 //! one exchange at one end is half the difference that one more makes. A fourth argument says what is written: `all`, `summary`
-//! (no exchange lines), or `nothing`, which ends at the correlator.
+//! (no exchange lines), or `nothing`, which ends at the correlator. With `tls` as a fifth, each connection begins with a TLS 1.3
+//! handshake, in the pieces in which OpenSSL sends and receives it.
 
-use std::path::Path;
+use std::{fs, path::Path};
 
 use anyhow::{Context as _, Result};
 use tracer::{
     output::{Output, ndjson::Ndjson},
-    stage::{
-        decode::{Item, lend},
-        enrich::Enricher,
-        pipeline::Pipeline,
-        sink::Sink,
-    },
+    stage::{intake::Intake, pipeline::Pipeline, sink::Sink},
     track::{Clock, Correlator, Limits, record::Record},
 };
 use tracer_ebpf::{
-    DetailedRecord, ExchangeRecord, SocketRecord, exchange, exchange::Exchanges, flag, kind, role, tcp_state,
-    tls::handshake::Handshake,
+    DetailedRecord, ExchangeRecord, HELLO_LEN, HelloRecord, SocketRecord, TlsRecord, exchange,
+    exchange::Exchanges,
+    flag, kind, role, tcp_state,
+    tls::{
+        handshake::{Handshake, phase},
+        record::HEADER_LEN,
+    },
 };
 use zerocopy::{FromZeros, IntoBytes};
 
@@ -107,14 +108,78 @@ impl Items {
         self.ends.push(self.words.len());
     }
 
+    /// A hello is cut to what it holds.
+    fn push_hello(&mut self, hello: &HelloRecord) {
+        self.push(hello);
+        let bytes = size_of::<HelloRecord>() - HELLO_LEN + hello.length as usize;
+        let begin = self.words.len() - size_of::<HelloRecord>() / 8;
+        self.words.truncate(begin + bytes.div_ceil(8));
+        self.ends.pop();
+        self.ends.push(self.words.len());
+    }
+
     fn iter(&self) -> impl Iterator<Item = &[u8]> {
         let begins = [0].into_iter().chain(self.ends.iter().copied());
         begins.zip(&self.ends).map(|(begin, end)| self.words[begin..*end].as_bytes())
     }
 }
 
+/// What both sides sent at the beginning of a handshake.
+struct Hellos {
+    client: Vec<u8>,
+    server: Vec<u8>,
+}
+
+impl Hellos {
+    fn recorded() -> Result<Self> {
+        let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("../tracer-ebpf/tests/fixtures/tls");
+        let read = |side: &str| fs::read(folder.join(format!("openssl-1.3-full.{side}.bin"))).context("no fixture");
+        Ok(Self { client: read("client")?, server: read("server")? })
+    }
+
+    /// Their pieces at one end. OpenSSL sends a flight at once, and receives header and body of each record one after the other.
+    fn push(&self, end: &SocketRecord, items: &mut Items) {
+        let mut piece = |from_client: bool, bytes: &[u8]| {
+            let mut hello = HelloRecord {
+                kind: kind::HELLO,
+                length: bytes.len() as u32,
+                at: end.established_at,
+                id: end.id,
+                from_client: from_client.into(),
+                ..HelloRecord::new_zeroed()
+            };
+            hello.bytes[..bytes.len()].copy_from_slice(bytes);
+            items.push_hello(&hello);
+        };
+        for (from_client, sent) in [(true, &self.client), (false, &self.server)] {
+            if from_client == (end.role == role::CLIENT) {
+                piece(from_client, sent);
+            } else {
+                let length = HEADER_LEN + usize::from(u16::from_be_bytes([sent[3], sent[4]]));
+                piece(from_client, &sent[..HEADER_LEN]);
+                piece(from_client, &sent[HEADER_LEN..length]);
+            }
+        }
+        let handshake = handshake(end);
+        let at = handshake.ended_at;
+        items.push(&TlsRecord { kind: kind::TLS, reserved: 0, at, id: end.id, handshake });
+    }
+}
+
+/// A handshake that is over.
+fn handshake(end: &SocketRecord) -> Handshake {
+    Handshake {
+        started_at: end.established_at,
+        ended_at: end.established_at + 1_234 + end.id % 1_000,
+        cpu: 567 + end.id % 100,
+        runqueue: 89,
+        phase: phase::DONE,
+        ..Handshake::new_zeroed()
+    }
+}
+
 /// The same in detail `exchanges`: after so many exchanges of 32 bytes each way, one every 10 µs.
-fn with_exchanges(events: &[SocketRecord; 5], count: u32, items: &mut Items) {
+fn with_exchanges(events: &[SocketRecord; 5], count: u32, hellos: Option<&Hellos>, items: &mut Items) {
     let [client, server, ..] = events;
     let exchanges_of = |end: &SocketRecord, count: u32| {
         let (at, passed) = (end.established_at + 10_000 * u64::from(count), 32 * u64::from(count));
@@ -139,6 +204,9 @@ fn with_exchanges(events: &[SocketRecord; 5], count: u32, items: &mut Items) {
     };
     lifecycle(client, Exchanges::new_zeroed());
     lifecycle(server, Exchanges::new_zeroed());
+    if let Some(hellos) = hellos {
+        [client, server].into_iter().for_each(|end| hellos.push(end, items));
+    }
     for number in 1..=count {
         for end in [server, client] {
             let Exchanges { asked_at, ready_at, answered_at, previous_at, sent_before, received_before, flags, .. } =
@@ -164,26 +232,18 @@ fn with_exchanges(events: &[SocketRecord; 5], count: u32, items: &mut Items) {
         items.push(&DetailedRecord {
             exchanges: exchanges_of(&record, count),
             socket: record,
-            handshake: Handshake::new_zeroed(),
+            handshake: if hellos.is_some() { handshake(&record) } else { Handshake::new_zeroed() },
         });
     }
 }
 
 /// Takes the items all the way, as the reader of the ring buffer does.
 #[inline(never)]
-fn replay<'i>(items: impl Iterator<Item = &'i [u8]>, enricher: &mut Enricher, pipeline: &mut Pipeline) -> Result<()> {
+fn replay<'i>(items: impl Iterator<Item = &'i [u8]>, intake: &mut Intake) -> Result<()> {
     for item in items {
-        lend(item, |item| {
-            let Item::Event(event) = item else { return Ok(()) };
-            if let Some(record) = event.socket()
-                && let Some(identity) = enricher.identify(record)
-            {
-                pipeline.event(&identity)?;
-            }
-            pipeline.event(event)
-        })??;
+        intake.take(item, |_| {})?;
     }
-    pipeline.flush()
+    intake.pipeline.flush()
 }
 
 /// Writes nothing.
@@ -200,7 +260,7 @@ impl Output for Nothing {
 fn main() -> Result<()> {
     let arguments: Vec<_> = std::env::args().collect();
     let argument = |place: usize| arguments.get(place).map(String::as_str);
-    let number = argument(1).context("usage: lives NUMBER [FILE [EXCHANGES [all|summary|nothing]]]")?.parse()?;
+    let number = argument(1).context("usage: lives NUMBER [FILE [EXCHANGES [all|summary|nothing [tls]]]]")?.parse()?;
     let to = argument(2).unwrap_or("/dev/null");
     let exchanges: u32 = argument(3).unwrap_or("0").parse()?;
     let output: Box<dyn Output> = match argument(4).unwrap_or("all") {
@@ -210,13 +270,14 @@ fn main() -> Result<()> {
     };
     let correlator = Correlator::new(CLOCK, Limits::default());
     let sink = Sink::open(Some(Path::new(to)))?;
-    let mut pipeline = Pipeline::new(None, correlator, output, sink);
+    let mut intake = Intake::new(Pipeline::new(None, correlator, output, sink));
     let connections = (0..number).map(connection);
     if exchanges == 0 {
         let items: Vec<_> = connections.flatten().collect();
-        return replay(items.iter().map(SocketRecord::as_bytes), &mut Enricher::default(), &mut pipeline);
+        return replay(items.iter().map(SocketRecord::as_bytes), &mut intake);
     }
+    let hellos = argument(5).is_some().then(Hellos::recorded).transpose()?;
     let mut items = Items::default();
-    connections.for_each(|connection| with_exchanges(&connection, exchanges, &mut items));
-    replay(items.iter(), &mut Enricher::default(), &mut pipeline)
+    connections.for_each(|connection| with_exchanges(&connection, exchanges, hellos.as_ref(), &mut items));
+    replay(items.iter(), &mut intake)
 }

@@ -89,7 +89,7 @@ fn busy(id: usize) -> Vec<Event> {
     let tls = TlsRecord { kind: kind::TLS, reserved: 0, at: u64::MAX / 2, id, handshake };
     vec![
         Event::Detailed(Box::new(DetailedRecord { socket: opened(id as usize), ..DetailedRecord::new_zeroed() })),
-        Event::User(Box::new(UserEvent::Hello { at: u64::MAX / 2, id, hello })),
+        Event::User(Box::new(UserEvent::Hello { at: u64::MAX / 2, id, hello: hello.into() })),
         Event::Tls(tls),
         Event::Exchange(exchange(0)),
         Event::Exchange(exchange(1)),

@@ -16,7 +16,12 @@ use tokio::{
 };
 use tracer_ebpf::{SocketRecord, detail};
 
-use super::{open_output, talk, ticker::Ticker};
+use super::{
+    open_output,
+    pace::{Pace, Periodic},
+    talk,
+    ticker::Ticker,
+};
 use crate::{
     bpf::{self, Loaded, Settings},
     cli,
@@ -27,13 +32,12 @@ use crate::{
     track::{Clock, Correlator, Limits},
 };
 
-/// How often the ring buffers are emptied while little happens. Waking for each event would cost the traced machine far
-/// more than the event; a person does not see a tenth of a second.
-const READ_EVERY: Duration = Duration::from_millis(100);
-/// After how many of these losses are reported, and whether any target is left is looked at: every second.
-const LOOK_EVERY: u64 = 10;
-/// After how many the kernel is asked for skipped hooks, every ten seconds: a file is read for each program.
-const LOOK_CLOSELY_EVERY: u64 = 100;
+/// How often whether any target is left is looked at, and losses are reported while something happens.
+const LOOK_EVERY: Duration = Duration::from_secs(1);
+/// How often losses are reported while nothing happens: the counters take a call each.
+const LOOK_WHEN_QUIET_EVERY: Duration = Duration::from_secs(10);
+/// How often the kernel is asked for skipped hooks: a file is read for each program.
+const LOOK_CLOSELY_EVERY: Duration = Duration::from_secs(30);
 /// Events taken before signals are looked at again.
 const BATCH: usize = 16_384;
 /// The kernel side urges the reader when a ring buffer is full to 1/n.
@@ -49,6 +53,8 @@ pub struct Session {
     selection: Selection,
     signals: [Signal; 3],
     deadline: Option<Instant>,
+    /// A target that was there when they were last looked at.
+    targets_left: marks::Left,
 }
 
 impl Session {
@@ -76,7 +82,8 @@ impl Session {
         let mut reader = Reader::new(&mut ebpf, settings.config.detail == detail::EXCHANGES, pipeline)?;
         reader.send(UserEvent::Hooks(hooks))?;
         let deadline = live.duration.map(|duration| Instant::now() + duration);
-        let mut session = Self { ebpf, lru, reader, selection, signals, deadline };
+        let mut session =
+            Self { ebpf, lru, reader, selection, signals, deadline, targets_left: marks::Left::default() };
         session.adopt()?;
         Ok(session)
     }
@@ -87,34 +94,40 @@ impl Session {
     /// If the output or the recording cannot be written.
     pub async fn until<T>(&mut self, done: impl Future<Output = T>) -> Result<Option<T>> {
         tokio::pin!(done);
-        let ticker = Ticker::new(READ_EVERY)?;
-        let mut ticks = 0_u64;
+        let mut pace = Pace::new()?;
+        let mut looks = Periodic::new(LOOK_EVERY);
+        let mut quiet_looks = Periodic::new(LOOK_WHEN_QUIET_EVERY);
+        let mut close_looks = Periodic::new(LOOK_CLOSELY_EVERY);
         loop {
             tokio::select! {
                 result = &mut done => return Ok(Some(result)),
                 () = any_signal(&mut self.signals) => return Ok(None),
                 () = passed(self.deadline) => return Ok(None),
                 urged = self.reader.urged() => urged?,
-                tick = ticker.tick() => {
-                    tick?;
-                    if ticks.is_multiple_of(LOOK_EVERY) && !self.look()? {
-                        return Ok(None);
+                passed = pace.tick() => {
+                    let passed = passed?;
+                    if looks.is_due(passed) {
+                        if !pace.is_quiet() || quiet_looks.is_due(LOOK_EVERY) {
+                            self.reader.report_losses()?;
+                        }
+                        if !self.is_target_left()? {
+                            return Ok(None);
+                        }
                     }
-                    if ticks.is_multiple_of(LOOK_CLOSELY_EVERY) {
+                    if close_looks.is_due(passed) {
                         self.reader.report_skipped(&self.ebpf, false)?;
                     }
-                    ticks += 1;
                 }
             }
-            self.reader.read(BATCH, |_| {})?;
+            let taken = self.reader.read(BATCH, |_| {})?;
             self.reader.flush()?;
+            pace.note(taken > 0)?;
         }
     }
 
-    /// Reports losses; whether there is anything left to trace.
-    fn look(&mut self) -> Result<bool> {
-        self.reader.report_losses()?;
-        if self.selection.ends_with_its_processes() && marks::none_left(&self.ebpf)? {
+    /// Whether there is anything left to trace; says so if not.
+    fn is_target_left(&mut self) -> Result<bool> {
+        if self.selection.ends_with_its_processes() && !self.targets_left.is_any(&self.ebpf)? {
             talk("all traced processes have ended");
             return Ok(false);
         }

@@ -2,6 +2,7 @@
 
 pub mod doctor;
 pub mod live;
+mod pace;
 pub mod replay;
 pub mod run;
 mod ticker;

@@ -4,7 +4,10 @@
 use std::{os::fd::OwnedFd, time::Duration};
 
 use anyhow::{Context as _, Result};
-use rustix::time::{Itimerspec, TimerfdClockId, TimerfdFlags, TimerfdTimerFlags, timerfd_create, timerfd_settime};
+use rustix::{
+    io::Errno,
+    time::{Itimerspec, TimerfdClockId, TimerfdFlags, TimerfdTimerFlags, timerfd_create, timerfd_settime},
+};
 use tokio::io::{Interest, unix::AsyncFd};
 
 /// Ticks for as long as it lives. Ticks that nobody waited for count as one.
@@ -18,13 +21,19 @@ impl Ticker {
     pub fn new(period: Duration) -> Result<Self> {
         let begin = || -> Result<_> {
             let timer = timerfd_create(TimerfdClockId::Monotonic, TimerfdFlags::CLOEXEC | TimerfdFlags::NONBLOCK)?;
-            let period = period.try_into()?;
-            let times = Itimerspec { it_interval: period, it_value: period };
-            timerfd_settime(&timer, TimerfdTimerFlags::empty(), &times)?;
+            set(&timer, period)?;
             // SAFETY: the descriptor is owned, and closed only when it is dropped, inside the AsyncFd.
             Ok(unsafe { AsyncFd::register_with_interest(timer, Interest::READABLE) }?)
         };
         Ok(Self(begin().context("cannot set a timer")?))
+    }
+
+    /// Changes the period; the next tick comes after one such.
+    ///
+    /// # Errors
+    /// If the kernel refuses the period.
+    pub fn set_period(&self, period: Duration) -> Result<()> {
+        set(self.0.get_ref(), period).context("cannot set a timer")
     }
 
     /// Waits for the next tick.
@@ -33,10 +42,25 @@ impl Ticker {
     /// If the timer cannot be read.
     pub async fn tick(&self) -> Result<()> {
         let mut expirations = [0; size_of::<u64>()];
-        let read = |timer: &OwnedFd| Ok(rustix::io::read(timer, &mut expirations)?);
-        self.0.async_io(Interest::READABLE, read).await.context("cannot read the timer")?;
-        Ok(())
+        loop {
+            let mut ready = self.0.readable().await.context("cannot read the timer")?;
+            let read = rustix::io::read(self.0.get_ref(), &mut expirations);
+            // One read takes all there is: none more is needed to find that out.
+            ready.clear_ready();
+            match read {
+                Ok(_) => return Ok(()),
+                Err(Errno::AGAIN) => {}
+                Err(error) => return Err(error).context("cannot read the timer"),
+            }
+        }
     }
+}
+
+fn set(timer: &OwnedFd, period: Duration) -> Result<()> {
+    let period = period.try_into()?;
+    let times = Itimerspec { it_interval: period, it_value: period };
+    timerfd_settime(timer, TimerfdTimerFlags::empty(), &times)?;
+    Ok(())
 }
 
 #[cfg(test)]

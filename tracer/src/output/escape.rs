@@ -16,6 +16,12 @@ fn acts(character: char) -> bool {
 /// A JSON string with its quotes.
 pub fn json_string(text: &str, out: &mut Vec<u8>) {
     out.push(b'"');
+    if text.bytes().all(|byte| matches!(byte, b' '..=b'~') && !matches!(byte, b'"' | b'\\')) {
+        // As most names are.
+        out.extend_from_slice(text.as_bytes());
+        out.push(b'"');
+        return;
+    }
     let mut utf8 = [0; 4];
     for character in text.chars() {
         match character {

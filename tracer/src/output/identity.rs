@@ -21,6 +21,7 @@ pub(super) struct Identities {
     lives: Vec<Option<Life>>,
     owners: Vec<Option<Owner>>,
     turns: Vec<Option<Turns>>,
+    askers: Vec<Option<Asker>>,
     local: Ends,
     remote: Ends,
     room: Room,
@@ -32,6 +33,7 @@ impl Default for Identities {
             lives: (0..CONNECTIONS).map(|_| None).collect(),
             owners: (0..PROCESSES).map(|_| None).collect(),
             turns: (0..CONNECTIONS).map(|_| None).collect(),
+            askers: (0..PROCESSES).map(|_| None).collect(),
             local: Ends::default(),
             remote: Ends::default(),
             room: Room::default(),
@@ -46,11 +48,11 @@ struct Life {
     process: Rc<Process>,
     rest: Rest,
     ends: (SocketAddr, SocketAddr),
-    looked_up: Option<Rc<LookedUp>>,
     opened_at: Option<WallTime>,
-    /// TLS does not name the remote end yet, as in `open` lines. A text in which it does is used once.
-    is_without_tls: bool,
+    /// As of a connection whose remote end has no name.
     text: Vec<u8>,
+    /// Where in the text the remote end is over.
+    ends_at: usize,
 }
 
 /// What a connection's `exchange` lines have in common.
@@ -60,6 +62,13 @@ struct Turns {
     role: Option<Role>,
     hello: Option<Rc<Hello>>,
     looked_up: Option<Rc<LookedUp>>,
+    text: Vec<u8>,
+}
+
+/// The text of a process's exchanges in one role.
+struct Asker {
+    process: Rc<Process>,
+    role: Option<Role>,
     text: Vec<u8>,
 }
 
@@ -80,36 +89,47 @@ struct Rest {
 }
 
 impl Identities {
-    /// From inside the quotes of `id` to `opened_at`.
-    pub fn of(&mut self, connection: &Connection, times: &mut Times) -> &[u8] {
-        let Self { lives, owners, local, remote, room, .. } = self;
+    /// Writes from inside the quotes of `id` to `opened_at`.
+    #[inline]
+    pub fn write(&mut self, connection: &Connection, times: &mut Times, out: &mut Vec<u8>) {
         let place = connection.id.socket as usize % CONNECTIONS;
-        let life = lives[place].get_or_insert_with(|| Life::new(connection));
-        if life.text.is_empty() || !life.is_of(connection) {
-            let mut text = std::mem::take(&mut life.text);
-            text.clear();
-            let place = connection.process.pid as usize % PROCESSES;
-            let owner = owners[place].get_or_insert_with(|| Owner::of(connection));
-            if !owner.is_of(connection) {
-                *owner = Owner::of(connection);
-            }
-            room.line(&mut text, |line| id(connection.id, line));
-            text.extend_from_slice(&owner.text);
-            room.line(&mut text, |line| {
-                local.write(connection.local, line);
-                line.literal(br#"","remote":""#);
-                remote.write(connection.remote, line);
-                if connection.tls.is_none() && connection.looked_up.is_none() {
-                    line.literal(br#"","remote_name":null,"remote_name_source":null,"opened_at":"#);
-                    optional(connection.opened_at, line, |time, line| line.literal(times.quoted(time)));
-                }
-            });
-            if connection.tls.is_some() || connection.looked_up.is_some() {
-                named(connection, times, &mut text);
-            }
-            *life = Life { text, ..Life::new(connection) };
+        if !self.lives[place].as_ref().is_some_and(|life| life.is_of(connection)) {
+            self.begin(connection, times);
         }
-        &life.text
+        let Some(life) = &self.lives[place] else { return };
+        if connection.tls.is_none() && connection.looked_up.is_none() {
+            out.extend_from_slice(&life.text);
+        } else {
+            out.extend_from_slice(&life.text[..life.ends_at]);
+            named(connection, times, out);
+        }
+    }
+
+    /// Takes up a connection; its text takes the place of an older one's.
+    #[inline(never)]
+    fn begin(&mut self, connection: &Connection, times: &mut Times) {
+        let Self { lives, owners, local, remote, room, .. } = self;
+        let life = &mut lives[connection.id.socket as usize % CONNECTIONS];
+        let mut text = life.take().map(|life| life.text).unwrap_or_default();
+        text.clear();
+        let owner = &mut owners[connection.process.pid as usize % PROCESSES];
+        if !owner.as_ref().is_some_and(|owner| owner.is_of(connection)) {
+            *owner = None;
+        }
+        let owner = owner.get_or_insert_with(|| Owner::of(connection));
+        room.line(&mut text, |line| id(connection.id, line));
+        text.extend_from_slice(&owner.text);
+        room.line(&mut text, |line| {
+            local.write(connection.local, line);
+            line.literal(br#"","remote":""#);
+            remote.write(connection.remote, line);
+        });
+        let ends_at = text.len();
+        room.line(&mut text, |line| {
+            line.literal(br#"","remote_name":null,"remote_name_source":null,"opened_at":"#);
+            optional(connection.opened_at, line, |time, line| line.literal(times.quoted(time)));
+        });
+        *life = Some(Life { text, ends_at, ..Life::new(connection) });
     }
 
     /// From inside the quotes of `connection` to the value of `index`.
@@ -117,9 +137,41 @@ impl Identities {
     pub fn of_exchange(&mut self, exchange: &Exchange) -> &[u8] {
         let place = exchange.connection.socket as usize % CONNECTIONS;
         if !self.turns[place].as_ref().is_some_and(|turns| turns.is_of(exchange)) {
-            self.turns[place] = Some(Turns::of(exchange, &mut self.remote, &mut self.room));
+            self.begin_turns(exchange);
         }
         self.turns[place].as_ref().map_or(&[], |turns| &turns.text)
+    }
+
+    /// Takes up a connection's exchanges; their text takes the place of an older one's.
+    #[inline(never)]
+    fn begin_turns(&mut self, exchange: &Exchange) {
+        let Self { turns, askers, remote, room, .. } = self;
+        let Exchange { connection, process, role, hello, looked_up, .. } = exchange;
+        let turns = &mut turns[connection.socket as usize % CONNECTIONS];
+        let mut text = turns.take().map(|turns| turns.text).unwrap_or_default();
+        text.clear();
+        let asker = &mut askers[process.pid as usize % PROCESSES];
+        if !asker.as_ref().is_some_and(|asker| asker.is_of(exchange)) {
+            *asker = None;
+        }
+        let asker = asker.get_or_insert_with(|| Asker::of(exchange));
+        room.line(&mut text, |line| id(*connection, line));
+        text.extend_from_slice(&asker.text);
+        room.line(&mut text, |line| {
+            remote.write(exchange.remote, line);
+            line.literal(br#"","remote_name":"#);
+        });
+        let name = remote_name(*role, hello.as_deref(), looked_up.as_deref());
+        optional(name.map(|(name, _)| name), &mut text, json_string);
+        text.literal(br#","index":"#);
+        *turns = Some(Turns {
+            id: *connection,
+            process: Rc::clone(process),
+            role: *role,
+            hello: hello.clone(),
+            looked_up: looked_up.clone(),
+            text,
+        });
     }
 }
 
@@ -131,10 +183,9 @@ impl Life {
             process: Rc::clone(&connection.process),
             rest: Rest::of(connection),
             ends: (connection.local, connection.remote),
-            looked_up: connection.looked_up.clone(),
             opened_at: connection.opened_at,
-            is_without_tls: connection.tls.is_none(),
             text: Vec::new(),
+            ends_at: 0,
         }
     }
 
@@ -144,9 +195,6 @@ impl Life {
             && self.opened_at == connection.opened_at
             && self.rest == Rest::of(connection)
             && self.ends == (connection.local, connection.remote)
-            && is_same(&self.looked_up, connection.looked_up.as_ref())
-            && self.is_without_tls
-            && connection.tls.is_none()
     }
 }
 
@@ -159,38 +207,27 @@ impl Turns {
             && is_same(&self.hello, exchange.hello.as_ref())
             && is_same(&self.looked_up, exchange.looked_up.as_ref())
     }
+}
 
-    #[inline(never)]
-    fn of(exchange: &Exchange, remote: &mut Ends, room: &mut Room) -> Self {
-        let Exchange { connection, process, role, hello, looked_up, .. } = exchange;
-        let mut out = Vec::new();
-        room.line(&mut out, |line| {
-            id(*connection, line);
-            line.literal(br#"","pid":"#);
-            decimal(process.pid, line);
-            line.literal(br#","comm":"#);
-        });
-        json_string(&process.comm, &mut out);
-        room.line(&mut out, |line| {
-            match role {
-                Some(Role::Client) => line.literal(br#","role":"client","remote":""#),
-                Some(Role::Server) => line.literal(br#","role":"server","remote":""#),
-                None => line.literal(br#","role":null,"remote":""#),
-            }
-            remote.write(exchange.remote, line);
-            line.literal(br#"","remote_name":"#);
-        });
-        let name = remote_name(*role, hello.as_deref(), looked_up.as_deref());
-        optional(name.map(|(name, _)| name), &mut out, json_string);
-        out.extend_from_slice(br#","index":"#);
-        Self {
-            id: *connection,
-            process: Rc::clone(process),
-            role: *role,
-            hello: hello.clone(),
-            looked_up: looked_up.clone(),
-            text: out,
+impl Asker {
+    fn is_of(&self, exchange: &Exchange) -> bool {
+        Rc::ptr_eq(&self.process, &exchange.process) && self.role == exchange.role
+    }
+
+    /// From the end of `connection` to the quote that begins `remote`.
+    fn of(exchange: &Exchange) -> Self {
+        let Exchange { process, role, .. } = exchange;
+        let mut text = Vec::new();
+        text.literal(br#"","pid":"#);
+        decimal(process.pid, &mut text);
+        text.literal(br#","comm":"#);
+        json_string(&process.comm, &mut text);
+        match role {
+            Some(Role::Client) => text.literal(br#","role":"client","remote":""#),
+            Some(Role::Server) => text.literal(br#","role":"server","remote":""#),
+            None => text.literal(br#","role":null,"remote":""#),
         }
+        Self { process: Rc::clone(process), role: *role, text }
     }
 }
 

@@ -2,6 +2,7 @@
 
 mod errno;
 mod escape;
+mod hellos;
 mod identity;
 mod line;
 pub mod ndjson;

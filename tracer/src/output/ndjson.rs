@@ -3,11 +3,12 @@
 //! Every connection costs two lines, so they are written by hand: keys as literals, numbers by integer arithmetic, and
 //! what belongs to a process from a cache. A test compares each line with what a JSON library makes of the record.
 
-use tracer_ebpf::tls::names::{AlertDescription, CipherSuite, Version};
+use tracer_ebpf::tls::names::AlertDescription;
 
 use super::{
     Output, errno,
     escape::json_string,
+    hellos::Hellos,
     identity::Identities,
     line::{Line, Put, Room},
     number::{Quoted, Times, decimal, milliseconds},
@@ -22,6 +23,7 @@ use crate::track::record::{
 pub struct Ndjson {
     times: Times,
     identities: Identities,
+    hellos: Hellos,
     room: Room,
     without_exchanges: bool,
 }
@@ -57,7 +59,7 @@ impl Ndjson {
     fn open(&mut self, connection: &Connection, out: &mut Vec<u8>) {
         let Self { times, identities, room, .. } = self;
         out.literal(br#"{"type":"open","id":""#);
-        out.extend_from_slice(identities.of(connection, times));
+        identities.write(connection, times, out);
         room.line(out, |line| {
             match connection.preexisting {
                 true => line.literal(br#","preexisting":true,"dns_ms":"#),
@@ -73,9 +75,9 @@ impl Ndjson {
     }
 
     fn connection(&mut self, connection: &Connection, out: &mut Vec<u8>) {
-        let Self { times, identities, room, .. } = self;
+        let Self { times, identities, hellos, room, .. } = self;
         out.literal(br#"{"type":"connection","id":""#);
-        out.extend_from_slice(identities.of(connection, times));
+        identities.write(connection, times, out);
         if connection.tls.is_none() && connection.exchanges.is_none() {
             room.line(out, |line| {
                 let closed_at = beginning(connection, times, line);
@@ -83,7 +85,7 @@ impl Ndjson {
                 rest::<false>(connection, closed_at, times, line);
             });
         } else {
-            detailed(connection, times, room, out);
+            detailed(connection, times, hellos, room, out);
         }
         if !connection.confidence.is_empty() {
             items(&connection.confidence, out, confidence);
@@ -241,17 +243,27 @@ fn beginning(connection: &Connection, times: &mut Times, line: &mut Line) -> Opt
 
 /// A `connection` line from `closed_at` on, in detail `exchanges`.
 #[inline(never)]
-fn detailed(connection: &Connection, times: &mut Times, room: &mut Room, out: &mut Vec<u8>) {
+fn detailed(connection: &Connection, times: &mut Times, hellos: &mut Hellos, room: &mut Room, out: &mut Vec<u8>) {
+    let tls = connection.tls.as_deref();
     let mut closed_at = None;
     room.line(out, |line| {
         closed_at = beginning(connection, times, line);
-        line.literal(br#","tls":"#);
+        match tls {
+            Some(tls) => {
+                line.literal(br#","tls":{"handshake_ms":"#);
+                optional(tls.handshake, line, milliseconds);
+            }
+            None => line.literal(br#","tls":null"#),
+        }
     });
-    match connection.tls.as_deref() {
-        Some(tls) => write_tls(tls, room, out),
-        None => out.literal(b"null"),
+    if let Some(tls) = tls {
+        // The names in it may be long: they do not go through the room.
+        out.extend_from_slice(hellos.of(&tls.hello));
     }
     room.line(out, |line| {
+        if let Some(tls) = tls {
+            rest_of_tls(tls, line);
+        }
         line.literal(br#","exchanges":"#);
         optional(connection.exchanges.as_ref(), line, |exchanges, line| decimal(exchanges.count, line));
         line.literal(br#","bytes_sent":"#);
@@ -309,54 +321,26 @@ fn setup(setup: &Setup, line: &mut Line) {
     line.literal(b"}");
 }
 
-/// The names in it may be long: they do not go through the room.
-fn write_tls(tls: &Tls, room: &mut Room, out: &mut Vec<u8>) {
-    let hello = &tls.hello;
-    room.line(out, |line| {
-        line.literal(br#"{"handshake_ms":"#);
-        optional(tls.handshake, line, milliseconds);
-        line.literal(br#","version":"#);
-        optional(hello.version, line, version);
-        line.literal(br#","sni":"#);
-    });
-    optional(hello.sni.as_deref(), out, json_string);
-    out.literal(br#","alpn_offered":"#);
-    optional(hello.alpn_offered.as_deref(), out, |names, out| array(names, out, |name, out| json_string(name, out)));
-    out.literal(br#","alpn":"#);
-    optional(hello.alpn.as_deref(), out, json_string);
-    out.literal(br#","versions_offered":"#);
-    optional(hello.versions_offered.as_deref(), out, |versions, out| {
-        array(versions, out, |number, out| version(*number, out))
-    });
-    room.line(out, |line| {
-        line.literal(br#","cipher":"#);
-        optional(hello.cipher, line, |number, line| {
-            quoted(CipherSuite(number).name(), CipherSuite(number), line);
-        });
-        line.literal(br#","resumed":"#);
-        optional(hello.resumed, line, boolean);
-        line.literal(br#","retried":"#);
-        optional(tls.retried, line, boolean);
-        line.literal(br#","mid_stream":"#);
-        optional(tls.mid_stream, line, boolean);
-        line.literal(br#","library":null,"source":"wire","cpu_ms":"#);
-        optional(tls.parts.cpu, line, milliseconds);
-        line.literal(br#","runqueue_ms":"#);
-        optional(tls.parts.runqueue, line, milliseconds);
-        line.literal(br#","wait_ms":"#);
-        optional(tls.parts.wait, line, milliseconds);
-        line.literal(br#","failed":"#);
-        optional(tls.failed, line, failure);
-        line.literal(b"}");
-    });
-}
-
-fn version(number: u16, out: &mut impl Put) {
-    quoted(Version(number).name(), Version(number), out);
+/// A `tls` object from what the hello messages do not tell on.
+#[inline(always)]
+fn rest_of_tls(tls: &Tls, line: &mut Line) {
+    line.literal(br#","retried":"#);
+    optional(tls.retried, line, boolean);
+    line.literal(br#","mid_stream":"#);
+    optional(tls.mid_stream, line, boolean);
+    line.literal(br#","library":null,"source":"wire","cpu_ms":"#);
+    optional(tls.parts.cpu, line, milliseconds);
+    line.literal(br#","runqueue_ms":"#);
+    optional(tls.parts.runqueue, line, milliseconds);
+    line.literal(br#","wait_ms":"#);
+    optional(tls.parts.wait, line, milliseconds);
+    line.literal(br#","failed":"#);
+    optional(tls.failed, line, failure);
+    line.literal(b"}");
 }
 
 /// A name that is known, or else its number.
-fn quoted(name: Option<&str>, number: impl std::fmt::Display, out: &mut impl Put) {
+pub(super) fn quoted(name: Option<&str>, number: impl std::fmt::Display, out: &mut impl Put) {
     out.literal(b"\"");
     match name {
         Some(name) => out.word(name.as_bytes()),
@@ -527,7 +511,7 @@ fn hook(hook: &Hook, out: &mut Vec<u8>) {
     out.push(b'}');
 }
 
-fn array<T>(array: &[T], out: &mut Vec<u8>, write: impl FnMut(&T, &mut Vec<u8>)) {
+pub(super) fn array<T>(array: &[T], out: &mut Vec<u8>, write: impl FnMut(&T, &mut Vec<u8>)) {
     out.push(b'[');
     items(array, out, write);
     out.push(b']');
@@ -551,7 +535,7 @@ pub(super) fn optional<T, P: Put>(value: Option<T>, out: &mut P, write: impl FnO
 }
 
 #[inline]
-fn boolean(value: bool, out: &mut impl Put) {
+pub(super) fn boolean(value: bool, out: &mut impl Put) {
     match value {
         true => out.literal(b"true"),
         false => out.literal(b"false"),

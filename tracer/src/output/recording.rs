@@ -462,7 +462,7 @@ mod tests {
         });
         let hello = (any::<u64>(), any::<Option<String>>(), any::<Vec<u16>>()).prop_map(|(at, sni, versions)| {
             let hello = Hello { sni, versions_offered: Some(versions), ..Hello::default() };
-            Event::User(Box::new(UserEvent::Hello { at, id: at, hello }))
+            Event::User(Box::new(UserEvent::Hello { at, id: at, hello: hello.into() }))
         });
         prop_oneof![4 => socket, 2 => detailed, 2 => exchange, 1 => tls, 1 => hello, 1 => process, 1 => lost]
     }

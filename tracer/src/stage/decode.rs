@@ -106,37 +106,74 @@ pub fn decode(item: &[u8]) -> Result<Event, DecodeError> {
     event.ok_or(DecodeError::WrongSize { kind, size: item.len() })
 }
 
-/// Decodes one item and lends it to `take`, without a copy if it lies as its type must. The ring buffers' do.
+/// Whom items are lent to. Where that is more than a closure, `take` can be made a part of each place that calls it, so that the
+/// kind of the item is known there.
+pub trait Taker<R> {
+    /// Takes an item.
+    fn take(self, item: Item) -> R;
+}
+
+impl<R, F: FnOnce(Item) -> R> Taker<R> for F {
+    #[inline]
+    fn take(self, item: Item) -> R {
+        self(item)
+    }
+}
+
+/// As [`lend_to`].
+///
+/// # Errors
+/// As [`lend_to`].
+#[inline]
+pub fn lend<R>(item: &[u8], take: impl FnOnce(Item) -> R) -> Result<R, DecodeError> {
+    lend_to(item, take)
+}
+
+/// Decodes one item and lends it to `taker`, without a copy if it lies as its type must. The ring buffers' do.
 ///
 /// # Errors
 /// If the item is neither an event nor of a hello or DNS message.
-#[inline]
-pub fn lend<R>(item: &[u8], take: impl FnOnce(Item) -> R) -> Result<R, DecodeError> {
+#[inline(always)]
+pub fn lend_to<R>(item: &[u8], taker: impl Taker<R>) -> Result<R, DecodeError> {
     if let Ok(record) = SocketRecord::ref_from_bytes(item)
         && is_of_connection(record.kind)
     {
-        return Ok(take(Item::Event(EventRef::Socket(record))));
+        return Ok(taker.take(Item::Event(EventRef::Socket(record))));
     }
     if let Ok(record) = ExchangeRecord::ref_from_bytes(item)
         && record.kind == kind::ANSWERED
     {
-        return Ok(take(Item::Event(EventRef::Exchange(record))));
+        return Ok(taker.take(Item::Event(EventRef::Exchange(record))));
     }
     if let Ok(record) = DetailedRecord::ref_from_bytes(item)
         && is_of_connection(record.socket.kind)
     {
-        return Ok(take(Item::Event(EventRef::Detailed(record))));
+        return Ok(taker.take(Item::Event(EventRef::Detailed(record))));
     }
-    match kind_of(item)? {
-        kind::HELLO => piece(item).map(|piece| take(Item::Hello(piece))),
+    lend_rare(item, taker)
+}
+
+/// Lends what comes less often, or lies as its type must not.
+#[inline(never)]
+fn lend_rare<R>(item: &[u8], taker: impl Taker<R>) -> Result<R, DecodeError> {
+    let decoded;
+    let copied;
+    let item = match kind_of(item)? {
+        kind::HELLO => Item::Hello(piece(item)?),
         kind::DNS => match DnsRecord::ref_from_bytes(item) {
-            Ok(record) => Ok(take(Item::Dns(record))),
-            Err(_) => DnsRecord::read_from_bytes(item)
-                .map(|record| take(Item::Dns(&record)))
-                .map_err(|_| DecodeError::WrongSize { kind: kind::DNS, size: item.len() }),
+            Ok(record) => Item::Dns(record),
+            Err(_) => {
+                let wrong_size = DecodeError::WrongSize { kind: kind::DNS, size: item.len() };
+                copied = DnsRecord::read_from_bytes(item).map_err(|_| wrong_size)?;
+                Item::Dns(&copied)
+            }
         },
-        _ => decode(item).map(|event| take(Item::Event(EventRef::from(&event)))),
-    }
+        _ => {
+            decoded = decode(item)?;
+            Item::Event(EventRef::from(&decoded))
+        }
+    };
+    Ok(taker.take(item))
 }
 
 /// The ring buffer hands out whole words: an item ends up to 7 bytes behind the valid ones.

@@ -34,8 +34,14 @@ impl Enricher {
     }
 
     /// The same for a process: number and start time.
+    #[inline(always)]
     pub fn identify_process(&mut self, key: (u32, u64)) -> Option<Event> {
-        if self.recent[place(key)] == Some(key) || !self.learn(key) {
+        if self.recent[place(key)] == Some(key) { None } else { self.look_up(key) }
+    }
+
+    #[inline(never)]
+    fn look_up(&mut self, key: Key) -> Option<Event> {
+        if !self.learn(key) {
             return None;
         }
         let identity = process::identity(key.0).filter(|identity| same_process(identity, key))?;
@@ -53,7 +59,6 @@ impl Enricher {
     }
 
     /// Whether `key` is new; it is known from here on.
-    #[inline(never)]
     fn learn(&mut self, key: Key) -> bool {
         self.recent[place(key)] = Some(key);
         if self.known.contains(&key) {

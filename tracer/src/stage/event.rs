@@ -1,6 +1,6 @@
 //! The event stream: what flows from the kernel and from `/proc` into the correlator, and into a recording.
 
-use std::net::SocketAddr;
+use std::{net::SocketAddr, rc::Rc};
 
 use serde::{Deserialize, Serialize};
 use tracer_ebpf::{DetailedRecord, ExchangeRecord, ProcessRecord, SocketRecord, TlsRecord};
@@ -79,7 +79,7 @@ pub enum UserEvent {
         /// The connection's number.
         id: u64,
         /// What is known by now of both messages.
-        hello: Hello,
+        hello: Rc<Hello>,
     },
     /// What a DNS message says.
     Dns(DnsMessage),

@@ -1,8 +1,13 @@
 //! Puts the pieces of TLS hello messages together and reads what they say. Their bytes stay here: what goes on is the facts.
 
+use std::rc::Rc;
+
 use foldhash::fast::RandomState;
 use hashlink::LinkedHashMap;
-use tracer_ebpf::tls::hello::{ClientHello, Malformed, ServerHello, resumed};
+use tracer_ebpf::tls::{
+    hello::{ClientHello, Malformed, ServerHello, resumed},
+    record::{ContentType, HEADER_LEN, Header},
+};
 
 use super::{decode::Piece, event::UserEvent};
 use crate::track::record::Hello;
@@ -14,31 +19,30 @@ const MAX_COPY: usize = 16 << 10;
 const MAX_CONNECTIONS: usize = 4_096;
 /// Most bytes kept of all of them.
 const MAX_BYTES: usize = 8 << 20;
+/// Most empty buffers kept for the next hellos.
+const MAX_SPARE: usize = 8;
+/// Of the last facts, so many are kept for handshakes that say the same.
+const RECENT: usize = 8;
 
 /// The handshakes that have begun and whose hellos are not complete. Beyond the bounds the oldest is forgotten.
 #[derive(Default)]
 pub struct Hellos {
     pending: LinkedHashMap<u64, Pending, RandomState>,
     bytes: usize,
+    spare: Vec<Vec<u8>>,
+    said: Said,
 }
 
 /// One connection's.
 #[derive(Default)]
 struct Pending {
-    client: Side,
-    server: Side,
+    /// What each side has sent of a message that is not complete.
+    client: Vec<u8>,
+    server: Vec<u8>,
     /// What the client said, once that is known.
     offer: Option<Box<ClientHello>>,
     /// All is said, or it was no hello: what else comes is not looked at.
     over: bool,
-}
-
-/// What one side has sent.
-#[derive(Default)]
-struct Side {
-    bytes: Vec<u8>,
-    /// A piece was not copied to its end, so nothing may be put behind it.
-    is_cut: bool,
 }
 
 impl Hellos {
@@ -48,18 +52,39 @@ impl Hellos {
     /// If it is not what it should be. Nothing further of the connection is looked at.
     pub fn take(&mut self, piece: Piece) -> Result<Option<UserEvent>, Malformed> {
         let Piece { at, id, from_client, .. } = piece;
-        let pending = self.pending.entry(id).or_insert_with(Pending::default);
-        if pending.over {
+        let Self { pending, bytes, spare, said } = self;
+        let pending = pending.entry(id).or_insert_with(Pending::default);
+        // A second ClientHello is the answer to a HelloRetryRequest: it says nothing new.
+        if pending.over || from_client && pending.offer.is_some() {
             return Ok(None);
         }
-        self.bytes += pending.add(piece);
+        let Pending { client, server, offer, .. } = pending;
+        let sent = if from_client { client } else { server };
+        let new = &piece.bytes[..piece.bytes.len().min(MAX_COPY - sent.len())];
+        let is_cut = piece.is_cut || new.len() < piece.bytes.len();
+        // A message mostly comes in one piece, which need not be kept.
+        let is_first = sent.is_empty();
+        if !is_first {
+            keep(sent, new, bytes);
+        }
+        let copy = if is_first { new } else { &*sent };
         let news = match from_client {
-            true => pending.read_client(),
-            false => pending.read_server(),
+            _ if !is_cut && is_mere_header(copy) => Ok(Progress::Waiting),
+            true => read_client(copy, is_cut, offer, said),
+            false => read_server(copy, is_cut, offer.as_deref(), said),
         };
-        if matches!(news, Err(_) | Ok(Progress::Done(_))) {
-            self.bytes -= pending.bytes();
-            *pending = Pending { over: true, ..Pending::default() };
+        match news {
+            Ok(Progress::Waiting) if is_first => {
+                *sent = spare.pop().unwrap_or_default();
+                keep(sent, new, bytes);
+            }
+            Ok(Progress::Waiting) => {}
+            Ok(Progress::News(_)) => drop_bytes(sent, bytes, spare),
+            Ok(Progress::Done(_)) | Err(_) => {
+                drop_bytes(&mut pending.client, bytes, spare);
+                drop_bytes(&mut pending.server, bytes, spare);
+                *pending = Pending { over: true, ..Pending::default() };
+            }
         }
         self.make_room();
         Ok(match news? {
@@ -69,18 +94,44 @@ impl Hellos {
     }
 
     /// Drops what is kept of a connection: it has ended, or its handshake.
+    #[inline]
     pub fn forget(&mut self, id: u64) {
-        if let Some(pending) = self.pending.remove(&id) {
-            self.bytes -= pending.bytes();
+        if !self.pending.is_empty()
+            && let Some(mut pending) = self.pending.remove(&id)
+        {
+            drop_bytes(&mut pending.client, &mut self.bytes, &mut self.spare);
+            drop_bytes(&mut pending.server, &mut self.bytes, &mut self.spare);
         }
     }
 
     fn make_room(&mut self) {
         while self.pending.len() > MAX_CONNECTIONS || self.bytes > MAX_BYTES {
             let Some((_, oldest)) = self.pending.pop_front() else { break };
-            self.bytes -= oldest.bytes();
+            self.bytes -= oldest.client.len() + oldest.server.len();
         }
     }
+}
+
+/// Keeps bytes of a message; `all` counts those of all messages.
+fn keep(sent: &mut Vec<u8>, new: &[u8], all: &mut usize) {
+    sent.extend_from_slice(new);
+    *all += new.len();
+}
+
+/// Drops the bytes of a message, and keeps their buffer for the next.
+fn drop_bytes(sent: &mut Vec<u8>, all: &mut usize, spare: &mut Vec<Vec<u8>>) {
+    *all -= sent.len();
+    let mut buffer = std::mem::take(sent);
+    if buffer.capacity() > 0 && spare.len() < MAX_SPARE {
+        buffer.clear();
+        spare.push(buffer);
+    }
+}
+
+/// Whether this is the header of a handshake record and no more: libraries mostly receive it by itself.
+fn is_mere_header(copy: &[u8]) -> bool {
+    let header = <&[u8; HEADER_LEN]>::try_from(copy).ok().and_then(Header::parse);
+    header.is_some_and(|header| header.content_type == ContentType::Handshake)
 }
 
 /// What a piece led to.
@@ -88,50 +139,73 @@ enum Progress {
     /// Nothing yet.
     Waiting,
     /// One side's message is read.
-    News(Hello),
+    News(Rc<Hello>),
     /// Both are.
-    Done(Hello),
+    Done(Rc<Hello>),
 }
 
-impl Pending {
-    /// Returns how many bytes are kept of the piece.
-    fn add(&mut self, piece: Piece) -> usize {
-        let side = if piece.from_client { &mut self.client } else { &mut self.server };
-        if side.is_cut {
-            return 0;
-        }
-        let room = MAX_COPY - side.bytes.len().min(MAX_COPY);
-        let kept = &piece.bytes[..piece.bytes.len().min(room)];
-        side.is_cut = piece.is_cut || kept.len() < piece.bytes.len();
-        side.bytes.extend_from_slice(kept);
-        kept.len()
+fn read_client(
+    copy: &[u8],
+    is_cut: bool,
+    offer: &mut Option<Box<ClientHello>>,
+    said: &mut Said,
+) -> Result<Progress, Malformed> {
+    let hello = ClientHello::parse(copy)?;
+    if !hello.complete && !is_cut {
+        return Ok(Progress::Waiting);
     }
+    let facts = said.facts(Some(&hello), None);
+    *offer = Some(Box::new(hello));
+    Ok(Progress::News(facts))
+}
 
-    fn bytes(&self) -> usize {
-        self.client.bytes.len() + self.server.bytes.len()
+fn read_server(copy: &[u8], is_cut: bool, offer: Option<&ClientHello>, said: &mut Said) -> Result<Progress, Malformed> {
+    let hello = ServerHello::parse(copy)?;
+    if !hello.complete && !is_cut && hello.alert.is_none() {
+        return Ok(Progress::Waiting);
     }
+    Ok(Progress::Done(said.facts(offer, Some(&hello))))
+}
 
-    fn read_client(&mut self) -> Result<Progress, Malformed> {
-        if self.offer.is_some() {
-            // The answer to a HelloRetryRequest: it says nothing new.
-            return Ok(Progress::Waiting);
-        }
-        let hello = ClientHello::parse(&self.client.bytes)?;
-        if !hello.complete && !self.client.is_cut {
-            return Ok(Progress::Waiting);
-        }
-        let facts = facts(Some(&hello), None);
-        self.offer = Some(Box::new(hello));
-        Ok(Progress::News(facts))
-    }
+/// The facts that were told last, for handshakes that say the same.
+#[derive(Default)]
+struct Said {
+    recent: [Option<Rc<Hello>>; RECENT],
+    /// The place of the oldest.
+    oldest: usize,
+}
 
-    fn read_server(&mut self) -> Result<Progress, Malformed> {
-        let hello = ServerHello::parse(&self.server.bytes)?;
-        if !hello.complete && !self.server.is_cut && hello.alert.is_none() {
-            return Ok(Progress::Waiting);
+impl Said {
+    /// What both messages say together.
+    fn facts(&mut self, client: Option<&ClientHello>, server: Option<&ServerHello>) -> Rc<Hello> {
+        let mut recent = self.recent.iter().flatten();
+        if let Some(known) = recent.find(|known| says_so(known, client, server)) {
+            return Rc::clone(known);
         }
-        Ok(Progress::Done(facts(self.offer.as_deref(), Some(&hello))))
+        let facts = Rc::new(facts(client, server));
+        self.recent[self.oldest] = Some(Rc::clone(&facts));
+        self.oldest = (self.oldest + 1) % RECENT;
+        facts
     }
+}
+
+/// Whether [`facts`] are these, which need not be made to tell. Names that are not UTF-8 never are.
+fn says_so(facts: &Hello, client: Option<&ClientHello>, server: Option<&ServerHello>) -> bool {
+    facts.version == server.and_then(|server| server.version)
+        && facts.cipher == server.and_then(|server| server.cipher_suite)
+        && facts.resumed == server.and_then(|server| client.and_then(|client| resumed(client, server)))
+        && facts.sni.as_deref() == client.and_then(|client| client.name.as_ref()).map(|name| name.as_str())
+        && facts.versions_offered.as_deref() == client.map(|client| client.versions.as_slice())
+        && match (&facts.alpn_offered, client) {
+            (None, None) => true,
+            (Some(known), Some(client)) => {
+                let offered = client.alpn.as_slice().iter().map(|name| name.as_slice());
+                known.iter().map(String::as_bytes).eq(offered)
+            }
+            _ => false,
+        }
+        && facts.alpn.as_deref().map(str::as_bytes)
+            == server.and_then(|server| server.alpn.as_ref()).map(|name| name.as_slice())
 }
 
 /// What both messages say together.
@@ -166,13 +240,17 @@ mod tests {
         (read("client"), read("server"))
     }
 
+    fn kept(hellos: &Hellos) -> usize {
+        hellos.pending.values().map(|pending| pending.client.len() + pending.server.len()).sum()
+    }
+
     fn piece(id: u64, from_client: bool, bytes: &[u8]) -> Piece<'_> {
         Piece { at: 5, id, from_client, is_cut: false, bytes }
     }
 
     fn hello(news: Result<Option<UserEvent>, Malformed>) -> Option<Hello> {
         match news.expect("well formed") {
-            Some(UserEvent::Hello { hello, .. }) => Some(hello),
+            Some(UserEvent::Hello { hello, .. }) => Some(Rc::unwrap_or_clone(hello)),
             None => None,
             other => panic!("{other:?}"),
         }
@@ -236,6 +314,38 @@ mod tests {
     }
 
     #[test]
+    fn nothing_is_put_behind_a_header_whose_body_was_not_copied() {
+        let (client, _) = recorded("openssl-1.3-full");
+        let (header, body) = client.split_at(HEADER_LEN);
+        let mut hellos = Hellos::default();
+        let cut = Piece { is_cut: true, ..piece(7, true, header) };
+        assert_eq!(hello(hellos.take(cut)).expect("news").sni, None);
+        assert_eq!(hello(hellos.take(piece(7, true, body))), None);
+        assert_eq!(hello(hellos.take(piece(8, true, header))), None);
+        assert!(hello(hellos.take(piece(8, true, body))).expect("news").sni.is_some());
+        assert_eq!(hellos.bytes, 0);
+    }
+
+    #[test]
+    fn the_same_facts_are_told_but_once() {
+        let (client, server) = recorded("openssl-1.3-full");
+        let mut hellos = Hellos::default();
+        let mut told = |id| {
+            [(true, &client), (false, &server)].map(|(from_client, bytes)| {
+                match hellos.take(piece(id, from_client, bytes)).expect("well formed") {
+                    Some(UserEvent::Hello { hello, .. }) => hello,
+                    other => panic!("{other:?}"),
+                }
+            })
+        };
+        let (first, second) = (told(1), told(2));
+        for (first, second) in first.iter().zip(&second) {
+            assert!(Rc::ptr_eq(first, second));
+        }
+        assert_ne!(first[0], first[1]);
+    }
+
+    #[test]
     fn what_is_no_hello_is_an_error_and_not_kept() {
         let mut hellos = Hellos::default();
         assert!(hellos.take(piece(7, true, b"GET / HTTP/1.1\r\n")).is_err());
@@ -266,7 +376,7 @@ mod tests {
                 assert!(hellos.bytes <= MAX_BYTES);
             }
         }
-        let kept: usize = hellos.pending.values().map(Pending::bytes).sum();
+        let kept = kept(&hellos);
         assert_eq!(kept, hellos.bytes);
     }
 
@@ -301,7 +411,7 @@ mod tests {
                 }
                 let _ = hellos.take(Piece { at: 1, id, from_client, is_cut, bytes: &bytes });
             }
-            let kept: usize = hellos.pending.values().map(Pending::bytes).sum();
+            let kept = kept(&hellos);
             prop_assert!(kept == hellos.bytes && kept <= 3 * 2 * MAX_COPY);
         }
     }

@@ -1,7 +1,6 @@
-//! Takes events out of the ring buffers, decodes them, names their processes, reads TLS hellos, and sends what there is
-//! down the pipeline.
+//! Takes items out of the ring buffers, and reports what was lost.
 
-use std::{collections::BTreeMap, future::pending};
+use std::future::pending;
 
 use anyhow::{Context as _, Result};
 use aya::{
@@ -9,14 +8,11 @@ use aya::{
     maps::{MapData, RingBuf},
 };
 use tokio::io::unix::AsyncFd;
-use tracer_ebpf::{SocketRecord, dns::DnsRecord, kind};
+use tracer_ebpf::SocketRecord;
 
 use super::{
-    decode::{Item, lend},
-    dns::Messages,
-    enrich::Enricher,
-    event::{Event, EventRef, OpenSocket, UserEvent},
-    hello::Hellos,
+    event::{OpenSocket, UserEvent},
+    intake::Intake,
     merge::{Merge, Source},
     pipeline::Pipeline,
 };
@@ -26,11 +22,7 @@ use crate::{bpf::losses::Losses, kernel::features};
 pub struct Reader {
     rings: Merge<Ring, Ring>,
     losses: Losses,
-    undecodable: BTreeMap<&'static str, u64>,
-    enricher: Enricher,
-    hellos: Hellos,
-    messages: Messages,
-    pipeline: Pipeline,
+    intake: Intake,
 }
 
 /// A ring buffer that can be waited for.
@@ -66,15 +58,7 @@ impl Reader {
     pub fn new(ebpf: &mut Ebpf, exchanges: bool, pipeline: Pipeline) -> Result<Self> {
         let lifecycles = Ring::take(ebpf, "EVENTS")?;
         let exchanges = exchanges.then(|| Ring::take(ebpf, "EXCHANGES")).transpose()?;
-        Ok(Self {
-            rings: Merge::new(lifecycles, exchanges),
-            losses: Losses::new(ebpf)?,
-            undecodable: BTreeMap::new(),
-            enricher: Enricher::default(),
-            hellos: Hellos::default(),
-            messages: Messages::default(),
-            pipeline,
-        })
+        Ok(Self { rings: Merge::new(lifecycles, exchanges), losses: Losses::new(ebpf)?, intake: Intake::new(pipeline) })
     }
 
     /// Waits until the kernel side asks to be read. It does so only when much is waiting; a timer does the rest.
@@ -94,33 +78,13 @@ impl Reader {
         }
     }
 
-    /// Takes about `most` events at most; `each` sees the connections among them.
+    /// Takes about `most` items at most; `each` sees the connections among them. Returns how many were taken.
     ///
     /// # Errors
     /// If the output or the recording cannot be written.
-    pub fn read(&mut self, most: usize, mut each: impl FnMut(&SocketRecord)) -> Result<()> {
-        let Self { rings, undecodable, enricher, hellos, messages, pipeline, .. } = self;
-        rings.read(most, features::boot_clock_now, |item| {
-            let taken = lend(item, |item| match item {
-                Item::Event(event) => {
-                    prepare(event, enricher, hellos, pipeline, &mut each)?;
-                    pipeline.event(event)
-                }
-                Item::Hello(piece) => match hellos.take(piece) {
-                    Ok(Some(news)) => pipeline.event(&Event::User(Box::new(news))),
-                    Ok(None) => Ok(()),
-                    Err(_) => {
-                        *undecodable.entry("hello_malformed").or_default() += 1;
-                        Ok(())
-                    }
-                },
-                Item::Dns(record) => lookups(record, messages, undecodable, enricher, pipeline),
-            });
-            taken.unwrap_or_else(|error| {
-                *undecodable.entry(error.cause()).or_default() += 1;
-                Ok(())
-            })
-        })
+    pub fn read(&mut self, most: usize, mut each: impl FnMut(&SocketRecord)) -> Result<usize> {
+        let Self { rings, intake, .. } = self;
+        rings.read(most, features::boot_clock_now, |item| intake.take(item, &mut each))
     }
 
     /// Takes all events that are there, and writes what follows from them.
@@ -137,7 +101,7 @@ impl Reader {
     /// # Errors
     /// As [`Reader::read`].
     pub fn send(&mut self, event: UserEvent) -> Result<()> {
-        self.pipeline.event(&Event::User(Box::new(event)))
+        self.intake.send(event)
     }
 
     /// Takes over a socket that was open before the trace, and names its process: no event of the kernel side has yet.
@@ -145,10 +109,7 @@ impl Reader {
     /// # Errors
     /// As [`Reader::read`].
     pub fn adopt(&mut self, socket: OpenSocket) -> Result<()> {
-        if let Some(identity) = self.enricher.identify_process((socket.pid, socket.process_started_at)) {
-            self.pipeline.event(&identity)?;
-        }
-        self.send(UserEvent::Adopted(socket))
+        self.intake.adopt(socket)
     }
 
     /// Reports what was lost since the last call.
@@ -159,7 +120,7 @@ impl Reader {
         for (cause, count) in self.losses.new_losses()? {
             self.lost("kernel", cause, count)?;
         }
-        for (cause, count) in std::mem::take(&mut self.undecodable) {
+        for (cause, count) in self.intake.take_undecodable() {
             self.lost("user", cause, count)?;
         }
         Ok(())
@@ -199,12 +160,12 @@ impl Reader {
     /// # Errors
     /// As [`Reader::read`].
     pub fn flush(&mut self) -> Result<()> {
-        self.pipeline.flush()
+        self.intake.pipeline.flush()
     }
 
     /// Connections that are not reported yet.
     pub fn live(&self) -> usize {
-        self.pipeline.live()
+        self.intake.pipeline.live()
     }
 
     /// Stops as of a boot-clock time: everything that is left is reported, and the summary.
@@ -213,52 +174,6 @@ impl Reader {
     /// As [`Reader::read`].
     pub fn stop(mut self, at: u64) -> Result<()> {
         self.send(UserEvent::Stop { at })?;
-        self.pipeline.finish(None)
+        self.intake.pipeline.finish(None)
     }
-}
-
-/// Sends down the pipeline what DNS messages say, and who asked.
-fn lookups(
-    record: &DnsRecord,
-    messages: &mut Messages,
-    undecodable: &mut BTreeMap<&'static str, u64>,
-    enricher: &mut Enricher,
-    pipeline: &mut Pipeline,
-) -> Result<()> {
-    for message in messages.take(record) {
-        match message {
-            Ok(message) => {
-                if let Some(identity) = enricher.identify_process((message.pid, message.process_started_at)) {
-                    pipeline.event(&identity)?;
-                }
-                pipeline.event(&Event::User(Box::new(UserEvent::Dns(message))))?;
-            }
-            Err(error) => *undecodable.entry(error.cause()).or_default() += 1,
-        }
-    }
-    Ok(())
-}
-
-/// What an event calls for before it goes down the pipeline.
-#[inline]
-fn prepare(
-    event: EventRef<'_>,
-    enricher: &mut Enricher,
-    hellos: &mut Hellos,
-    pipeline: &mut Pipeline,
-    each: &mut impl FnMut(&SocketRecord),
-) -> Result<()> {
-    if let Some(record) = event.socket() {
-        each(record);
-        if let Some(identity) = enricher.identify(record) {
-            pipeline.event(&identity)?;
-        }
-    }
-    match event {
-        EventRef::Process(record) => enricher.forget(record),
-        EventRef::Tls(record) => hellos.forget(record.id),
-        EventRef::Detailed(record) if record.socket.kind == kind::ENDED => hellos.forget(record.socket.id),
-        _ => {}
-    }
-    Ok(())
 }

@@ -44,13 +44,28 @@ pub fn forget_ended(ebpf: &mut Ebpf) -> Result<()> {
     Ok(())
 }
 
-/// Whether no target is left, nor any process whose children would be targets.
-///
-/// # Errors
-/// If the map cannot be reached.
-pub fn none_left(ebpf: &Ebpf) -> Result<bool> {
-    let map = ebpf.map("TARGETS").context(NO_MAP)?;
-    Ok(HashMap::<_, u32, u32>::try_from(map)?.keys().next().is_none())
+/// Answers again and again whether any target is left. To find any key the kernel looks through a table of thousands of empty
+/// places; to find one that is known, at one.
+#[derive(Default)]
+pub struct Left {
+    known: Option<u32>,
+}
+
+impl Left {
+    /// Whether a target is left, or a process whose children would be targets.
+    ///
+    /// # Errors
+    /// If the map cannot be reached.
+    pub fn is_any(&mut self, ebpf: &Ebpf) -> Result<bool> {
+        let map = ebpf.map("TARGETS").context(NO_MAP)?;
+        let map = HashMap::<_, u32, u32>::try_from(map)?;
+        if self.known.is_some_and(|pid| map.get(&pid, 0).is_ok()) {
+            return Ok(true);
+        }
+        let any = map.keys().next();
+        self.known = any.as_ref().and_then(|pid| pid.as_ref().ok()).copied();
+        Ok(any.is_some())
+    }
 }
 
 fn targets(ebpf: &mut Ebpf) -> Result<HashMap<impl BorrowMut<MapData>, u32, u32>> {

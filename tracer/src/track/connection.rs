@@ -47,7 +47,7 @@ struct Rare {
     adopted_at: u64,
     present: Option<Present>,
     /// How its exchanges stood at its last event.
-    exchanges: Option<Box<Exchanges>>,
+    exchanges: Option<Exchanges>,
 }
 
 /// What sock_diag said of an open connection, as far as a [`SocketRecord`] has no place for it.
@@ -155,13 +155,13 @@ impl Live {
     pub fn keep(&mut self, exchanges: &Exchanges) {
         if exchanges.count > 0 {
             let latest = *self.latest(Some(exchanges)).unwrap_or(exchanges);
-            self.rare().exchanges = Some(Box::new(latest));
+            self.rare().exchanges = Some(latest);
         }
     }
 
     /// The latest of how its exchanges stood, by the last event or by one before: events may race.
     pub fn latest<'e>(&'e self, now: Option<&'e Exchanges>) -> Option<&'e Exchanges> {
-        let kept = self.rare.as_deref().and_then(|rare| rare.exchanges.as_deref());
+        let kept = self.rare.as_deref().and_then(|rare| rare.exchanges.as_ref());
         let progress = |exchanges: &Exchanges| (exchanges.count, exchanges.last_at);
         match (kept, now) {
             (Some(kept), Some(now)) => Some(if progress(kept) > progress(now) { kept } else { now }),

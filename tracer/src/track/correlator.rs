@@ -14,7 +14,7 @@ use super::{
     connection::{Live, Relation},
     dns::{Finished, Lookups},
     early::{Early, Waiting},
-    exchange::Turned,
+    exchange::{Counted, Turn, Turned},
     losses::Losses,
     process::Processes,
     record::{Hello, Hook, Lookup, Loss, Record},
@@ -257,9 +257,16 @@ impl Correlator {
         self.sees_exchanges = true;
         match self.table.get(record.id) {
             Some(live) if record.at >= live.record.opened_at => {
-                let turned = live.detail().turn.answered(record);
-                Out { clock: self.clock, totals: &mut self.totals, exchanges: self.puts_out_exchanges, emit }
-                    .turned(live, turned);
+                let turn = &mut live.detail().turn;
+                // One path for each, as nearly all events take one of them.
+                if !self.puts_out_exchanges {
+                    if let Some(counted) = turn.answered(record, |turn, _| turn.counted()) {
+                        self.totals.add_exchange(live, counted);
+                    }
+                } else if let Some(turned) = turn.answered(record, Turn::turned) {
+                    self.totals.add_exchange(live, turned.counted());
+                    emit(&Record::Exchange(report::exchange(live, &turned, Standing::Over, self.clock)));
+                }
             }
             other => {
                 let may_come = other.is_none();
@@ -285,14 +292,14 @@ impl Correlator {
     }
 
     /// Takes in what the hellos of a handshake say.
-    fn hello(&mut self, at: u64, id: u64, hello: &Hello) {
+    fn hello(&mut self, at: u64, id: u64, hello: &Rc<Hello>) {
         self.saw(at);
         self.sees_exchanges = true;
         match self.table.get(id) {
             Some(live) if at >= live.record.opened_at => live.detail().tls.see_hello(hello, &mut self.shared),
             other => {
                 let may_come = other.is_none();
-                self.wait(id, may_come, || Early::Hello(Box::new(hello.clone())));
+                self.wait(id, may_come, || Early::Hello(Rc::clone(hello)));
             }
         }
     }
@@ -313,7 +320,7 @@ impl Correlator {
         for event in self.waiting.take(live.record.id) {
             match event {
                 Early::Exchange(record) => {
-                    let turned = live.detail().turn.answered(&record);
+                    let turned = live.detail().turn.answered(&record, Turn::turned);
                     out.turned(live, turned);
                 }
                 Early::Tls(record) => live.detail().tls.see_handshake(&record.handshake, &mut self.shared),
@@ -400,8 +407,7 @@ impl Correlator {
             return;
         }
         let mut live = Live::adopted(socket, process);
-        live.announced = true;
-        emit(&Record::Open(report::opening(&live, self.clock)));
+        put_out_open(&mut live, self.clock, emit);
         self.see_early(&mut live, emit);
         self.insert(live, emit);
     }
@@ -453,17 +459,24 @@ impl Correlator {
         emit(&Record::Summary(Box::new(summary)));
     }
 
+    /// Inline, as [`Table::insert`] is.
+    #[inline(always)]
     fn insert(&mut self, live: Live, emit: &mut impl FnMut(&Record)) {
         if let Some(by_ends) = &mut self.by_ends {
             by_ends.insert(ends(&live), live.record.id);
         }
         if let Some(evicted) = self.table.insert(live) {
-            self.forget_ends(&evicted);
-            self.dropped = self.dropped.saturating_add(1);
-            // Said at once when it begins, and with the next losses while it goes on.
-            if self.dropped == 1 && !self.losses.has("user", "table_full") {
-                self.report_dropped(self.latest_at, emit);
-            }
+            self.drop_oldest(&evicted, emit);
+        }
+    }
+
+    #[inline(never)]
+    fn drop_oldest(&mut self, evicted: &Live, emit: &mut impl FnMut(&Record)) {
+        self.forget_ends(evicted);
+        self.dropped = self.dropped.saturating_add(1);
+        // Said at once when it begins, and with the next losses while it goes on.
+        if self.dropped == 1 && !self.losses.has("user", "table_full") {
+            self.report_dropped(self.latest_at, emit);
         }
     }
 
@@ -509,12 +522,18 @@ impl Correlator {
     }
 }
 
-/// Puts out the `open` record, once.
+/// Puts out the `open` record, once. Inline, as most events have none.
+#[inline(always)]
 fn announce(live: &mut Live, kind: u32, clock: Clock, emit: &mut impl FnMut(&Record)) {
     if kind == kind::OPENED && !live.announced {
-        live.announced = true;
-        emit(&Record::Open(report::opening(live, clock)));
+        put_out_open(live, clock, emit);
     }
+}
+
+#[inline(never)]
+fn put_out_open(live: &mut Live, clock: Clock, emit: &mut impl FnMut(&Record)) {
+    live.announced = true;
+    emit(&Record::Open(report::opening(live, clock)));
 }
 
 /// Where records go: into the totals, and out.
@@ -538,7 +557,8 @@ impl<E: FnMut(&Record)> Out<'_, E> {
     /// What is only to be counted is not put together: by value and inline, so that what nobody reads is not worked out.
     #[inline(always)]
     fn exchange(&mut self, live: &mut Live, turned: Turned, standing: Standing) {
-        self.totals.add_exchange(live, &turned, standing);
+        let stale = turned.stale || standing == Standing::Dropped;
+        self.totals.add_exchange(live, Counted { stale, ..turned.counted() });
         if self.exchanges {
             self.put_out(live, turned, standing);
         }

@@ -1,5 +1,7 @@
 //! Events of connections that are not known yet: sockets older than the trace are listed while their events already come.
 
+use std::rc::Rc;
+
 use foldhash::fast::RandomState;
 use hashbrown::HashMap;
 use tracer_ebpf::{ExchangeRecord, TlsRecord};
@@ -16,7 +18,7 @@ pub(super) enum Early {
     /// A handshake ended.
     Tls(TlsRecord),
     /// What its hellos say.
-    Hello(Box<Hello>),
+    Hello(Rc<Hello>),
 }
 
 /// The events that wait, by connection. Of those too many, the oldest are lost.
@@ -83,7 +85,7 @@ mod tests {
         let mut waiting = Waiting::default();
         let total = 10 * GENERATION as u64;
         for id in 0..total {
-            waiting.push(id % 5_000, Early::Hello(Box::default()));
+            waiting.push(id % 5_000, Early::Hello(Rc::default()));
             let kept: usize = waiting.newer.values().chain(waiting.older.values()).map(Vec::len).sum();
             assert!(kept <= 2 * GENERATION);
         }
@@ -92,7 +94,7 @@ mod tests {
             kept += waiting.take(id).len() as u64;
         }
         assert_eq!(kept + waiting.take_lost(), total);
-        waiting.push(1, Early::Hello(Box::default()));
+        waiting.push(1, Early::Hello(Rc::default()));
         waiting.give_up();
         assert_eq!((waiting.take_lost(), waiting.take_lost()), (1, 0));
     }

@@ -74,10 +74,26 @@ pub(super) struct End {
     pub received: Option<u64>,
 }
 
+/// What the summary counts of an exchange.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Counted {
+    /// Which, from 0.
+    pub index: u32,
+    /// From the ask to the first byte of the answer.
+    pub first_byte: Option<Nanos>,
+    /// Begun when the peer had closed.
+    pub stale: bool,
+}
+
 impl Turned {
     /// From the ask to the first byte of the answer.
     pub fn first_byte(&self) -> Option<Nanos> {
         span(self.asked_at, self.answered_at)
+    }
+
+    /// What the summary counts of it.
+    pub fn counted(&self) -> Counted {
+        Counted { index: self.index, first_byte: self.first_byte(), stale: self.stale }
     }
 
     /// From the ask to the last byte of the answer.
@@ -89,10 +105,10 @@ impl Turned {
 }
 
 impl Turn {
-    /// Takes in that an exchange was answered. Returns the one that has ended by that. An event of an earlier exchange says
-    /// nothing new.
+    /// Takes in that an exchange was answered. Returns what `ended` makes of the one that has ended by that. An event of an earlier
+    /// exchange says nothing new.
     #[inline(always)]
-    pub fn answered(&mut self, record: &ExchangeRecord) -> Option<Turned> {
+    pub fn answered<R>(&mut self, record: &ExchangeRecord, ended: impl FnOnce(&Self, End) -> R) -> Option<R> {
         if self.has_begun() && record.index <= self.index {
             if record.index == self.index && self.answered_at == 0 {
                 self.answered_at = record.at;
@@ -100,7 +116,9 @@ impl Turn {
             }
             return None;
         }
-        let before = self.ended_by(record.index, record.previous_at, record.sent_before, record.received_before);
+        let before = self.has_begun().then(|| {
+            ended(self, self.ended_by(record.index, record.previous_at, record.sent_before, record.received_before))
+        });
         let idle = idle(record.asked_at, record.previous_at, record.ready_at);
         *self = Self {
             asked_at: record.asked_at,
@@ -127,7 +145,8 @@ impl Turn {
             }
             return None;
         }
-        let before = self.ended_by(index, exchanges.previous_at, exchanges.sent_before, exchanges.received_before);
+        let end = self.ended_by(index, exchanges.previous_at, exchanges.sent_before, exchanges.received_before);
+        let before = self.with(end);
         *self = Self {
             asked_at: exchanges.asked_at,
             answered_at: exchanges.answered_at,
@@ -192,14 +211,13 @@ impl Turn {
         if self.was_stale() { WAS_STALE } else { 0 }
     }
 
-    /// The present exchange, ended by one that began with these counts. If that is not the next one, they tell nothing.
+    /// How the present exchange ended by one that began with these counts. If that is not the next one, they tell nothing.
     #[inline(always)]
-    fn ended_by(&self, next: u32, last_at: u64, sent: u64, received: u64) -> Option<Turned> {
-        let end = match next == self.index.wrapping_add(1) {
+    fn ended_by(&self, next: u32, last_at: u64, sent: u64, received: u64) -> End {
+        match next == self.index.wrapping_add(1) {
             true => self.until((last_at != 0).then_some(last_at), Some(sent), Some(received)),
             false => End::default(),
-        };
-        self.with(end)
+        }
     }
 
     /// What passed until these counts.
@@ -212,19 +230,34 @@ impl Turn {
         }
     }
 
-    #[inline(always)]
     fn with(&self, end: End) -> Option<Turned> {
-        let flagged = |bit: u32| self.flags & bit as u8 != 0;
-        self.has_begun().then(|| Turned {
+        self.has_begun().then(|| self.turned(end))
+    }
+
+    /// The present exchange, if it ended so; there must be one.
+    #[inline(always)]
+    pub fn turned(&self, end: End) -> Turned {
+        Turned {
             index: self.index,
             asked_at: self.asked_at,
             idle: known(self.idle),
             answered_at: self.answered_at,
             end,
-            greeting: flagged(GREETING),
-            stale: flagged(STALE),
-            maybe_tickets: flagged(MAYBE_TICKETS),
-        })
+            greeting: self.is_flagged(GREETING),
+            stale: self.is_flagged(STALE),
+            maybe_tickets: self.is_flagged(MAYBE_TICKETS),
+        }
+    }
+
+    /// What the summary counts of the present exchange; there must be one.
+    #[inline(always)]
+    pub fn counted(&self) -> Counted {
+        let first_byte = span(self.asked_at, self.answered_at);
+        Counted { index: self.index, first_byte, stale: self.is_flagged(STALE) }
+    }
+
+    fn is_flagged(&self, bit: u32) -> bool {
+        self.flags & bit as u8 != 0
     }
 }
 

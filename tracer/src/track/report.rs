@@ -145,8 +145,13 @@ fn add_detail(connection: &mut Connection, live: &Live, verdict: Option<Verdict>
         connection.tls = detail.tls.report(&live.record, verdict).map(Box::new);
         connection.confidence.extend(detail.tls.confidence());
     }
-    connection.confidence.extend(labels(live.record.flags));
+    if live.record.flags & LABELLED != 0 {
+        connection.confidence.extend(labels(live.record.flags));
+    }
 }
+
+/// The flags of few connections, whose exchanges have to be read with care.
+const LABELLED: u32 = flag::PREEXISTING | flag::MPTCP | flag::FAST_OPEN | flag::KERNEL_TLS;
 
 /// What the exchanges of few connections have to be read with.
 fn labels(flags: u32) -> impl Iterator<Item = Confidence> {
@@ -319,7 +324,7 @@ fn standing(live: &Live, present: &Present, now: Option<&Exchanges>, clock: Cloc
 #[inline(always)]
 pub(super) fn exchange(live: &Live, turned: &Turned, standing: Standing, clock: Clock) -> Exchange {
     let record = &live.record;
-    let (cold, duration) = (is_cold(live, turned), turned.duration());
+    let (cold, duration) = (is_cold(live, turned.index), turned.duration());
     Exchange {
         connection: ConnectionId { socket: record.id, life: live.life },
         index: turned.index,
@@ -350,9 +355,9 @@ pub(super) fn exchange(live: &Live, turned: &Turned, standing: Standing, clock: 
 
 /// Whether it is the first on its connection; not known where that was open before the trace.
 #[inline]
-pub(super) fn is_cold(live: &Live, turned: &Turned) -> Option<bool> {
+pub(super) fn is_cold(live: &Live, index: u32) -> Option<bool> {
     let preexisting = live.record.flags & flag::PREEXISTING != 0;
-    if preexisting && turned.index == 0 { None } else { Some(turned.index == 0) }
+    if preexisting && index == 0 { None } else { Some(index == 0) }
 }
 
 /// Where an exchange's values are bounds, or missing.

@@ -24,18 +24,31 @@ impl Spread {
     /// Counts one.
     #[inline]
     pub fn add(&mut self, value: Nanos) {
+        let step = step(value);
+        if let Some(histogram) = &mut self.0
+            && let Some(count) = histogram.counts.get_mut(step)
+        {
+            *count = count.saturating_add(1);
+            if value < histogram.smallest {
+                histogram.smallest = value;
+            }
+            if value > histogram.largest {
+                histogram.largest = value;
+            }
+        } else {
+            self.add_longest(value, step);
+        }
+    }
+
+    /// Counts one of a step that none was counted of.
+    #[cold]
+    fn add_longest(&mut self, value: Nanos, step: usize) {
         let histogram =
             self.0.get_or_insert_with(|| Box::new(Histogram { smallest: value, largest: value, counts: Vec::new() }));
         histogram.smallest = histogram.smallest.min(value);
         histogram.largest = histogram.largest.max(value);
-        let step = step(value);
-        match histogram.counts.get_mut(step) {
-            Some(count) => *count = count.saturating_add(1),
-            None => {
-                histogram.counts.resize(step, 0);
-                histogram.counts.push(1);
-            }
-        }
+        histogram.counts.resize(step, 0);
+        histogram.counts.push(1);
     }
 
     /// Smallest, median and largest; `None` if there was none.
@@ -56,8 +69,9 @@ impl Spread {
 fn step(value: Nanos) -> usize {
     let value = value.clamp(1 << SHORTEST, (1 << LONGEST) - 1);
     let power = value.ilog2();
-    let within = (value >> (power - STEPS.ilog2())) & u64::from(STEPS - 1);
-    ((power - SHORTEST) * STEPS) as usize + within as usize
+    // From STEPS on, as the uppermost bit is set.
+    let within = (value >> (power - STEPS.ilog2())) as usize;
+    (power * STEPS) as usize + within - ((SHORTEST + 1) * STEPS) as usize
 }
 
 /// The duration in the middle of a step.

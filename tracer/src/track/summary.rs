@@ -9,9 +9,9 @@ use tracer_ebpf::role;
 
 use super::{
     connection::Live,
-    exchange::Turned,
+    exchange::Counted,
     record::{Closer, Connection, Group, GroupExchanges, Nanos, Process, Role, Summary, WallTime},
-    report::{self, Standing},
+    report,
     spread::Spread,
 };
 
@@ -86,13 +86,13 @@ impl Totals {
 
     /// Counts an exchange that has ended.
     #[inline(always)]
-    pub fn add_exchange(&mut self, live: &mut Live, turned: &Turned, standing: Standing) {
+    pub fn add_exchange(&mut self, live: &mut Live, counted: Counted) {
         let place = live.detail().turn.group;
         let tally = match place.index().and_then(|index| self.tallies.get_mut(index)) {
             Some(tally) => tally,
             None => self.place(live),
         };
-        tally.turns.get_or_insert_default().add(live, turned, standing);
+        tally.turns.get_or_insert_default().add(live, counted);
     }
 
     /// The group of a connection's exchanges, which the connection remembers.
@@ -227,11 +227,11 @@ struct Turns {
 
 impl Turns {
     #[inline(always)]
-    fn add(&mut self, live: &Live, turned: &Turned, standing: Standing) {
-        let is_cold = report::is_cold(live, turned) == Some(true);
+    fn add(&mut self, live: &Live, counted: Counted) {
+        let is_cold = report::is_cold(live, counted.index) == Some(true);
         *(if is_cold { &mut self.cold } else { &mut self.warm }) += 1;
-        self.stale += u64::from(turned.stale || standing == Standing::Dropped);
-        match turned.first_byte() {
+        self.stale += u64::from(counted.stale);
+        match counted.first_byte {
             Some(first_byte) if is_cold => self.add_cold(live, first_byte),
             Some(first_byte) => self.warm_first_byte.add(first_byte),
             None => {}

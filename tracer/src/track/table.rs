@@ -12,6 +12,8 @@ use super::connection::Live;
 
 /// How many reported connections are remembered, so that a late event of one does not make it appear again.
 const REMEMBERED: usize = 4096;
+/// From so many on, room is made for all of them: to grow step by step would copy them and touch new memory each time.
+const MANY: usize = REMEMBERED / 16;
 
 /// Live connections, oldest first, at most as many as allowed.
 pub(super) struct Table {
@@ -69,6 +71,9 @@ impl Memory {
             std::mem::swap(&mut self.newer, &mut self.older);
             self.newer.clear();
         }
+        if self.newer.len() == MANY {
+            self.newer.reserve(REMEMBERED - MANY);
+        }
         self.greatest = self.greatest.max(live.record.id);
         self.newer.insert(live.record.id, Reported { opened_at: live.record.opened_at, life: live.life });
     }
@@ -107,8 +112,8 @@ impl Table {
         self.reported.get(id).is_some()
     }
 
-    /// Adds a live connection. Returns the oldest if there is no room for both.
-    #[inline]
+    /// Adds a live connection. Returns the oldest if there is no room for both. Inline, as each call would copy what it adds.
+    #[inline(always)]
     pub fn insert(&mut self, live: Live) -> Option<Live> {
         let evicted = if self.live.len() >= self.max { self.live.pop_front() } else { None };
         self.live.insert(live.record.id, live);

@@ -18,6 +18,9 @@ use super::{
 /// Most different ways of TLS that are shared, in each of two generations; connections keep theirs alive by themselves.
 const GENERATION: usize = 1_024;
 
+/// Traits that take no look-up.
+const RECENT: usize = 16;
+
 /// A connection's TLS. Every open one has it, so what many have in common is shared.
 #[derive(Default)]
 pub(super) struct Tls {
@@ -32,6 +35,12 @@ pub(super) struct Tls {
 #[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
 struct Traits {
     hello: Rc<Hello>,
+    seen: Seen,
+}
+
+/// What the kernel side says of a handshake, but for its times.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+struct Seen {
     phase: u8,
     flags: u8,
     alert: u8,
@@ -43,10 +52,27 @@ pub(super) struct Shared {
     newer: HashSet<Rc<Traits>, RandomState>,
     /// The full predecessor of `newer`.
     older: HashSet<Rc<Traits>, RandomState>,
+    /// Those asked for last, which take no look-up: most handshakes say what one shortly before them said.
+    recent: [Option<Rc<Traits>>; RECENT],
 }
 
 impl Shared {
-    fn share(&mut self, traits: Traits) -> Rc<Traits> {
+    /// The traits with this hello, and what the kernel side says.
+    fn share(&mut self, hello: &Rc<Hello>, seen: Seen) -> Rc<Traits> {
+        let place = (Rc::as_ptr(hello).addr() / align_of::<Hello>() + usize::from(seen.phase)) % RECENT;
+        if let Some(traits) = &self.recent[place]
+            && traits.seen == seen
+            && Rc::ptr_eq(&traits.hello, hello)
+        {
+            return Rc::clone(traits);
+        }
+        let traits = self.look_up(Traits { hello: Rc::clone(hello), seen });
+        self.recent[place] = Some(Rc::clone(&traits));
+        traits
+    }
+
+    #[inline(never)]
+    fn look_up(&mut self, traits: Traits) -> Rc<Traits> {
         if let Some(known) = self.newer.get(&traits) {
             return Rc::clone(known);
         }
@@ -71,22 +97,28 @@ impl Tls {
     fn see_tls(&mut self, handshake: &Handshake, shared: &mut Shared) {
         let Handshake { started_at, ended_at, cpu, runqueue, phase, flags, alert_description: alert, .. } = *handshake;
         let known = self.traits.as_deref();
-        if known.is_some_and(|known| known.phase > phase) {
+        if known.is_some_and(|known| known.seen.phase > phase) {
             return;
         }
         self.time = if is_over(phase) { span(started_at, ended_at).unwrap_or(0) } else { started_at };
         (self.cpu, self.runqueue) = (cpu, runqueue);
-        if known.is_none_or(|known| (known.phase, known.flags, known.alert) != (phase, flags, alert)) {
+        let seen = Seen { phase, flags, alert };
+        if known.is_none_or(|known| known.seen != seen) {
             let hello = known.map(|known| Rc::clone(&known.hello)).unwrap_or_default();
-            self.traits = Some(shared.share(Traits { hello, phase, flags, alert }));
+            self.traits = Some(shared.share(&hello, seen));
         }
     }
 
     /// Takes in what the hellos say.
-    pub fn see_hello(&mut self, hello: &Hello, shared: &mut Shared) {
-        let traits = self.traits.as_deref().cloned().unwrap_or_default();
-        if *traits.hello != *hello {
-            self.traits = Some(shared.share(Traits { hello: Rc::new(hello.clone()), ..traits }));
+    pub fn see_hello(&mut self, hello: &Rc<Hello>, shared: &mut Shared) {
+        let known = self.traits.as_deref();
+        let is_news = match known {
+            // Equality of what is counted by reference looks at the place first.
+            Some(known) => known.hello != *hello,
+            None => **hello != Hello::default(),
+        };
+        if is_news {
+            self.traits = Some(shared.share(hello, known.map(|known| known.seen).unwrap_or_default()));
         }
     }
 
@@ -97,18 +129,19 @@ impl Tls {
 
     /// Whether a handshake was seen that came before all data.
     pub fn is_part_of_setup(&self) -> bool {
-        self.traits.as_deref().is_some_and(|traits| traits.flags & flag::MID_STREAM == 0)
+        self.traits.as_deref().is_some_and(|traits| traits.seen.flags & flag::MID_STREAM == 0)
     }
 
     /// How long the handshake took, if it succeeded.
     pub fn took(&self) -> Option<Nanos> {
         let traits = self.traits.as_deref()?;
-        (traits.phase == phase::DONE && traits.flags & flag::LOST_TRACK == 0 && self.time != 0).then_some(self.time)
+        (traits.seen.phase == phase::DONE && traits.seen.flags & flag::LOST_TRACK == 0 && self.time != 0)
+            .then_some(self.time)
     }
 
     /// Where the handshake's time went.
     pub fn parts(&self) -> Parts {
-        let known = self.traits.as_deref().is_some_and(|traits| traits.flags & flag::CPU_UNKNOWN == 0);
+        let known = self.traits.as_deref().is_some_and(|traits| traits.seen.flags & flag::CPU_UNKNOWN == 0);
         match self.took() {
             Some(took) if known => {
                 // The clock that counts what a thread ran leaves interrupts out, and so differs from processor to processor:
@@ -124,8 +157,8 @@ impl Tls {
     /// As the output shows it, of a connection that ended so, if it did.
     pub fn report(&self, socket: &SocketRecord, verdict: Option<Verdict>) -> Option<record::Tls> {
         let traits = self.traits.as_deref()?;
-        let has_times = traits.phase != phase::LOOKING;
-        let flagged = |bit| has_times.then_some(traits.flags & bit != 0);
+        let has_times = traits.seen.phase != phase::LOOKING;
+        let flagged = |bit| has_times.then_some(traits.seen.flags & bit != 0);
         Some(record::Tls {
             hello: Rc::clone(&traits.hello),
             handshake: self.took(),
@@ -138,18 +171,18 @@ impl Tls {
 
     /// By an alert, or by the connection's end before the handshake's.
     fn failure(&self, traits: &Traits, socket: &SocketRecord, verdict: Option<Verdict>) -> Option<TlsFailure> {
-        match traits.phase {
+        match traits.seen.phase {
             phase::FAILED => {
-                let from_client = traits.flags & flag::ALERT_FROM_CLIENT != 0;
+                let from_client = traits.seen.flags & flag::ALERT_FROM_CLIENT != 0;
                 let by = match (socket.role, from_client) {
                     (role::CLIENT, true) | (role::SERVER, false) => Closer::Local,
                     (role::CLIENT, false) | (role::SERVER, true) => Closer::Peer,
                     _ => Closer::None,
                 };
                 let after = (self.time != 0).then_some(self.time);
-                Some(TlsFailure { how: TlsFailed::Alert(traits.alert), by, after })
+                Some(TlsFailure { how: TlsFailed::Alert(traits.seen.alert), by, after })
             }
-            phase::CLIENT_HELLO | phase::SERVER_HELLO if traits.flags & flag::LOST_TRACK == 0 => {
+            phase::CLIENT_HELLO | phase::SERVER_HELLO if traits.seen.flags & flag::LOST_TRACK == 0 => {
                 let Verdict { closer, how, .. } = verdict?;
                 let until = [socket.end_sign_at, socket.ended_at].into_iter().find(|at| *at != 0).unwrap_or(0);
                 Some(TlsFailure { how: TlsFailed::Closed(how), by: closer, after: span(self.time, until) })
@@ -160,18 +193,31 @@ impl Tls {
 
     /// Where its values are bounds or missing.
     pub fn confidence(&self) -> impl Iterator<Item = Confidence> {
-        let flags = self.traits.as_deref().map_or(0, |traits| traits.flags);
+        let flags = self.traits.as_deref().map_or(0, |traits| traits.seen.flags);
+        // As nearly always.
+        let is_plain = flags & (flag::LOST_TRACK | flag::CPU_UNKNOWN | flag::THREADS_CHANGED) == 0;
         let note = |bit, field, bound, why| (flags & bit != 0).then_some(Confidence { field, bound, why });
         let threads = "other threads worked on the handshake between its sends and receives";
-        [
-            note(flag::LOST_TRACK, "tls.handshake_ms", Bound::Unknown, "its records could not be followed to its end"),
-            note(flag::CPU_UNKNOWN, "tls.cpu_ms", Bound::Unknown, "the kernel does not tell a thread's processor time"),
-            note(flag::THREADS_CHANGED, "tls.cpu_ms", Bound::Lower, threads),
-            note(flag::THREADS_CHANGED, "tls.runqueue_ms", Bound::Lower, threads),
-            note(flag::THREADS_CHANGED, "tls.wait_ms", Bound::Upper, threads),
-        ]
-        .into_iter()
-        .flatten()
+        let notes = || {
+            [
+                note(
+                    flag::LOST_TRACK,
+                    "tls.handshake_ms",
+                    Bound::Unknown,
+                    "its records could not be followed to its end",
+                ),
+                note(
+                    flag::CPU_UNKNOWN,
+                    "tls.cpu_ms",
+                    Bound::Unknown,
+                    "the kernel does not tell a thread's processor time",
+                ),
+                note(flag::THREADS_CHANGED, "tls.cpu_ms", Bound::Lower, threads),
+                note(flag::THREADS_CHANGED, "tls.runqueue_ms", Bound::Lower, threads),
+                note(flag::THREADS_CHANGED, "tls.wait_ms", Bound::Upper, threads),
+            ]
+        };
+        (!is_plain).then(notes).into_iter().flatten().flatten()
     }
 }
 
@@ -190,7 +236,7 @@ mod tests {
         let hello = |sni: &str| Hello { sni: Some(sni.to_owned()), ..Hello::default() };
         let of = |sni: &str, shared: &mut Shared| {
             let mut tls = Tls::default();
-            tls.see_hello(&hello(sni), shared);
+            tls.see_hello(&Rc::new(hello(sni)), shared);
             tls.traits.expect("seen")
         };
         let first = of("a", &mut shared);
@@ -199,6 +245,13 @@ mod tests {
             assert!(Rc::ptr_eq(&first, &of("a", &mut shared)), "used often, never forgotten");
         }
         assert!(shared.newer.len() + shared.older.len() <= 2 * GENERATION);
+    }
+
+    #[test]
+    fn a_hello_that_says_nothing_is_no_sign_of_tls() {
+        let mut tls = Tls::default();
+        tls.see_hello(&Rc::default(), &mut Shared::default());
+        assert!(tls.hello().is_none());
     }
 
     #[test]

@@ -270,7 +270,8 @@ fn hello(resumed: bool) -> Event {
             versions_offered: Some(vec![0x0304, 0x0303]),
             resumed: Some(resumed),
             ..Hello::default()
-        },
+        }
+        .into(),
     })
 }
 
@@ -396,7 +397,7 @@ fn any_connection(id: u64) -> impl Strategy<Value = Vec<Event>> {
                 ..Handshake::new_zeroed()
             });
             let hello = Hello { sni: Some(id.to_string()), ..Hello::default() };
-            traffic.events.push(user(UserEvent::Hello { at: at + 3, id, hello }));
+            traffic.events.push(user(UserEvent::Hello { at: at + 3, id, hello: hello.into() }));
         }
         for (sends, later, bytes) in steps {
             at += later;

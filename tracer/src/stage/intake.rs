@@ -1,0 +1,149 @@
+//! One item of the ring buffers all the way: decodes it, names its process, reads its TLS hellos and DNS messages, and sends what
+//! there is down the pipeline.
+
+use std::collections::BTreeMap;
+
+use anyhow::Result;
+use tracer_ebpf::{SocketRecord, dns::DnsRecord, kind};
+
+use super::{
+    decode::{Item, Piece, Taker, lend_to},
+    dns::Messages,
+    enrich::Enricher,
+    event::{EventRef, OpenSocket, UserEvent},
+    hello::Hellos,
+    pipeline::Pipeline,
+};
+
+/// Takes one item through an [`Intake`].
+struct Through<'i, F> {
+    intake: &'i mut Intake,
+    each: F,
+}
+
+impl<F: FnOnce(&SocketRecord)> Taker<Result<()>> for Through<'_, F> {
+    #[inline(always)]
+    fn take(self, item: Item) -> Result<()> {
+        let Self { intake, each } = self;
+        match item {
+            Item::Event(event) => {
+                intake.prepare(event, each)?;
+                intake.pipeline.event(event)
+            }
+            Item::Hello(piece) => intake.hello(piece),
+            Item::Dns(record) => intake.lookups(record),
+        }
+    }
+}
+
+/// What items go through, from the kernel's bytes on.
+pub struct Intake {
+    enricher: Enricher,
+    hellos: Hellos,
+    messages: Messages,
+    undecodable: BTreeMap<&'static str, u64>,
+    /// The stages behind.
+    pub pipeline: Pipeline,
+}
+
+impl Intake {
+    /// Knows nothing yet.
+    pub fn new(pipeline: Pipeline) -> Self {
+        Self {
+            enricher: Enricher::default(),
+            hellos: Hellos::default(),
+            messages: Messages::default(),
+            undecodable: BTreeMap::new(),
+            pipeline,
+        }
+    }
+
+    /// Takes an item; `each` sees it if it is of a connection's life. What cannot be decoded is counted.
+    ///
+    /// # Errors
+    /// If the output or the recording cannot be written.
+    #[inline(always)]
+    pub fn take(&mut self, item: &[u8], each: impl FnOnce(&SocketRecord)) -> Result<()> {
+        lend_to(item, Through { intake: self, each }).unwrap_or_else(|error| {
+            self.count(error.cause());
+            Ok(())
+        })
+    }
+
+    /// Reads a piece of a hello, and sends on what is news by it.
+    #[inline(never)]
+    fn hello(&mut self, piece: Piece) -> Result<()> {
+        match self.hellos.take(piece) {
+            Ok(Some(news)) => self.send(news),
+            Ok(None) => Ok(()),
+            Err(_) => {
+                self.count("hello_malformed");
+                Ok(())
+            }
+        }
+    }
+
+    /// Sends an event of our own down the pipeline.
+    ///
+    /// # Errors
+    /// As [`Intake::take`].
+    #[inline(never)]
+    pub fn send(&mut self, event: UserEvent) -> Result<()> {
+        self.pipeline.event(EventRef::User(&event))
+    }
+
+    /// Takes over a socket that was open before the trace, and names its process: no event of the kernel side has yet.
+    ///
+    /// # Errors
+    /// As [`Intake::take`].
+    pub fn adopt(&mut self, socket: OpenSocket) -> Result<()> {
+        if let Some(identity) = self.enricher.identify_process((socket.pid, socket.process_started_at)) {
+            self.pipeline.event(&identity)?;
+        }
+        self.send(UserEvent::Adopted(socket))
+    }
+
+    /// Causes and counts of what could not be decoded since the last call.
+    pub fn take_undecodable(&mut self) -> BTreeMap<&'static str, u64> {
+        std::mem::take(&mut self.undecodable)
+    }
+
+    /// What an event calls for before it goes down the pipeline.
+    #[inline(always)]
+    fn prepare(&mut self, event: EventRef<'_>, each: impl FnOnce(&SocketRecord)) -> Result<()> {
+        if let Some(record) = event.socket() {
+            each(record);
+            if let Some(identity) = self.enricher.identify(record) {
+                self.pipeline.event(&identity)?;
+            }
+        }
+        match event {
+            EventRef::Process(record) => self.enricher.forget(record),
+            EventRef::Tls(record) => self.hellos.forget(record.id),
+            EventRef::Detailed(record) if record.socket.kind == kind::ENDED => self.hellos.forget(record.socket.id),
+            _ => {}
+        }
+        Ok(())
+    }
+
+    /// Sends down the pipeline what DNS messages say, and who asked.
+    #[inline(never)]
+    fn lookups(&mut self, record: &DnsRecord) -> Result<()> {
+        for message in self.messages.take(record) {
+            match message {
+                Ok(message) => {
+                    if let Some(identity) = self.enricher.identify_process((message.pid, message.process_started_at)) {
+                        self.pipeline.event(&identity)?;
+                    }
+                    self.send(UserEvent::Dns(message))?;
+                }
+                Err(error) => self.count(error.cause()),
+            }
+        }
+        Ok(())
+    }
+
+    fn count(&mut self, cause: &'static str) {
+        *self.undecodable.entry(cause).or_default() += 1;
+    }
+}
