@@ -62,8 +62,29 @@ impl Event {
 struct Mark {
     arguments: u64,
     sock: u64,
-    state: u32,
-    program: u32,
+    /// The new state and, in the lowest eight bits, the program.
+    state_and_program: u64,
+}
+
+impl Mark {
+    #[inline(always)]
+    fn state_and(event: Event, program: u32) -> u64 {
+        u64::from(event.state) << 8 | u64::from(program)
+    }
+
+    /// Field by field: as a whole it would be put together on the stack first.
+    ///
+    /// # Safety
+    /// `mark` is live. Volatile, because who interrupts writes there too.
+    #[inline(always)]
+    unsafe fn write(mark: *mut Self, event: Event, program: u32) {
+        // SAFETY: the caller's.
+        unsafe {
+            (&raw mut (*mark).arguments).write_volatile(event.arguments as u64);
+            (&raw mut (*mark).sock).write_volatile(event.sock as u64);
+            (&raw mut (*mark).state_and_program).write_volatile(Self::state_and(event, program));
+        }
+    }
 }
 
 const MARKS: usize = 64;
@@ -83,11 +104,10 @@ pub fn serve<const PROGRAM: u32>(
 ) -> Outcome {
     const { assert!(PROGRAM >= 1 && PROGRAM <= PROGRAMS) };
     let mark = mark_of(SERVED.get_ptr_mut(hook as u32)?, event);
-    // SAFETY: inside the map's value, which belongs to this processor; volatile, because who interrupts writes here too.
+    // SAFETY: inside the map's value, which belongs to this processor.
     let is_marked = PROGRAM > 1 && unsafe { is_marked_before::<PROGRAM>(mark, event) };
-    let new = Mark { arguments: event.arguments as u64, sock: event.sock as u64, state: event.state, program: PROGRAM };
     // SAFETY: likewise.
-    unsafe { mark.write_volatile(new) };
+    unsafe { Mark::write(mark, event, PROGRAM) };
     if is_marked {
         return None;
     }
@@ -104,12 +124,17 @@ pub fn serve<const PROGRAM: u32>(
 /// before, of the same task with the same socket's address.
 #[inline(always)]
 unsafe fn is_marked_before<const PROGRAM: u32>(mark: *mut Mark, event: Event) -> bool {
-    // SAFETY: the caller's pointer is good.
-    let mark = unsafe { mark.read_volatile() };
-    mark.arguments == event.arguments as u64
-        && mark.sock == event.sock as u64
-        && mark.state == event.state
-        && mark.program < PROGRAM
+    // SAFETY: the caller's pointer is good; volatile, because who interrupts writes there too.
+    let (arguments, sock, state_and_program) = unsafe {
+        (
+            (&raw const (*mark).arguments).read_volatile(),
+            (&raw const (*mark).sock).read_volatile(),
+            (&raw const (*mark).state_and_program).read_volatile(),
+        )
+    };
+    arguments == event.arguments as u64
+        && sock == event.sock as u64
+        && state_and_program.wrapping_sub(Mark::state_and(event, 0)) < u64::from(PROGRAM)
 }
 
 /// Stacks lie 16 KiB or more apart, so those bits tell them from each other. The verifier lets no pointer be shifted, but
