@@ -8,19 +8,20 @@ use aya_ebpf::{
     programs::{FEntryContext, FExitContext, ProbeContext},
 };
 use tracer_ebpf::{
-    ExchangeRecord, SocketRecord,
+    SocketRecord,
+    dns::PORT,
     exchange::{self, Exchanges, Passed},
     flag, kind, role, tcp_state,
 };
 
 use super::{Outcome, dns};
 use crate::{
-    follow::{Call, Look, look},
+    follow::{Call, Look, is_over, look},
     kept::{Kept, kept},
     kernel::{
         access::{Access, Direct, Pointer, Probe},
         msg::MsgHdr,
-        sock::Sock,
+        sock::{Sock, TcpSock},
     },
     maps::offset,
     message::{Hook, Source},
@@ -37,6 +38,7 @@ const MSG_TRUNC: i32 = 0x20;
 
 /// `int tcp_sendmsg_locked(struct sock *sk, struct msghdr *msg, size_t size)`
 #[fentry(function = "tcp_sendmsg_locked")]
+#[inline(always)]
 pub fn send_fentry(ctx: FEntryContext) -> i32 {
     let _ = try_send(Sock::<Direct>::new(ctx.arg(0)), Some(MsgHdr::<Direct>::new(ctx.arg(1))), ctx.arg(2));
     0
@@ -73,6 +75,7 @@ pub fn send_waits_kprobe(ctx: ProbeContext) -> u32 {
 /// `int tcp_recvmsg(struct sock *sk, struct msghdr *msg, size_t len, int nonblock, int flags, int *addr_len)`, up to 5.18. In a
 /// fexit context the return value stands behind the arguments. Where there is one argument fewer, the kernel refuses this.
 #[fexit(function = "tcp_recvmsg")]
+#[inline(always)]
 pub fn receive_6_fexit(ctx: FExitContext) -> i32 {
     let _ = try_receive(Sock::<Direct>::new(ctx.arg(0)), Some(MsgHdr::new(ctx.arg(1))), ctx.arg(4), ctx.arg(6));
     0
@@ -80,6 +83,7 @@ pub fn receive_6_fexit(ctx: FExitContext) -> i32 {
 
 /// `int tcp_recvmsg(struct sock *sk, struct msghdr *msg, size_t len, int flags, int *addr_len)`, from then on.
 #[fexit(function = "tcp_recvmsg")]
+#[inline(always)]
 pub fn receive_5_fexit(ctx: FExitContext) -> i32 {
     let _ = try_receive(Sock::<Direct>::new(ctx.arg(0)), Some(MsgHdr::new(ctx.arg(1))), ctx.arg(3), ctx.arg(5));
     0
@@ -87,6 +91,7 @@ pub fn receive_5_fexit(ctx: FExitContext) -> i32 {
 
 /// `int tcp_recvmsg(struct sock *sk, struct msghdr *msg, size_t len, int flags)`, on the newest kernels.
 #[fexit(function = "tcp_recvmsg")]
+#[inline(always)]
 pub fn receive_4_fexit(ctx: FExitContext) -> i32 {
     let _ = try_receive(Sock::<Direct>::new(ctx.arg(0)), Some(MsgHdr::new(ctx.arg(1))), ctx.arg(3), ctx.arg(4));
     0
@@ -123,23 +128,24 @@ fn try_send<A: Access>(sock: Sock<A>, msg: Option<MsgHdr<A>>, size: u64) -> Outc
         return None;
     }
     let at = now();
-    let before = kept.detailed.exchanges.received;
-    count_sent(&mut kept.detailed.exchanges, sock);
+    let tcp = sock.tcp();
+    count_sent(&mut kept.detailed.exchanges, tcp);
     let is_client = kept.detailed.socket.role != role::SERVER;
-    if let Some(msg) = msg {
-        let _ = dns::try_sent_stream(sock, msg);
-    }
-    let length = if size > u64::from(u32::MAX) { u32::MAX } else { size as u32 };
     let what = match msg {
         Some(msg) => {
+            if may_be_dns(kept) {
+                let _ = dns::try_sent_stream(sock, msg);
+            }
             let source = Source::ToSend(msg.iter());
-            look(kept, Call { hook: Hook::Send, source, length, from_client: is_client, at })
+            let length = if size > u64::from(u32::MAX) { u32::MAX } else { size as u32 };
+            look(kept, Call { hook: Hook::Send, source, length, from_client: is_client, at, tcp })
         }
         None => Look::Data,
     };
     let socket = &kept.detailed.socket;
     let stale = is_client && socket.end_sign_at != 0 && socket.state_at_end == tcp_state::CLOSE_WAIT;
-    pass(kept, Hook::Send, what, Passed { at, asks: is_client, stale, received_before: before });
+    let received_before = kept.detailed.exchanges.received;
+    pass(kept, Hook::Send, what, Passed { at, asks: is_client, stale, received_before });
     Some(())
 }
 
@@ -161,27 +167,37 @@ fn try_receive<A: Access>(sock: Sock<A>, msg: Option<MsgHdr<A>>, flags: i32, cop
     let kept = live(sock)?;
     let at = now();
     let copied = copied as u32;
-    let before = kept.detailed.exchanges.received;
-    // A FIN of our own takes up a number too; nothing is sent after it.
-    if sock.state().is_some_and(can_send) {
-        count_sent(&mut kept.detailed.exchanges, sock);
-    }
-    if !count_received(&mut kept.detailed.exchanges, sock, copied) {
+    let received_before = kept.detailed.exchanges.received;
+    let tcp = sock.tcp();
+    if !count_received(&mut kept.detailed.exchanges, tcp, copied) {
         return None;
     }
-    if let Some(msg) = msg.filter(|_| flags & MSG_TRUNC == 0) {
-        let _ = dns::try_received_stream(sock, msg, u64::from(copied));
-    }
     let is_server = kept.detailed.socket.role == role::SERVER;
+    // What was sent by the last call is only known now. A mere answer does not want to know. A FIN of our own takes up a
+    // number too; nothing is sent after it. Without any sign of an end there was none.
+    let is_answer = !is_server && kept.detailed.exchanges.count != 0 && is_over(kept);
+    let may_send = || kept.detailed.socket.end_sign_at == 0 || sock.state().is_some_and(can_send);
+    if !is_answer && may_send() {
+        count_sent(&mut kept.detailed.exchanges, tcp);
+    }
     let what = match msg {
         Some(msg) if flags & MSG_TRUNC == 0 => {
+            if may_be_dns(kept) {
+                let _ = dns::try_received_stream(sock, msg, u64::from(copied));
+            }
             let source = Source::Received(msg.iter(), copied);
-            look(kept, Call { hook: Hook::Receive, source, length: copied, from_client: is_server, at })
+            look(kept, Call { hook: Hook::Receive, source, length: copied, from_client: is_server, at, tcp })
         }
         _ => Look::Data,
     };
-    pass(kept, Hook::Receive, what, Passed { at, asks: is_server, stale: false, received_before: before });
+    pass(kept, Hook::Receive, what, Passed { at, asks: is_server, stale: false, received_before });
     Some(())
+}
+
+/// Whether a connection may carry messages of DNS: it goes to that port.
+#[inline(always)]
+fn may_be_dns(kept: &Kept) -> bool {
+    kept.detailed.socket.remote_port == PORT
 }
 
 /// All that is kept of a traced connection whose life is not over.
@@ -196,8 +212,8 @@ fn live<A: Access>(sock: Sock<A>) -> Option<&'static mut Kept> {
 
 /// Brings the count of bytes sent up to date.
 #[inline(always)]
-fn count_sent<A: Access>(exchanges: &mut Exchanges, sock: Sock<A>) {
-    let Some(write_seq) = sock.tcp().and_then(|tcp| tcp.write_seq()) else { return };
+fn count_sent<A: Access>(exchanges: &mut Exchanges, tcp: Option<TcpSock<A>>) {
+    let Some(write_seq) = tcp.and_then(TcpSock::write_seq) else { return };
     if exchanges.flags & exchange::flag::COUNTING_SENT == 0 {
         exchanges.write_seq = write_seq;
         exchanges.flags |= exchange::flag::COUNTING_SENT;
@@ -208,8 +224,8 @@ fn count_sent<A: Access>(exchanges: &mut Exchanges, sock: Sock<A>) {
 /// Brings the count of bytes received up to date by the `copied` that a call has handed over. `false` if none were taken: they
 /// were only looked at.
 #[inline(always)]
-fn count_received<A: Access>(exchanges: &mut Exchanges, sock: Sock<A>, copied: u32) -> bool {
-    let Some(copied_seq) = sock.tcp().and_then(|tcp| tcp.copied_seq()) else { return true };
+fn count_received<A: Access>(exchanges: &mut Exchanges, tcp: Option<TcpSock<A>>, copied: u32) -> bool {
+    let Some(copied_seq) = tcp.and_then(TcpSock::copied_seq) else { return true };
     if exchanges.flags & exchange::flag::COUNTING_RECEIVED == 0 {
         exchanges.copied_seq = copied_seq.wrapping_sub(copied);
         exchanges.flags |= exchange::flag::COUNTING_RECEIVED;
@@ -244,17 +260,17 @@ fn pass(kept: &mut Kept, hook: Hook, what: Look, passed: Passed) {
 /// A function of its own in the object: it is called from several places of one program.
 #[inline(never)]
 fn send_answered(id: u64, exchanges: &Exchanges) {
-    send_exchange(&ExchangeRecord {
-        kind: kind::ANSWERED,
-        index: exchanges.count.wrapping_sub(1),
-        at: exchanges.answered_at,
-        id,
-        asked_at: exchanges.asked_at,
-        ready_at: exchanges.ready_at,
-        previous_at: exchanges.previous_at,
-        sent_before: exchanges.sent_before,
-        received_before: exchanges.received_before,
-        flags: exchanges.flags,
-        reserved: 0,
+    send_exchange(exchanges.count, |record| {
+        record.kind = kind::ANSWERED;
+        record.index = exchanges.count.wrapping_sub(1);
+        record.at = exchanges.answered_at;
+        record.id = id;
+        record.asked_at = exchanges.asked_at;
+        record.ready_at = exchanges.ready_at;
+        record.previous_at = exchanges.previous_at;
+        record.sent_before = exchanges.sent_before;
+        record.received_before = exchanges.received_before;
+        record.flags = exchanges.flags;
+        record.reserved = 0;
     });
 }
