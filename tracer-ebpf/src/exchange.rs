@@ -101,9 +101,10 @@ impl Exchanges {
     /// peer's FIN takes up a number too.
     #[inline(always)]
     pub fn count_received(&mut self, copied_seq: u32, copied: u32) -> bool {
-        let taken = copied_seq.wrapping_sub(self.copied_seq);
-        let bytes = if taken == copied.wrapping_add(1) { copied } else { taken };
-        self.received = self.received.wrapping_add(u64::from(bytes));
+        let taken = u64::from(copied_seq.wrapping_sub(self.copied_seq));
+        let copied = u64::from(copied);
+        let bytes = if taken == copied + 1 { copied } else { taken };
+        self.received = self.received.wrapping_add(bytes);
         self.copied_seq = copied_seq;
         taken != 0
     }
@@ -210,8 +211,8 @@ impl Exchanges {
 
     #[inline(always)]
     fn begin(&mut self, at: u64, sent_before: u64, received_before: u64, flags: u32) {
-        if self.last_at != 0 {
-            let idle = at.saturating_sub(self.last_at);
+        if self.last_at != 0 && at > self.last_at {
+            let idle = at - self.last_at;
             if idle > self.max_idle {
                 self.max_idle = idle;
             }

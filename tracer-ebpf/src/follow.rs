@@ -3,7 +3,7 @@
 //! `tracer_ebpf::tls::handshake`.
 
 use tracer_ebpf::{
-    TlsRecord, kind,
+    TlsRecord, exchange, kind,
     tls::{
         handshake::{BODY_LEN, Handshake, Step, flag, phase},
         record::{ContentType, HEADER_LEN, Header},
@@ -16,9 +16,10 @@ use crate::{
     kept::{Kept, Sample},
     kernel::{
         access::{Access, Probe, newer_helpers},
+        sock::TcpSock,
         task::Task,
     },
-    message::{Message, Program, Source},
+    message::{Hook, Message, Program, Source},
     output::{send_hello, send_tls},
     verifier::opaque,
 };
@@ -69,6 +70,14 @@ pub struct Call<A> {
     pub from_client: bool,
     /// When.
     pub at: u64,
+    /// The socket's TCP part.
+    pub tcp: Option<TcpSock<A>>,
+}
+
+/// Whether nothing of a handshake is looked for any more: it is done, or never came.
+#[inline(always)]
+pub fn is_over(kept: &Kept) -> bool {
+    matches!(kept.detailed.handshake.phase, phase::PLAIN | phase::DONE)
 }
 
 /// Looks at what passes.
@@ -167,6 +176,7 @@ fn follow<A: Access>(kept: &mut Kept, call: Call<A>) -> Look {
             let is_finished = !tickets || remaining == short || remaining == long || remaining == padded;
             let seen = if is_finished { behind(remaining, message) } else { Look::NoData };
             kept.tickets = if tickets { TICKETS } else { 0 };
+            kept.is_tls13 = tickets;
             kept.walks[0].restart();
             kept.walks[1].restart();
             ended(kept, call.at);
@@ -367,14 +377,30 @@ fn thread<A: Access>(at: u64) -> Option<Sample> {
 /// After the handshake: alerts, and what may be session tickets, are no application data.
 #[inline(always)]
 fn after_handshake<A: Access>(kept: &mut Kept, call: Call<A>) -> Look {
-    if !call.from_client && kept.tickets != 0 {
-        return tickets(kept, call);
-    }
-    if call.from_client && kept.detailed.exchanges.answered_at != 0 {
-        // Tickets come with the first answer or not at all.
-        kept.tickets = 0;
+    if kept.tickets != 0 {
+        if !call.from_client {
+            return tickets(kept, call);
+        }
+        if kept.detailed.exchanges.answered_at != 0 {
+            // Tickets come with the first answer or not at all.
+            kept.tickets = 0;
+        }
     }
     alerts(kept, call)
+}
+
+/// Whether a header that was read alone belongs to data, without a look at it: more is waiting behind it than alerts could be. In
+/// TLS 1.3 the longest two, which Java sends, have 80 bytes together.
+#[inline(always)]
+fn is_header_of_data<A: Access>(kept: &Kept, call: Call<A>) -> bool {
+    kept.is_tls13
+        && call.by.hook == Hook::Receive
+        && call.length == HEADER_LEN as u32
+        && kept.detailed.exchanges.flags & exchange::flag::COUNTING_RECEIVED != 0
+        && call.tcp.and_then(TcpSock::rcv_nxt).is_some_and(|next| {
+            // The peer's FIN takes up a number too.
+            next.wrapping_sub(kept.detailed.exchanges.copied_seq) > LONGEST_ALERT + 1
+        })
 }
 
 #[inline(always)]
@@ -383,7 +409,7 @@ fn alerts<A: Access>(kept: &mut Kept, call: Call<A>) -> Look {
         kept.alert_remaining -= call.length as u16;
         return Look::MaybeAlert;
     }
-    if call.length > LONGEST_ALERT {
+    if call.length > LONGEST_ALERT || is_header_of_data(kept, call) {
         return Look::Data;
     }
     let Some(header) = call.source.head::<HEADER_LEN>().and_then(|bytes| Header::parse(&bytes)) else {

@@ -24,8 +24,10 @@ pub struct Kept {
     pub tickets: u8,
     /// How many pieces of the hello messages may still be sent to user space, from the server and from the client.
     pub pieces: [u8; 2],
+    /// Whether it is TLS 1.3, known when the handshake is done.
+    pub is_tls13: bool,
     /// Explicit padding.
-    pub reserved: [u8; 2],
+    pub reserved: u8,
     /// What was last looked at on its way out, where the hook has several programs.
     pub last_send: LastSend,
 }

@@ -466,8 +466,9 @@ impl Loss {
     pub const COUNT: u32 = 9;
 }
 
-/// Marks a field that this kernel lacks in [`Offsets`].
-pub const MISSING: u32 = u32::MAX;
+/// Marks a field that this kernel lacks in [`Offsets`]. Positive as a number of 32 bits: BPF compares with such a constant in
+/// one instruction, and fetches a larger one into a register before.
+pub const MISSING: u32 = i32::MAX as u32;
 
 /// Declares the table of kernel fields once: the struct that the BPF side reads, and the list that user space resolves
 /// from BTF. `member: "struct" . "path" or "path", size` for fields, where the first path that the kernel has is taken;
@@ -577,6 +578,8 @@ offsets! {
         sk_net: "sock" . "__sk_common.skc_net.net", 8;
         /// Bits of `enum sock_flags`.
         sk_flags: "sock" . "__sk_common.skc_flags", 8;
+        /// Socket storage of any BPF program, null while there is none.
+        sk_storage: "sock" . "sk_bpf_storage", 8;
         /// Error for the application.
         sk_err: "sock" . "sk_err", 4;
         /// Local port in packets, network order; it stays when the socket has given its port back.
@@ -601,6 +604,8 @@ offsets! {
         tcp_write_seq: "tcp_sock" . "write_seq", 4;
         /// Number of the next byte that the application takes from TCP.
         tcp_copied_seq: "tcp_sock" . "copied_seq", 4;
+        /// Number of the next byte that is to come from the network.
+        tcp_rcv_nxt: "tcp_sock" . "rcv_nxt", 4;
         /// A connect with TCP Fast Open.
         tcp_fastopen_req: "tcp_sock" . "fastopen_req", 8;
         /// Bytes that the application handed over with it; 0 if it only wants the cookie for later ones.

@@ -90,7 +90,7 @@ impl Message {
 }
 
 /// Which hook looks.
-#[derive(Clone, Copy)]
+#[derive(Clone, Copy, PartialEq, Eq)]
 #[repr(u32)]
 pub enum Hook {
     Send = 0,

@@ -16,6 +16,9 @@ use crate::{
     maps::{EVENTS, EXCHANGES, LOSSES, config},
 };
 
+/// How many exchanges of a connection pass between two looks at how much is waiting in the ring buffer.
+const EXCHANGES_PER_LOOK: u32 = 8;
+
 /// Nanoseconds of `CLOCK_BOOTTIME`.
 #[inline(always)]
 pub fn now() -> u64 {
@@ -66,10 +69,17 @@ pub fn send_life(record: &mut SocketRecord, kind: u32, at: u64) {
     send(record);
 }
 
-/// Sends word of an exchange. On the ring buffer of the exchanges.
+/// Sends word of an exchange, the `count`th of its connection, which `fill` writes in whole. On the ring buffer of the exchanges.
 #[inline(always)]
-pub fn send_exchange(record: &ExchangeRecord) {
-    send_to(exchanges_ring(), record, Loss::ExchangeRingFull);
+pub fn send_exchange(count: u32, fill: impl FnOnce(&mut ExchangeRecord)) {
+    let ring = exchanges_ring();
+    let Some(room) = reserve::<ExchangeRecord>(ring) else { return };
+    // SAFETY: memory of that size that is ours until it is sent, for which all bytes are valid.
+    fill(unsafe { &mut *room });
+    // One connection's many exchanges need not ask each time how much is waiting.
+    let wake = if count % EXCHANGES_PER_LOOK == 1 { wake_up(ring) } else { u64::from(BPF_RB_NO_WAKEUP) };
+    // SAFETY: what was reserved, once.
+    unsafe { bpf_ringbuf_submit(room.cast(), wake) };
 }
 
 /// Sends word of a handshake, likewise.
@@ -104,21 +114,28 @@ pub fn send_process(record: &ProcessRecord) {
 #[inline(always)]
 pub fn send_filled<T: 'static>(fill: impl FnOnce(*mut T) -> Option<()>) -> Option<()> {
     let ring = exchanges_ring();
+    let room = reserve::<T>(ring)?;
+    let filled = fill(room);
+    // SAFETY: what was reserved, once.
+    unsafe {
+        match filled {
+            Some(()) => bpf_ringbuf_submit(room.cast(), wake_up(ring)),
+            None => bpf_ringbuf_discard(room.cast(), u64::from(BPF_RB_NO_WAKEUP)),
+        }
+    }
+    filled
+}
+
+/// Room for an event in the ring buffer of the exchanges; counts it where there is none.
+#[inline(always)]
+fn reserve<T: 'static>(ring: *mut c_void) -> Option<*mut T> {
     // SAFETY: the map's address, and a size that is a constant.
     let room = unsafe { bpf_ringbuf_reserve(ring, size_of::<T>() as u64, 0) };
     if room.is_null() {
         count(Loss::ExchangeRingFull);
         return None;
     }
-    let filled = fill(room.cast());
-    // SAFETY: what was reserved, once.
-    unsafe {
-        match filled {
-            Some(()) => bpf_ringbuf_submit(room, wake_up(ring)),
-            None => bpf_ringbuf_discard(room, u64::from(BPF_RB_NO_WAKEUP)),
-        }
-    }
-    filled
+    Some(room.cast())
 }
 
 /// Sends an event of a life or a process.

@@ -42,11 +42,17 @@ pub enum Hook {
     Fork = 12,
     Exec = 13,
     Exit = 14,
+    SendGoesOn = 15,
+    SpliceRead = 16,
+    Retransmit = 17,
+    ReceiveReset = 18,
+    SendReset = 19,
+    Error = 20,
 }
 
 impl Hook {
     /// Number of hooks.
-    pub const COUNT: usize = 15;
+    pub const COUNT: usize = 21;
 }
 
 /// One event of a hook, as its programs tell it from others: by where its arguments are, which is a place on the stack of
@@ -76,8 +82,29 @@ impl Event {
 struct Mark {
     arguments: u64,
     sock: u64,
-    state: u32,
-    program: u32,
+    /// The new state and, in the lowest eight bits, the program.
+    state_and_program: u64,
+}
+
+impl Mark {
+    #[inline(always)]
+    fn state_and(event: Event, program: u32) -> u64 {
+        u64::from(event.state) << 8 | u64::from(program)
+    }
+
+    /// Field by field: as a whole it would be put together on the stack first.
+    ///
+    /// # Safety
+    /// `mark` is live. Volatile, because who interrupts writes there too.
+    #[inline(always)]
+    unsafe fn write(mark: *mut Self, event: Event, program: u32) {
+        // SAFETY: the caller's.
+        unsafe {
+            (&raw mut (*mark).arguments).write_volatile(event.arguments as u64);
+            (&raw mut (*mark).sock).write_volatile(event.sock as u64);
+            (&raw mut (*mark).state_and_program).write_volatile(Self::state_and(event, program));
+        }
+    }
 }
 
 const MARKS: usize = 64;
@@ -110,9 +137,8 @@ pub fn falls_to<const PROGRAM: u32>(hook: Hook, event: Event, is_served: impl Fn
     let mark = mark_of(marks, event);
     // SAFETY: inside the map's value, which belongs to this processor; volatile, because who interrupts writes here too.
     let is_marked = PROGRAM > 1 && unsafe { is_marked_before::<PROGRAM>(mark, event) };
-    let new = Mark { arguments: event.arguments as u64, sock: event.sock as u64, state: event.state, program: PROGRAM };
     // SAFETY: likewise.
-    unsafe { mark.write_volatile(new) };
+    unsafe { Mark::write(mark, event, PROGRAM) };
     if PROGRAM == 1 {
         return true;
     }
@@ -134,12 +160,17 @@ fn has_more(hook: Hook) -> bool {
 /// before, of the same task with the same socket's address.
 #[inline(always)]
 unsafe fn is_marked_before<const PROGRAM: u32>(mark: *mut Mark, event: Event) -> bool {
-    // SAFETY: the caller's pointer is good.
-    let mark = unsafe { mark.read_volatile() };
-    mark.arguments == event.arguments as u64
-        && mark.sock == event.sock as u64
-        && mark.state == event.state
-        && mark.program < PROGRAM
+    // SAFETY: the caller's pointer is good; volatile, because who interrupts writes there too.
+    let (arguments, sock, state_and_program) = unsafe {
+        (
+            (&raw const (*mark).arguments).read_volatile(),
+            (&raw const (*mark).sock).read_volatile(),
+            (&raw const (*mark).state_and_program).read_volatile(),
+        )
+    };
+    arguments == event.arguments as u64
+        && sock == event.sock as u64
+        && state_and_program.wrapping_sub(Mark::state_and(event, 0)) < u64::from(PROGRAM)
 }
 
 /// Stacks lie 16 KiB or more apart, so those bits tell them from each other. The verifier lets no pointer be shifted, but
@@ -177,6 +208,7 @@ macro_rules! programs {
     };
     (@one [$(#[$attribute:meta])*] $body:ident $context:ty, $number:literal $name:ident) => {
         $(#[$attribute])*
+        #[inline(always)]
         pub fn $name(ctx: $context) -> i32 {
             let _ = $body::<$number>(&ctx);
             0

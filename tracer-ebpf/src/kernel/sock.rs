@@ -95,6 +95,12 @@ impl<A: Access> Sock<A> {
         A::read(self.pointer, offset!(sk_cookie))
     }
 
+    /// Whether any BPF program keeps something with the socket; `None` if that is unknown.
+    #[inline(always)]
+    pub fn has_storage(self) -> Option<bool> {
+        A::read::<u64>(self.pointer, offset!(sk_storage)).map(|storage| storage != 0)
+    }
+
     /// The socket's error, as a positive errno.
     #[inline(always)]
     pub fn error(self) -> Option<u32> {
@@ -199,6 +205,12 @@ impl<A: Access> TcpSock<A> {
     #[inline(always)]
     pub fn copied_seq(self) -> Option<u32> {
         A::read(self.pointer, offset!(tcp_copied_seq))
+    }
+
+    /// Number of the next byte that is to come from the network, modulo 2^32.
+    #[inline(always)]
+    pub fn rcv_nxt(self) -> Option<u32> {
+        A::read(self.pointer, offset!(tcp_rcv_nxt))
     }
 
     /// Whether the application handed over data with the connect, to go with the SYN if the peer's cookie is known.

@@ -2,6 +2,7 @@
 //! told may ask for the error at once (`SO_ERROR`), which takes it away, and the state changes to CLOSE only after that.
 
 use aya_ebpf::{
+    EbpfContext as _,
     macros::{fentry, kprobe},
     programs::{FEntryContext, ProbeContext},
 };
@@ -12,21 +13,26 @@ use crate::{
         access::{Access, Direct, Probe},
         sock::Sock,
     },
+    overlap::{Event, Hook, programs, serve},
     socket::{find, note_fatal_error},
 };
 
-/// `void sk_error_report(struct sock *sk)`, from 5.15 on.
-#[fentry(function = "sk_error_report")]
-pub fn error_fentry(ctx: FEntryContext) -> i32 {
-    let _ = try_error(Sock::<Direct>::new(ctx.arg(0)));
-    0
+programs! {
+    /// `void sk_error_report(struct sock *sk)`, from 5.15 on.
+    #[fentry(function = "sk_error_report")]
+    error(FEntryContext): 1 error_fentry, 2 error_2_fentry, 3 error_3_fentry
 }
 
-/// `void sock_def_error_report(struct sock *sk)`, which is what the former calls, and what was called before there was one.
-#[fentry(function = "sock_def_error_report")]
-pub fn error_default_fentry(ctx: FEntryContext) -> i32 {
-    let _ = try_error(Sock::<Direct>::new(ctx.arg(0)));
-    0
+programs! {
+    /// `void sock_def_error_report(struct sock *sk)`, which is what the former calls, and what was called before there was one.
+    #[fentry(function = "sock_def_error_report")]
+    error(FEntryContext): 1 error_default_fentry, 2 error_default_2_fentry, 3 error_default_3_fentry
+}
+
+#[inline(always)]
+fn error<const PROGRAM: u32>(ctx: &FEntryContext) -> Outcome {
+    let sock = Sock::<Direct>::new(ctx.arg(0));
+    serve::<PROGRAM>(Hook::Error, Event::new(ctx.as_ptr(), sock.pointer), || false, || try_error(sock))
 }
 
 #[kprobe(function = "sock_def_error_report")]

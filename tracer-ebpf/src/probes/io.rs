@@ -9,24 +9,25 @@ use aya_ebpf::{
     programs::{FEntryContext, FExitContext, ProbeContext},
 };
 use tracer_ebpf::{
-    ExchangeRecord, SocketRecord,
+    SocketRecord,
+    dns::PORT,
     exchange::{self, Exchanges, Passed},
     flag, kind, role, tcp_state,
 };
 
 use super::{Outcome, dns};
 use crate::{
-    follow::{Call, Look, look},
+    follow::{Call, Look, is_over, look},
     kept::{Kept, LastSend, kept},
     kernel::{
         access::{Access, Direct, Pointer, Probe},
         msg::MsgHdr,
-        sock::Sock,
+        sock::{Sock, TcpSock},
     },
     maps::{config, offset},
     message::{Hook, Program, Source},
     output::{now, send_exchange},
-    overlap::{self, Event, falls_to, programs},
+    overlap::{self, Event, falls_to, programs, serve},
     socket::{can_send, find, find_or_adopt},
     verifier::hide,
 };
@@ -74,11 +75,17 @@ pub fn send_page_kprobe(ctx: ProbeContext) -> u32 {
     0
 }
 
-/// `int sk_stream_wait_memory(struct sock *sk, long *timeo_p)`: a send that has to wait for room goes on.
-#[fexit(function = "sk_stream_wait_memory")]
-pub fn send_goes_on_fexit(ctx: FExitContext) -> i32 {
-    let _ = try_send_on(Sock::<Direct>::new(ctx.arg(0)));
-    0
+programs! {
+    /// `int sk_stream_wait_memory(struct sock *sk, long *timeo_p)`: a send that has to wait for room goes on.
+    #[fexit(function = "sk_stream_wait_memory")]
+    send_goes_on(FExitContext): 1 send_goes_on_fexit, 2 send_goes_on_2_fexit, 3 send_goes_on_3_fexit
+}
+
+#[inline(always)]
+fn send_goes_on<const PROGRAM: u32>(ctx: &FExitContext) -> Outcome {
+    let sock = Sock::<Direct>::new(ctx.arg(0));
+    let event = Event::new(ctx.as_ptr(), sock.pointer);
+    serve::<PROGRAM>(overlap::Hook::SendGoesOn, event, || false, || try_send_on(sock))
 }
 
 /// The fallback sees it begin to wait; the time until the last time that it waits is known.
@@ -102,11 +109,12 @@ macro_rules! receive_programs {
         #[inline(always)]
         fn $body<const PROGRAM: u32>(ctx: &FExitContext) -> Outcome {
             let (sock, msg) = (Sock::<Direct>::new(ctx.arg(0)), MsgHdr::new(ctx.arg(1)));
+            let (flags, result) = (ctx.arg($flags), ctx.arg($result));
             let event = Event::new(ctx.as_ptr(), sock.pointer);
-            if !falls_to::<PROGRAM>(overlap::Hook::Receive, event, || is_counted(sock)) {
+            if !falls_to::<PROGRAM>(overlap::Hook::Receive, event, || consumes(flags, result) && is_counted(sock)) {
                 return None;
             }
-            try_receive(sock, Some(msg), ctx.arg($flags), ctx.arg($result), PROGRAM)
+            try_receive(sock, Some(msg), flags, result, PROGRAM)
         }
     )*};
 }
@@ -115,6 +123,12 @@ receive_programs! {
     receive_6, flags 4, result 6: 1 receive_6_fexit, 2 receive_6_2_fexit, 3 receive_6_3_fexit, 4 receive_6_4_fexit;
     receive_5, flags 3, result 5: 1 receive_5_fexit, 2 receive_5_2_fexit, 3 receive_5_3_fexit, 4 receive_5_4_fexit;
     receive_4, flags 3, result 4: 1 receive_4_fexit, 2 receive_4_2_fexit, 3 receive_4_3_fexit, 4 receive_4_4_fexit;
+}
+
+/// Whether a call takes bytes from TCP.
+#[inline(always)]
+fn consumes(flags: i32, copied: i32) -> bool {
+    copied > 0 && flags & (MSG_PEEK | MSG_ERRQUEUE) == 0
 }
 
 /// Whether all that was taken from TCP has been counted.
@@ -126,12 +140,26 @@ fn is_counted(sock: Sock<Direct>) -> bool {
         && sock.tcp().and_then(|tcp| tcp.copied_seq()) == Some(exchanges.copied_seq)
 }
 
-/// `ssize_t tcp_splice_read(struct socket *sock, loff_t *ppos, struct pipe_inode_info *pipe, size_t len, unsigned int flags)`
-#[fexit(function = "tcp_splice_read")]
-pub fn splice_read_fexit(ctx: FExitContext) -> i32 {
-    let _ = Direct::read(ctx.arg(0), offset!(socket_sk))
-        .and_then(|sock: Pointer| try_receive(Sock::<Direct>::new(sock), None, 0, ctx.arg(5), 1));
-    0
+programs! {
+    /// `ssize_t tcp_splice_read(struct socket *sock, loff_t *ppos, struct pipe_inode_info *pipe, size_t len, unsigned int flags)`
+    #[fexit(function = "tcp_splice_read")]
+    splice_read(FExitContext): 1 splice_read_fexit, 2 splice_read_2_fexit, 3 splice_read_3_fexit
+}
+
+#[inline(always)]
+fn splice_read<const PROGRAM: u32>(ctx: &FExitContext) -> Outcome {
+    let socket: Pointer = ctx.arg(0);
+    let event = Event::new(ctx.as_ptr(), socket);
+    // What is counted is not counted again.
+    serve::<PROGRAM>(
+        overlap::Hook::SpliceRead,
+        event,
+        || false,
+        || {
+            let sock = Sock::<Direct>::new(Direct::read(socket, offset!(socket_sk))?);
+            try_receive(sock, None, 0, ctx.arg(5), PROGRAM)
+        },
+    )
 }
 
 /// The fallback looks at no bytes: of what is received it could not, and half a handshake is none.
@@ -157,31 +185,30 @@ fn try_send<A: Access>(sock: Sock<A>, msg: Option<MsgHdr<A>>, size: u64, program
         return None;
     }
     let at = now();
-    let before = kept.detailed.exchanges.received;
-    let write_seq = count_sent(&mut kept.detailed.exchanges, sock);
+    let tcp = sock.tcp();
+    let write_seq = count_sent(&mut kept.detailed.exchanges, tcp);
     if config!(preemptible) != 0
         && let Some(this) = LastSend::new(write_seq, size)
     {
         kept.last_send = this;
     }
     let is_client = kept.detailed.socket.role != role::SERVER;
-    if let Some(msg) = msg {
-        let _ = dns::try_sent_stream(sock, msg);
-    }
-    let length = if size > u64::from(u32::MAX) { u32::MAX } else { size as u32 };
     let what = match msg {
         Some(msg) => {
+            if may_be_dns(kept) {
+                let _ = dns::try_sent_stream(sock, msg);
+            }
             let source = Source::ToSend(msg.iter());
-            look(
-                kept,
-                Call { by: Program { hook: Hook::Send, number: program }, source, length, from_client: is_client, at },
-            )
+            let by = Program { hook: Hook::Send, number: program };
+            let length = if size > u64::from(u32::MAX) { u32::MAX } else { size as u32 };
+            look(kept, Call { by, source, length, from_client: is_client, at, tcp })
         }
         None => Look::Data,
     };
     let socket = &kept.detailed.socket;
     let stale = is_client && socket.end_sign_at != 0 && socket.state_at_end == tcp_state::CLOSE_WAIT;
-    pass(kept, Hook::Send, what, Passed { at, asks: is_client, stale, received_before: before });
+    let received_before = kept.detailed.exchanges.received;
+    pass(kept, Hook::Send, what, Passed { at, asks: is_client, stale, received_before });
     Some(())
 }
 
@@ -197,42 +224,44 @@ fn try_send_on<A: Access>(sock: Sock<A>) -> Outcome {
 
 #[inline(always)]
 fn try_receive<A: Access>(sock: Sock<A>, msg: Option<MsgHdr<A>>, flags: i32, copied: i32, program: u32) -> Outcome {
-    if copied <= 0 || flags & (MSG_PEEK | MSG_ERRQUEUE) != 0 {
+    if !consumes(flags, copied) {
         return None;
     }
     let kept = live(sock)?;
     let at = now();
     let copied = copied as u32;
-    let before = kept.detailed.exchanges.received;
-    // A FIN of our own takes up a number too; nothing is sent after it.
-    if sock.state().is_some_and(can_send) {
-        count_sent(&mut kept.detailed.exchanges, sock);
-    }
-    if !count_received(&mut kept.detailed.exchanges, sock, copied) {
+    let received_before = kept.detailed.exchanges.received;
+    let tcp = sock.tcp();
+    if !count_received(&mut kept.detailed.exchanges, tcp, copied) {
         return None;
     }
-    if let Some(msg) = msg.filter(|_| flags & MSG_TRUNC == 0) {
-        let _ = dns::try_received_stream(sock, msg, u64::from(copied));
-    }
     let is_server = kept.detailed.socket.role == role::SERVER;
+    // What was sent by the last call is only known now. A mere answer does not want to know. A FIN of our own takes up a
+    // number too; nothing is sent after it. Without any sign of an end there was none.
+    let is_answer = !is_server && kept.detailed.exchanges.count != 0 && is_over(kept);
+    let may_send = || kept.detailed.socket.end_sign_at == 0 || sock.state().is_some_and(can_send);
+    if !is_answer && may_send() {
+        count_sent(&mut kept.detailed.exchanges, tcp);
+    }
     let what = match msg {
         Some(msg) if flags & MSG_TRUNC == 0 => {
+            if may_be_dns(kept) {
+                let _ = dns::try_received_stream(sock, msg, u64::from(copied));
+            }
             let source = Source::Received(msg.iter(), copied);
-            look(
-                kept,
-                Call {
-                    by: Program { hook: Hook::Receive, number: program },
-                    source,
-                    length: copied,
-                    from_client: is_server,
-                    at,
-                },
-            )
+            let by = Program { hook: Hook::Receive, number: program };
+            look(kept, Call { by, source, length: copied, from_client: is_server, at, tcp })
         }
         _ => Look::Data,
     };
-    pass(kept, Hook::Receive, what, Passed { at, asks: is_server, stale: false, received_before: before });
+    pass(kept, Hook::Receive, what, Passed { at, asks: is_server, stale: false, received_before });
     Some(())
+}
+
+/// Whether a connection may carry messages of DNS: it goes to that port.
+#[inline(always)]
+fn may_be_dns(kept: &Kept) -> bool {
+    kept.detailed.socket.remote_port == PORT
 }
 
 /// All that is kept of a traced connection whose life is not over.
@@ -247,8 +276,8 @@ fn live<A: Access>(sock: Sock<A>) -> Option<&'static mut Kept> {
 
 /// Brings the count of bytes sent up to date. Returns TCP's number of the next.
 #[inline(always)]
-fn count_sent<A: Access>(exchanges: &mut Exchanges, sock: Sock<A>) -> Option<u32> {
-    let write_seq = sock.tcp()?.write_seq()?;
+fn count_sent<A: Access>(exchanges: &mut Exchanges, tcp: Option<TcpSock<A>>) -> Option<u32> {
+    let write_seq = tcp?.write_seq()?;
     if exchanges.flags & exchange::flag::COUNTING_SENT == 0 {
         exchanges.write_seq = write_seq;
         exchanges.flags |= exchange::flag::COUNTING_SENT;
@@ -260,8 +289,8 @@ fn count_sent<A: Access>(exchanges: &mut Exchanges, sock: Sock<A>) -> Option<u32
 /// Brings the count of bytes received up to date by the `copied` that a call has handed over. `false` if none were taken: they
 /// were only looked at.
 #[inline(always)]
-fn count_received<A: Access>(exchanges: &mut Exchanges, sock: Sock<A>, copied: u32) -> bool {
-    let Some(copied_seq) = sock.tcp().and_then(|tcp| tcp.copied_seq()) else { return true };
+fn count_received<A: Access>(exchanges: &mut Exchanges, tcp: Option<TcpSock<A>>, copied: u32) -> bool {
+    let Some(copied_seq) = tcp.and_then(TcpSock::copied_seq) else { return true };
     if exchanges.flags & exchange::flag::COUNTING_RECEIVED == 0 {
         exchanges.copied_seq = copied_seq.wrapping_sub(copied);
         exchanges.flags |= exchange::flag::COUNTING_RECEIVED;
@@ -296,17 +325,17 @@ fn pass(kept: &mut Kept, hook: Hook, what: Look, passed: Passed) {
 /// A function of its own in the object: it is called from several places of one program.
 #[inline(never)]
 fn send_answered(id: u64, exchanges: &Exchanges) {
-    send_exchange(&ExchangeRecord {
-        kind: kind::ANSWERED,
-        index: exchanges.count.wrapping_sub(1),
-        at: exchanges.answered_at,
-        id,
-        asked_at: exchanges.asked_at,
-        ready_at: exchanges.ready_at,
-        previous_at: exchanges.previous_at,
-        sent_before: exchanges.sent_before,
-        received_before: exchanges.received_before,
-        flags: exchanges.flags,
-        reserved: 0,
+    send_exchange(exchanges.count, |record| {
+        record.kind = kind::ANSWERED;
+        record.index = exchanges.count.wrapping_sub(1);
+        record.at = exchanges.answered_at;
+        record.id = id;
+        record.asked_at = exchanges.asked_at;
+        record.ready_at = exchanges.ready_at;
+        record.previous_at = exchanges.previous_at;
+        record.sent_before = exchanges.sent_before;
+        record.received_before = exchanges.received_before;
+        record.flags = exchanges.flags;
+        record.reserved = 0;
     });
 }

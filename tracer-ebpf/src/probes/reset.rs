@@ -2,6 +2,7 @@
 //! most cases; these say for certain that an RST went over the wire, and which way.
 
 use aya_ebpf::{
+    EbpfContext as _,
     macros::{btf_tracepoint, raw_tracepoint},
     programs::{BtfTracePointContext, RawTracePointContext},
 };
@@ -13,21 +14,36 @@ use crate::{
         access::{Access, Direct, Probe},
         sock::Sock,
     },
+    overlap::{Event, Hook, programs, serve},
     socket::find_or_adopt,
 };
 
-/// `tcp_receive_reset(struct sock *sk)`
-#[btf_tracepoint(function = "tcp_receive_reset")]
-pub fn receive_reset_tp_btf(ctx: BtfTracePointContext) -> i32 {
-    let _ = try_reset(Sock::<Direct>::new(ctx.arg(0)), flag::RST_RECEIVED);
-    0
+programs! {
+    /// `tcp_receive_reset(struct sock *sk)`
+    #[btf_tracepoint(function = "tcp_receive_reset")]
+    receive_reset(BtfTracePointContext): 1 receive_reset_tp_btf, 2 receive_reset_2_tp_btf, 3 receive_reset_3_tp_btf
 }
 
-/// `tcp_send_reset(const struct sock *sk, const struct sk_buff *skb, ...)`; `sk` may be null.
-#[btf_tracepoint(function = "tcp_send_reset")]
-pub fn send_reset_tp_btf(ctx: BtfTracePointContext) -> i32 {
-    let _ = try_reset(Sock::<Direct>::new(ctx.arg(0)), flag::RST_SENT);
-    0
+programs! {
+    /// `tcp_send_reset(const struct sock *sk, const struct sk_buff *skb, ...)`; `sk` may be null.
+    #[btf_tracepoint(function = "tcp_send_reset")]
+    send_reset(BtfTracePointContext): 1 send_reset_tp_btf, 2 send_reset_2_tp_btf, 3 send_reset_3_tp_btf
+}
+
+#[inline(always)]
+fn receive_reset<const PROGRAM: u32>(ctx: &BtfTracePointContext) -> Outcome {
+    serve_reset::<PROGRAM>(Hook::ReceiveReset, ctx, flag::RST_RECEIVED)
+}
+
+#[inline(always)]
+fn send_reset<const PROGRAM: u32>(ctx: &BtfTracePointContext) -> Outcome {
+    serve_reset::<PROGRAM>(Hook::SendReset, ctx, flag::RST_SENT)
+}
+
+#[inline(always)]
+fn serve_reset<const PROGRAM: u32>(hook: Hook, ctx: &BtfTracePointContext, direction: u32) -> Outcome {
+    let sock = Sock::<Direct>::new(ctx.arg(0));
+    serve::<PROGRAM>(hook, Event::new(ctx.as_ptr(), sock.pointer), || false, || try_reset(sock, direction))
 }
 
 #[raw_tracepoint(tracepoint = "tcp_receive_reset")]

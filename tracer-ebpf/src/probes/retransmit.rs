@@ -2,6 +2,7 @@
 //! makes a connect that gets no answer known while it still hangs.
 
 use aya_ebpf::{
+    EbpfContext as _,
     macros::{btf_tracepoint, raw_tracepoint},
     programs::{BtfTracePointContext, RawTracePointContext},
 };
@@ -14,14 +15,21 @@ use crate::{
         sock::Sock,
     },
     output::{now, send_socket},
+    overlap::{Event, Hook, programs, serve},
     socket::find,
 };
 
-/// `tcp_retransmit_skb(const struct sock *sk, const struct sk_buff *skb, ...)`
-#[btf_tracepoint(function = "tcp_retransmit_skb")]
-pub fn retransmit_tp_btf(ctx: BtfTracePointContext) -> i32 {
-    let _ = try_retransmit(Sock::<Direct>::new(ctx.arg(0)));
-    0
+programs! {
+    /// `tcp_retransmit_skb(const struct sock *sk, const struct sk_buff *skb, ...)`
+    #[btf_tracepoint(function = "tcp_retransmit_skb")]
+    retransmit(BtfTracePointContext): 1 retransmit_tp_btf, 2 retransmit_2_tp_btf, 3 retransmit_3_tp_btf
+}
+
+#[inline(always)]
+fn retransmit<const PROGRAM: u32>(ctx: &BtfTracePointContext) -> Outcome {
+    let sock = Sock::<Direct>::new(ctx.arg(0));
+    let event = Event::new(ctx.as_ptr(), sock.pointer);
+    serve::<PROGRAM>(Hook::Retransmit, event, || false, || try_retransmit(sock))
 }
 
 #[raw_tracepoint(tracepoint = "tcp_retransmit_skb")]

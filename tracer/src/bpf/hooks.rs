@@ -133,7 +133,7 @@ macro_rules! in_processes {
     };
 }
 
-/// The programs of a tracepoint that fires in processes only: they run in the order in which they were attached.
+/// The programs of a tracepoint that fires rarely, or in processes only: they run in the order in which they were attached.
 macro_rules! in_tasks {
     ($stem:literal, $kind:literal, $attach:expr) => {
         &[
@@ -262,8 +262,8 @@ pub const HOOKS: &[Spec] = &[
     Spec {
         name: "sk_error_report",
         choices: &[
-            &[program("error_fentry", Attach::Fentry("sk_error_report"))],
-            &[program("error_default_fentry", Attach::Fentry("sock_def_error_report"))],
+            in_processes!("error", "fentry", Attach::Fentry("sk_error_report"), "3", "2"),
+            in_processes!("error_default", "fentry", Attach::Fentry("sock_def_error_report"), "3", "2"),
             &[program("error_kprobe", Attach::Kprobe("sock_def_error_report"))],
         ],
         keeps_records: true,
@@ -274,7 +274,7 @@ pub const HOOKS: &[Spec] = &[
     Spec {
         name: "tcp_receive_reset",
         choices: &[
-            &[program("receive_reset_tp_btf", Attach::TpBtf("tcp_receive_reset"))],
+            in_tasks!("receive_reset", "tp_btf", Attach::TpBtf("tcp_receive_reset")),
             &[program("receive_reset_raw_tp", Attach::RawTracepoint("tcp_receive_reset"))],
         ],
         keeps_records: true,
@@ -285,7 +285,7 @@ pub const HOOKS: &[Spec] = &[
     Spec {
         name: "tcp_send_reset",
         choices: &[
-            &[program("send_reset_tp_btf", Attach::TpBtf("tcp_send_reset"))],
+            in_tasks!("send_reset", "tp_btf", Attach::TpBtf("tcp_send_reset")),
             &[program("send_reset_raw_tp", Attach::RawTracepoint("tcp_send_reset"))],
         ],
         keeps_records: true,
@@ -296,7 +296,7 @@ pub const HOOKS: &[Spec] = &[
     Spec {
         name: "tcp_retransmit_skb",
         choices: &[
-            &[program("retransmit_tp_btf", Attach::TpBtf("tcp_retransmit_skb"))],
+            in_tasks!("retransmit", "tp_btf", Attach::TpBtf("tcp_retransmit_skb")),
             &[program("retransmit_raw_tp", Attach::RawTracepoint("tcp_retransmit_skb"))],
         ],
         keeps_records: true,
@@ -391,7 +391,7 @@ pub const HOOKS: &[Spec] = &[
     Spec {
         name: "sk_stream_wait_memory",
         choices: &[
-            &[program("send_goes_on_fexit", Attach::Fexit("sk_stream_wait_memory"))],
+            in_processes!("send_goes_on", "fexit", Attach::Fexit("sk_stream_wait_memory"), "3", "2"),
             &[program("send_waits_kprobe", Attach::Kprobe("sk_stream_wait_memory"))],
         ],
         keeps_records: true,
@@ -415,7 +415,7 @@ pub const HOOKS: &[Spec] = &[
     Spec {
         name: "tcp_splice_read",
         // As kprobes, what serves tcp_recvmsg serves this too.
-        choices: &[&[program("splice_read_fexit", Attach::Fexit("tcp_splice_read"))], &[]],
+        choices: &[in_processes!("splice_read", "fexit", Attach::Fexit("tcp_splice_read"), "3", "2"), &[]],
         keeps_records: true,
         detail: detail::EXCHANGES,
         superseded: true,
