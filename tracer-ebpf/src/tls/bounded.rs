@@ -21,16 +21,10 @@ impl<const N: usize> Bytes<N> {
         self.len == 0
     }
 
-    /// Puts one more behind the others; `false` if it does not fit.
-    #[must_use]
-    pub(super) fn push(&mut self, byte: u8) -> bool {
-        match (self.bytes.get_mut(usize::from(self.len)), self.len.checked_add(1)) {
-            (Some(slot), Some(len)) => {
-                (*slot, self.len) = (byte, len);
-                true
-            }
-            _ => false,
-        }
+    /// Takes the place of so many bytes, to be filled in; `None` if they do not fit.
+    pub(super) fn room(&mut self, length: usize) -> Option<&mut [u8]> {
+        self.len = u8::try_from(length).ok().filter(|length| usize::from(*length) <= N)?;
+        self.bytes.get_mut(..length)
     }
 }
 

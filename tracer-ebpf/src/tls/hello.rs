@@ -192,10 +192,7 @@ impl ServerHello {
     /// Returns whether it is a HelloRetryRequest.
     fn read(&mut self, body: &mut Part) -> Result<bool, Stop> {
         let legacy_version = legacy_version(body)?;
-        let mut is_retry = true;
-        for byte in RETRY_RANDOM {
-            is_retry &= body.u8()? == byte;
-        }
+        let is_retry = body.array()? == RETRY_RANDOM;
         if is_retry && self.retry {
             return Err(Malformed::Message.into());
         }

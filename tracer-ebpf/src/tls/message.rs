@@ -94,7 +94,7 @@ impl<'a> Stream<'a> {
         if head.u8()? != kind {
             return Err(Malformed::Message.into());
         }
-        let [high, middle, low] = [head.u8()?, head.u8()?, head.u8()?];
+        let [high, middle, low] = head.array()?;
         let len = usize::from(high) << 16 | usize::from(middle) << 8 | usize::from(low);
         if len > longest {
             return Err(Malformed::Length.into());
@@ -141,12 +141,19 @@ impl<'a> Stream<'a> {
         Ok(())
     }
 
-    fn byte(&mut self) -> Result<u8, Stop> {
-        self.enter_record()?;
-        let (byte, rest) = self.rest.split_first().ok_or(Stop::End)?;
-        self.rest = rest;
-        self.record_left -= 1;
-        Ok(*byte)
+    /// Takes as many bytes as `bytes` holds, which mostly lie in one record.
+    #[inline]
+    fn fill(&mut self, mut bytes: &mut [u8]) -> Result<(), Stop> {
+        while !bytes.is_empty() {
+            self.enter_record()?;
+            let (now, later) = bytes.split_at_mut(bytes.len().min(self.record_left));
+            let (taken, rest) = self.rest.split_at_checked(now.len()).ok_or(Stop::End)?;
+            now.copy_from_slice(taken);
+            self.rest = rest;
+            self.record_left -= now.len();
+            bytes = later;
+        }
+        Ok(())
     }
 
     fn skip(&mut self, mut len: usize) -> Result<(), Stop> {
@@ -178,13 +185,31 @@ impl<'a> Part<'_, 'a> {
         Ok(())
     }
 
-    pub(super) fn u8(&mut self) -> Result<u8, Stop> {
-        self.claim(1)?;
-        self.stream.byte()
+    /// Takes `N` bytes.
+    #[inline]
+    pub(super) fn array<const N: usize>(&mut self) -> Result<[u8; N], Stop> {
+        self.claim(N)?;
+        let stream = &mut *self.stream;
+        if let Some((bytes, rest)) = stream.rest.split_first_chunk::<N>()
+            && stream.record_left >= N
+        {
+            stream.rest = rest;
+            stream.record_left -= N;
+            return Ok(*bytes);
+        }
+        let mut bytes = [0; N];
+        stream.fill(&mut bytes)?;
+        Ok(bytes)
     }
 
+    #[inline]
+    pub(super) fn u8(&mut self) -> Result<u8, Stop> {
+        self.array().map(|[byte]| byte)
+    }
+
+    #[inline]
     pub(super) fn u16(&mut self) -> Result<u16, Stop> {
-        Ok(u16::from_be_bytes([self.u8()?, self.u8()?]))
+        self.array().map(u16::from_be_bytes)
     }
 
     pub(super) fn skip(&mut self, len: usize) -> Result<(), Stop> {
@@ -198,13 +223,14 @@ impl<'a> Part<'_, 'a> {
 
     /// Takes the rest; `None` if it is longer than `N`.
     pub(super) fn rest<const N: usize>(&mut self) -> Result<Option<Bytes<N>>, Stop> {
+        let length = self.left;
         let mut bytes = Bytes::default();
-        while self.left > 0 {
-            if !bytes.push(self.u8()?) {
-                self.skip_rest()?;
-                return Ok(None);
-            }
-        }
+        let Some(place) = bytes.room(length) else {
+            self.skip_rest()?;
+            return Ok(None);
+        };
+        self.claim(length)?;
+        self.stream.fill(place)?;
         Ok(Some(bytes))
     }
 
