@@ -15,6 +15,7 @@ import java.util.Map;
 import javax.net.ssl.HttpsURLConnection;
 import javax.net.ssl.SSLContext;
 import javax.net.ssl.SSLSession;
+import javax.net.ssl.SSLSocketFactory;
 import javax.net.ssl.TrustManagerFactory;
 
 /**
@@ -81,11 +82,11 @@ public final class Client {
         TOLD.add(told);
     }
 
-    /** The last request has its connection closed. */
-    static Api byUrl(URI uri, SSLContext context) {
+    /** The last request has its connection closed. Connections are kept for their factory: one for all. */
+    static Api byUrl(URI uri, SSLSocketFactory factory) {
         return (told, isLast) -> {
             HttpsURLConnection connection = (HttpsURLConnection) uri.toURL().openConnection();
-            connection.setSSLSocketFactory(context.getSocketFactory());
+            connection.setSSLSocketFactory(factory);
             if (isLast) connection.setRequestProperty("Connection", "close");
             connection.connect();
             SSLSession session = connection.getSSLSession().orElseThrow();
@@ -121,8 +122,9 @@ public final class Client {
         URI uri = URI.create("https://" + SETTINGS.get("sni") + ":" + SETTINGS.get("port") + "/");
         String api = SETTINGS.get("api");
         SSLContext context = context();
+        SSLSocketFactory factory = context.getSocketFactory();
         for (int index = 0; index < number("connections", 1); index++) {
-            connection(api.equals("http") ? byHttp(uri, context) : byUrl(uri, context));
+            connection(api.equals("http") ? byHttp(uri, context) : byUrl(uri, factory));
         }
         for (Told told : TOLD) told.print("java-" + api);
         System.exit(0);
