@@ -3,6 +3,7 @@
 
 use std::{
     net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, TcpListener, UdpSocket},
+    os::fd::AsFd,
     sync::{Mutex, MutexGuard},
     thread,
     time::Duration,
@@ -16,6 +17,7 @@ use hickory_proto::{
     op::{Message, MessageType, OpCode, Query, ResponseCode},
     rr::{Name, RData, Record, RecordType, rdata::A},
 };
+use nix::poll::{PollFd, PollFlags, poll};
 use rand::{RngExt, seq::SliceRandom};
 
 use crate::{
@@ -28,6 +30,9 @@ const PORT: u16 = 53;
 
 /// How long an answer may be taken up, in seconds: longer than a life.
 const TTL: u32 = 60;
+
+/// Longest wait for a datagram, in milliseconds.
+const PATIENCE: u16 = 30_000;
 
 /// Longest message of a connection.
 const MAX_BYTES: usize = 10_000;
@@ -107,9 +112,14 @@ impl Server<'_> {
 }
 
 fn socket(local: SocketAddr) -> UdpSocket {
-    let socket = UdpSocket::bind(local).expect("a UDP socket");
-    socket.set_read_timeout(Some(Duration::from_secs(30))).expect("read timeout");
-    socket
+    UdpSocket::bind(local).expect("a UDP socket")
+}
+
+/// Waits for a datagram outside of the call that takes it, as resolvers do: so the call is short, and tells closely when it
+/// was. The packet is on its way for a while where its processor has others in hand.
+fn await_datagram(socket: &UdpSocket) {
+    let mut polled = [PollFd::new(socket.as_fd(), PollFlags::POLLIN)];
+    assert_eq!(poll(&mut polled, PATIENCE), Ok(1), "a datagram arrives");
 }
 
 /// A loopback address of one's own.
@@ -175,6 +185,7 @@ impl Client {
                 self.socket.recv_from(buffer).map(|(bytes, _)| bytes)
             }
         };
+        await_datagram(&self.socket);
         Span::of(|| assert!(receive(&mut buffer).expect("receive") > 0)).0
     }
 }
@@ -224,6 +235,7 @@ fn look_up(plan: &Plan, name: &str, address: Ipv4Addr, server: &UdpSocket) -> (V
 
 /// The server takes a question; returns who asked.
 fn take_question(server: &UdpSocket) -> SocketAddr {
+    await_datagram(server);
     server.recv_from(&mut [0; 512]).expect("a question").1
 }
 
