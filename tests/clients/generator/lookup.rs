@@ -147,10 +147,24 @@ pub fn live(index: usize, plan: &Plan, servers: &Servers) -> Vec<Told> {
 
 /// A question under way.
 struct Question {
+    id: u16,
     kind: RecordType,
-    message: Vec<u8>,
     asked: Span,
     retries: u32,
+}
+
+impl Question {
+    fn answer(&self, name: &str, exists: bool, addresses: &[Ipv4Addr]) -> Vec<u8> {
+        let mut message = message(self.id, MessageType::Response, name, self.kind);
+        if !exists {
+            message.metadata.response_code = ResponseCode::NXDomain;
+        }
+        let name = message.queries[0].name().clone();
+        for address in addresses {
+            message.add_answer(Record::from_rdata(name.clone(), TTL, RData::A(A(*address))));
+        }
+        message.to_vec().expect("an answer")
+    }
 }
 
 /// The client's end of it.
@@ -194,29 +208,14 @@ impl Client {
 fn look_up(plan: &Plan, name: &str, address: Ipv4Addr, server: &UdpSocket) -> (Vec<Looked>, Range) {
     let at = server.local_addr().expect("local address");
     let client = Client::new(at, plan.is_connected);
-    let mut from = None;
-    let mut questions = Vec::new();
-    for (number, kind) in plan.asked.iter().enumerate() {
-        let message = message(number, MessageType::Query, name, *kind).to_vec().expect("a question");
-        let asked = client.ask(&message);
-        from = Some(take_question(server));
-        questions.push(Question { kind: *kind, message, asked, retries: 0 });
-    }
-    if let (Some(lost_for_ms), Some(last)) = (plan.lost_for_ms, questions.last_mut()) {
-        thread::sleep(Duration::from_millis(lost_for_ms));
-        client.ask(&last.message);
-        take_question(server);
-        last.retries += 1;
-    }
-    let from = from.expect("a question");
+    let (questions, asker) = ask(plan, name, &client, server);
     let first = questions.first().expect("a question").asked;
     let (mut lookups, mut took) = (Vec::new(), Range(0.0, 0.0));
     for (kind, delay_ms) in &plan.answered {
         thread::sleep(Duration::from_millis(*delay_ms));
-        let number = questions.iter().position(|question| question.kind == *kind).expect("it was asked");
+        let question = questions.iter().find(|question| question.kind == *kind).expect("it was asked");
         let answers = if plan.exists && *kind == RecordType::A { vec![address] } else { Vec::new() };
-        let answer = answer(message(number, MessageType::Response, name, *kind), plan.exists, &answers);
-        server.send_to(&answer, from).expect("send");
+        server.send_to(&question.answer(name, plan.exists, &answers), asker).expect("send");
         let answered = client.take();
         took = first.until(answered);
         lookups.push(Looked {
@@ -224,13 +223,31 @@ fn look_up(plan: &Plan, name: &str, address: Ipv4Addr, server: &UdpSocket) -> (V
             name: name.to_owned(),
             record_type: kind.to_string(),
             server: at,
-            latency_ms: questions[number].asked.until(answered),
+            latency_ms: question.asked.until(answered),
             rcode: if plan.exists { "NOERROR" } else { "NXDOMAIN" }.to_owned(),
             answers: answers.into_iter().map(IpAddr::from).collect(),
-            retries: questions[number].retries,
+            retries: question.retries,
         });
     }
     (lookups, took)
+}
+
+/// Asks all, and the last again if its answer is lost; returns the questions and who asked.
+fn ask(plan: &Plan, name: &str, client: &Client, server: &UdpSocket) -> (Vec<Question>, SocketAddr) {
+    let mut questions = Vec::new();
+    let mut asker = None;
+    for (id, kind) in (1..).zip(&plan.asked) {
+        let asked = client.ask(&question(id, name, *kind));
+        asker = Some(take_question(server));
+        questions.push(Question { id, kind: *kind, asked, retries: 0 });
+    }
+    if let (Some(lost_for_ms), Some(last)) = (plan.lost_for_ms, questions.last_mut()) {
+        thread::sleep(Duration::from_millis(lost_for_ms));
+        client.ask(&question(last.id, name, last.kind));
+        take_question(server);
+        last.retries += 1;
+    }
+    (questions, asker.expect("at least one question"))
 }
 
 /// The server takes a question; returns who asked.
@@ -239,21 +256,14 @@ fn take_question(server: &UdpSocket) -> SocketAddr {
     server.recv_from(&mut [0; 512]).expect("a question").1
 }
 
-fn message(number: usize, kind: MessageType, name: &str, record: RecordType) -> Message {
-    let mut message = Message::new(number as u16 + 1, kind, OpCode::Query);
-    message.add_query(Query::query(Name::from_ascii(name).expect("a name"), record));
+fn message(id: u16, of: MessageType, name: &str, kind: RecordType) -> Message {
+    let mut message = Message::new(id, of, OpCode::Query);
+    message.add_query(Query::query(Name::from_ascii(name).expect("a name"), kind));
     message
 }
 
-fn answer(mut message: Message, exists: bool, addresses: &[Ipv4Addr]) -> Vec<u8> {
-    if !exists {
-        message.metadata.response_code = ResponseCode::NXDomain;
-    }
-    let name = message.queries[0].name().clone();
-    for address in addresses {
-        message.add_answer(Record::from_rdata(name.clone(), TTL, RData::A(A(*address))));
-    }
-    message.to_vec().expect("an answer")
+fn question(id: u16, name: &str, kind: RecordType) -> Vec<u8> {
+    message(id, MessageType::Query, name, kind).to_vec().expect("a question")
 }
 
 /// A connection to the address, with one exchange; returns what is true of the client's socket, and of the server's.

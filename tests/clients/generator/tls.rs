@@ -9,7 +9,7 @@ use std::{
 };
 
 use harness::{
-    Family, How, Log, Pair, Role, Span,
+    Expected, Family, How, Log, Role, Span, Talk,
     accuracy::{Handshake, Plain, Tls, Truth},
     tls::{Authority, NAME},
 };
@@ -203,26 +203,21 @@ impl Record {
 
 /// A connection with TLS.
 struct TlsPair {
-    pair: Pair,
+    /// The bytes that pass, whatever they mean.
+    talk: Talk,
     /// The client, and the server.
     ends: [Connection; 2],
     by_record: bool,
-    /// Bytes, whatever they mean.
-    bytes: Log,
     handshake: Vec<Record>,
 }
 
 impl TlsPair {
     fn new(plan: &Plan, client: Arc<ClientConfig>, server: Arc<ServerConfig>) -> Self {
-        let pair = Pair::new(plan.family);
-        for end in [pair.client(), pair.server()] {
-            end.set_nodelay(true).expect("TCP_NODELAY");
-        }
         let name = ServerName::try_from(NAME).expect("a name");
         let client = ClientConnection::new(client, name).expect("a client");
         let server = ServerConnection::new(server).expect("a server");
-        let bytes = Log::new(pair.ready());
-        Self { pair, ends: [client.into(), server.into()], by_record: plan.by_record, bytes, handshake: Vec::new() }
+        let ends = [client.into(), server.into()];
+        Self { talk: Talk::new(plan.family), ends, by_record: plan.by_record, handshake: Vec::new() }
     }
 
     fn live(mut self, plan: &Plan, kind: HandshakeKind) -> Vec<Truth> {
@@ -242,35 +237,39 @@ impl TlsPair {
             self.say(Role::Server, turn.response, &mut data);
         }
         thread::sleep(Duration::from_millis(plan.idle_ms));
+        self.finish(plan, handshakes, &data)
+    }
+
+    /// Ends it; returns what is true of its sockets.
+    fn finish(mut self, plan: &Plan, handshakes: [Handshake; 2], data: &Log) -> Vec<Truth> {
         let (by, how) = match plan.end {
             plan::End::Reset(by) => (by, How::Rst),
             plan::End::Close(by) => (by, How::Fin),
             _ => unreachable!("no plan with TLS ends so"),
         };
-        let mut farewell = Vec::new();
-        if plan.says_so {
-            let from = if by == Side::Client { Role::Client } else { Role::Server };
-            self.end(from).send_close_notify();
-            farewell = self.pass(from);
-        }
-        let (closing, ()) = Span::of(|| life::end(&mut self.pair, plan.end));
-        let idle = BOTH.map(|role| (data.idle(role, closing), true));
-        // Alerts are no data: nobody asks or answers by them. But TCP counts their bytes, and so does the last exchange.
-        let exchanges = BOTH.map(|role| {
-            let mut exchanges = data.expected(role);
-            for record in &farewell {
-                let last = exchanges.last_mut().expect("at least one");
-                *if record.from == role { &mut last.bytes_out } else { &mut last.bytes_in } += record.bytes as u64;
-            }
-            exchanges
-        });
-        let bytes = (self.bytes.bytes(Role::Client).0, self.bytes.bytes(Role::Server).0);
-        let mut truths = Ending { by, how, bytes, idle, exchanges }.truths(&mut self.pair);
+        let alerts = if plan.says_so { self.say_farewell(by) } else { Vec::new() };
+        let (closing, ()) = Span::of(|| life::end(&mut self.talk.pair, plan.end));
+        let plain = &self.talk.log;
+        let ending = Ending {
+            by,
+            how,
+            bytes: (plain.bytes(Role::Client).0, plain.bytes(Role::Server).0),
+            idle: BOTH.map(|role| (data.idle(role, closing), true)),
+            exchanges: BOTH.map(|role| with_alerts(data.expected(role), role, &alerts)),
+        };
+        let mut truths = ending.truths(&mut self.talk.pair);
         for (truth, handshake) in truths.iter_mut().zip(handshakes) {
-            let (idle_ms, exchanges) = (self.bytes.idle(truth.role, closing), self.bytes.expected(truth.role));
+            let (idle_ms, exchanges) = (plain.idle(truth.role, closing), plain.expected(truth.role));
             truth.tls = Some(Tls { handshake, plain: Plain { idle_ms, exchanges } });
         }
         truths
+    }
+
+    /// Who closes says so by TLS.
+    fn say_farewell(&mut self, by: Side) -> Vec<Record> {
+        let from = if by == Side::Client { Role::Client } else { Role::Server };
+        self.end(from).send_close_notify();
+        self.pass(from)
     }
 
     /// Until nothing is left to say; session tickets come last.
@@ -325,7 +324,7 @@ impl TlsPair {
         for records in records.chunks(per_call.max(1)) {
             let call = records.concat();
             let mut taken = vec![0; call.len()];
-            let (mut here, mut there) = (self.pair.client(), self.pair.server());
+            let (mut here, mut there) = (self.talk.pair.client(), self.talk.pair.server());
             if from == Role::Server {
                 (here, there) = (there, here);
             }
@@ -340,7 +339,7 @@ impl TlsPair {
             passed.extend(records.iter().map(|bytes| Record::new(from, bytes, sent, took)));
         }
         for record in &passed {
-            record.note(&mut self.bytes);
+            record.note(&mut self.talk.log);
         }
         passed
     }
@@ -348,6 +347,15 @@ impl TlsPair {
     fn end(&mut self, role: Role) -> &mut Connection {
         &mut self.ends[role as usize]
     }
+}
+
+/// Alerts are no data: nobody asks or answers by them. But TCP counts their bytes, and so does the last exchange.
+fn with_alerts(mut exchanges: Vec<Expected>, role: Role, alerts: &[Record]) -> Vec<Expected> {
+    for alert in alerts {
+        let last = exchanges.last_mut().expect("at least one");
+        *if alert.from == role { &mut last.bytes_out } else { &mut last.bytes_in } += alert.bytes as u64;
+    }
+    exchanges
 }
 
 fn other(role: Role) -> Role {
