@@ -4,7 +4,7 @@
 use std::{
     collections::HashMap,
     fmt,
-    net::SocketAddr,
+    net::{IpAddr, SocketAddr},
     path::Path,
     process::{Command, Stdio},
 };
@@ -13,9 +13,10 @@ use serde::{Deserialize, Serialize};
 
 use crate::{
     client_binary,
-    record::{Closer, Connection, Exchange, How, Line, Role, Summary},
+    record::{Closer, Connection, Exchange, How, Line, Lookup, Role, Summary},
     span::Range,
     talk::Expected,
+    tls::NAME,
     tracer::{Backend, Tracer, parse_lines},
 };
 
@@ -51,6 +52,82 @@ pub struct Truth {
     pub exchanges: Option<Vec<Expected>>,
     /// Wall-clock nanoseconds between which it was let go of.
     pub released: Option<(u64, u64)>,
+    /// It began with a TLS handshake.
+    pub tls: Option<Tls>,
+    /// A lookup led to it.
+    pub lookup: Option<Named>,
+}
+
+/// What is true of a connection with TLS.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct Tls {
+    pub handshake: Handshake,
+    /// What takes the place of the other truth where TLS is not seen.
+    pub plain: Plain,
+}
+
+/// A handshake that succeeded.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct Handshake {
+    pub ms: Range,
+    pub version: String,
+    pub resumed: bool,
+    /// The server asked for another ClientHello.
+    pub retried: bool,
+}
+
+/// What is true of all bytes of a connection with TLS, whatever they mean.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct Plain {
+    pub idle_ms: Range,
+    pub exchanges: Vec<Expected>,
+}
+
+/// By what name a client knew the address, and what the lookup cost this connection.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct Named {
+    pub name: String,
+    pub dns_ms: Range,
+}
+
+/// What really happened to one question to a DNS server.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct Looked {
+    /// What was done, for messages.
+    pub life: String,
+    pub name: String,
+    pub record_type: String,
+    pub server: SocketAddr,
+    pub latency_ms: Range,
+    pub rcode: String,
+    pub answers: Vec<IpAddr>,
+    pub retries: u32,
+}
+
+/// A line of the generator.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Told {
+    Socket(Truth),
+    Lookup(Looked),
+}
+
+impl Truth {
+    /// As it looks where TLS is not seen.
+    fn without_tls(self) -> Self {
+        let Some(Tls { plain, .. }) = self.tls else { return self };
+        Self { tls: None, idle_ms: Some(plain.idle_ms), exchanges: Some(plain.exchanges), ..self }
+    }
+
+    /// Name of the remote end, and what gave it.
+    fn remote_name(&self) -> (Option<&str>, Option<&str>) {
+        match (&self.tls, &self.lookup) {
+            // The name is the server's own, not its peer's.
+            (Some(_), _) if self.role == Role::Client => (Some(NAME), Some("sni")),
+            (_, Some(named)) => (Some(&named.name), Some("dns")),
+            _ => (None, None),
+        }
+    }
 }
 
 // The bounds hold on a processor that is emulated by a busy machine, where threads are put aside and timer ticks come
@@ -155,6 +232,18 @@ pub struct Report {
     pub idle: Spread,
     /// Release time against what is true.
     pub released: Spread,
+    /// Ends of connections with TLS; `None` where TLS is not seen.
+    pub handshakes: Option<usize>,
+    /// Of these, right but for their times: version, resumed, retried, and by what name.
+    pub handshakes_right: usize,
+    /// Questions to a DNS server.
+    pub lookups: usize,
+    /// Of these, reported exactly once and right but for their times: server, code, answers, retries.
+    pub lookups_right: usize,
+    /// From the ClientHello to the end of the handshake against what is true.
+    pub handshake: Spread,
+    /// From question to answer, and what lookups cost a connection, against what is true.
+    pub dns: Spread,
     /// Whatever is wrong, in words.
     pub mistakes: Vec<String>,
     /// Idle times that are far off though data had passed, in words: they show why where a bound is exceeded.
@@ -165,14 +254,26 @@ impl Report {
     /// A row of the first table: what is right.
     pub fn counts_row(&self, kernel: &str) -> String {
         let Self { sockets, once, closers, bytes, counts, exchanges, exchanges_right, .. } = self;
-        format!("| {kernel} | {sockets} | {once} | {closers} | {bytes} | {counts} | {exchanges} | {exchanges_right} |")
+        let Self { lookups, lookups_right, .. } = self;
+        let (handshakes, right) = (self.of_tls(self.handshakes.unwrap_or(0)), self.of_tls(self.handshakes_right));
+        format!(
+            "| {kernel} | {sockets} | {once} | {closers} | {bytes} | {counts} | {exchanges} | {exchanges_right} \
+             | {handshakes} | {right} | {lookups} | {lookups_right} |"
+        )
+    }
+
+    /// In a row: nothing is to be said of TLS where it is not seen.
+    fn of_tls(&self, value: impl ToString) -> String {
+        self.handshakes.map_or_else(|| "-".to_owned(), |_| value.to_string())
     }
 
     /// A row of the second table: errors of times, p50 / p99 / max.
     pub fn times_row(&self, kernel: &str) -> String {
-        let Self { first_byte, duration, idle_before, exact_idle, idle, connect, released, .. } = self;
+        let Self { first_byte, duration, idle_before, exact_idle, idle, connect, released, dns, .. } = self;
+        let handshake = self.of_tls(self.handshake);
         format!(
-            "| {kernel} | {first_byte} | {duration} | {idle_before} | {exact_idle} | {idle} | {connect} | {released} |"
+            "| {kernel} | {first_byte} | {duration} | {idle_before} | {exact_idle} | {idle} | {connect} | {released} \
+             | {handshake} | {dns} |"
         )
     }
 
@@ -191,6 +292,8 @@ impl Report {
             ("duration", self.duration, EXACT_MAX_MS),
             ("idle time before an exchange", self.idle_before, EXACT_MAX_MS),
             ("exact idle time", self.exact_idle, EXACT_IDLE_MAX_MS),
+            ("handshake", self.handshake, EXACT_MAX_MS),
+            ("lookup", self.dns, EXACT_MAX_MS),
         ] {
             bound(&format!("the median error of the {what}"), spread.p50, EXACT_P50_MS);
             bound(&format!("the 99th percentile of the errors of the {what}"), spread.p99, EXACT_P99_MS);
@@ -219,24 +322,48 @@ pub fn measure(connections: usize, seed: u64, backend: Backend, dir: &Path) -> R
     assert!(generator.status.success(), "the generator failed");
     assert!(end.status.success(), "the tracer failed: {}", end.stderr);
     let truth = String::from_utf8(generator.stdout).expect("the generator's log is text");
-    let truths: Vec<Truth> =
-        truth.lines().map(|line| serde_json::from_str(line).expect("the generator's log")).collect();
-    let text = std::fs::read_to_string(&output).expect("the tracer's output");
-    let (mut traced, mut exchanges, mut summary) = (Vec::new(), Vec::new(), None);
-    for line in parse_lines(&text) {
-        match line {
-            Line::Connection(connection) => traced.push(*connection),
-            Line::Summary(last) => summary = Some(last),
-            Line::Exchange(exchange) => exchanges.push(*exchange),
-            Line::Open(_) | Line::Dns(_) | Line::Loss(_) => {}
+    let (mut truths, mut looked) = (Vec::new(), Vec::new());
+    for line in truth.lines() {
+        match serde_json::from_str(line).expect("the generator's log") {
+            Told::Socket(truth) if backend == Backend::Kprobe => truths.push(truth.without_tls()),
+            Told::Socket(truth) => truths.push(truth),
+            Told::Lookup(truth) => looked.push(truth),
         }
     }
-    compare(&truths, traced, exchanges, &summary.expect("the trace has a summary"))
+    let text = std::fs::read_to_string(&output).expect("the tracer's output");
+    let mut traced = Traced::default();
+    for line in parse_lines(&text) {
+        match line {
+            Line::Connection(connection) => traced.connections.push(*connection),
+            Line::Summary(last) => traced.summary = Some(last),
+            Line::Exchange(exchange) => traced.exchanges.push(*exchange),
+            Line::Dns(lookup) => traced.lookups.push(*lookup),
+            Line::Open(_) | Line::Loss(_) => {}
+        }
+    }
+    let mut report = compare(&truths, &looked, traced);
+    if backend == Backend::Kprobe {
+        report.handshakes = None;
+    }
+    report
+}
+
+/// All that was traced.
+#[derive(Default)]
+struct Traced {
+    connections: Vec<Connection>,
+    exchanges: Vec<Exchange>,
+    lookups: Vec<Lookup>,
+    summary: Option<Summary>,
 }
 
 /// Compares what was traced with what happened.
-pub fn compare(truths: &[Truth], traced: Vec<Connection>, exchanges: Vec<Exchange>, summary: &Summary) -> Report {
-    let mut report = Report { sockets: truths.len(), ..Report::default() };
+fn compare(truths: &[Truth], looked: &[Looked], traced: Traced) -> Report {
+    let handshakes = truths.iter().filter(|truth| truth.tls.is_some()).count();
+    let (sockets, lookups) = (truths.len(), looked.len());
+    let mut report = Report { sockets, lookups, handshakes: Some(handshakes), ..Report::default() };
+    let Traced { connections: traced, exchanges, lookups, summary } = traced;
+    let summary = summary.expect("the trace has a summary");
     for loss in &summary.losses {
         report.mistakes.push(format!("{} lost: {}", loss.count, loss.cause));
     }
@@ -257,6 +384,8 @@ pub fn compare(truths: &[Truth], traced: Vec<Connection>, exchanges: Vec<Exchang
                 [connection] => {
                     report.once += 1;
                     check(truth, connection, &mut report, &mut errors);
+                    check_tls(truth, connection, &mut report, &mut errors);
+                    check_name(truth, connection, &mut report, &mut errors);
                     let exchanges = exchanges_of.remove(&connection.id).unwrap_or_default();
                     check_exchanges(truth, connection, &exchanges, &mut report, &mut errors);
                 }
@@ -270,6 +399,9 @@ pub fn compare(truths: &[Truth], traced: Vec<Connection>, exchanges: Vec<Exchang
     for unknown in exchanges_of.values().flatten() {
         report.mistakes.push(format!("reported, but of no such connection: {unknown:?}"));
     }
+    check_lookups(looked, lookups, &mut report, &mut errors);
+    report.handshake = Spread::of(errors.handshake);
+    report.dns = Spread::of(errors.dns);
     report.first_byte = Spread::of(errors.first_byte);
     report.duration = Spread::of(errors.duration);
     report.idle_before = Spread::of(errors.idle_before);
@@ -289,6 +421,8 @@ struct Errors {
     connect: Vec<f64>,
     idle: Vec<f64>,
     released: Vec<f64>,
+    handshake: Vec<f64>,
+    dns: Vec<f64>,
 }
 
 fn check(truth: &Truth, connection: &Connection, report: &mut Report, errors: &mut Errors) {
@@ -334,6 +468,70 @@ fn check(truth: &Truth, connection: &Connection, report: &mut Report, errors: &m
         }
         (Some(_), None) => wrong("the release"),
         (None, _) => {}
+    }
+}
+
+/// Where there was no TLS, none must be reported.
+fn check_tls(truth: &Truth, connection: &Connection, report: &mut Report, errors: &mut Errors) {
+    let mut wrong = |what: &str| report.mistakes.push(format!("{what} is wrong: {truth:?} but {connection:?}"));
+    let (handshake, traced) = match (&truth.tls, &connection.tls) {
+        (None, None) => return,
+        (Some(truth), Some(traced)) => (&truth.handshake, traced),
+        _ => return wrong("TLS"),
+    };
+    let is_right = traced.version.as_ref() == Some(&handshake.version)
+        && (traced.resumed, traced.retried) == (Some(handshake.resumed), Some(handshake.retried))
+        && (traced.failed.is_none(), traced.mid_stream) == (true, Some(false))
+        && traced.sni.as_deref() == Some(NAME);
+    if !is_right {
+        wrong("the handshake");
+    }
+    match traced.handshake_ms {
+        Some(traced) => errors.handshake.push(handshake.ms.outside(traced)),
+        None => wrong("the time of the handshake"),
+    }
+    report.handshakes_right += usize::from(is_right);
+}
+
+fn check_name(truth: &Truth, connection: &Connection, report: &mut Report, errors: &mut Errors) {
+    let mut wrong = |what: &str| report.mistakes.push(format!("{what} is wrong: {truth:?} but {connection:?}"));
+    if (connection.remote_name.as_deref(), connection.remote_name_source.as_deref()) != truth.remote_name() {
+        wrong("the name");
+    }
+    match (truth.lookup.as_ref().map(|named| named.dns_ms), connection.dns_ms) {
+        (None, None) => {}
+        // An earlier connection has paid.
+        (Some(Range(0.0, 0.0)), Some(0.0)) => {}
+        (Some(range), Some(traced)) if range.1 > 0.0 => errors.dns.push(range.outside(traced)),
+        _ => wrong("what the lookup cost"),
+    }
+}
+
+fn check_lookups(looked: &[Looked], lookups: Vec<Lookup>, report: &mut Report, errors: &mut Errors) {
+    let mut by_question: HashMap<_, Vec<Lookup>> = HashMap::new();
+    for lookup in lookups {
+        by_question.entry((lookup.name.clone(), lookup.record_type.clone())).or_default().push(lookup);
+    }
+    for truth in looked {
+        let lookups = by_question.remove(&(truth.name.clone(), truth.record_type.clone())).unwrap_or_default();
+        let [lookup] = lookups.as_slice() else {
+            report.mistakes.push(format!("reported {} times: {truth:?}", lookups.len()));
+            continue;
+        };
+        let is_right = (lookup.server, lookup.transport.as_str()) == (truth.server, "udp")
+            && lookup.rcode.as_ref() == Some(&truth.rcode)
+            && lookup.failed == (truth.rcode != "NOERROR")
+            && (&lookup.answers, lookup.retries) == (&truth.answers, truth.retries);
+        match lookup.latency_ms {
+            Some(traced) if is_right => {
+                report.lookups_right += 1;
+                errors.dns.push(truth.latency_ms.outside(traced));
+            }
+            _ => report.mistakes.push(format!("the lookup is wrong: {truth:?} but {lookup:?}")),
+        }
+    }
+    for unknown in by_question.values().flatten() {
+        report.mistakes.push(format!("reported, but never looked up: {unknown:?}"));
     }
 }
 

@@ -69,14 +69,24 @@ impl Log {
 
     /// That end sends so many bytes in this call.
     pub fn send(&mut self, role: Role, bytes: usize, call: impl FnOnce()) {
-        let stale = role == Role::Client && self.server_closed;
         let (at, ()) = Span::of(call);
-        self.end(role).passed.push(Passed { sent: true, at, bytes: bytes as u64, stale });
+        self.sent(role, bytes, at);
     }
 
     /// That end takes so many bytes in this call.
     pub fn take(&mut self, role: Role, bytes: usize, call: impl FnOnce()) {
         let (at, ()) = Span::of(call);
+        self.taken(role, bytes, at);
+    }
+
+    /// That end has sent so many bytes in a call.
+    pub fn sent(&mut self, role: Role, bytes: usize, at: Span) {
+        let stale = role == Role::Client && self.server_closed;
+        self.end(role).passed.push(Passed { sent: true, at, bytes: bytes as u64, stale });
+    }
+
+    /// That end has taken so many bytes in a call.
+    pub fn taken(&mut self, role: Role, bytes: usize, at: Span) {
         self.end(role).passed.push(Passed { sent: false, at, bytes: bytes as u64, stale: false });
     }
 
@@ -133,7 +143,11 @@ pub struct Talk {
 impl Talk {
     /// A fresh connection.
     pub fn new(family: Family) -> Self {
-        let pair = Pair::new(family);
+        Self::of(Pair::new(family))
+    }
+
+    /// On this connection, which is fresh.
+    pub fn of(pair: Pair) -> Self {
         // Small pieces must not wait for each other's acknowledgments.
         for end in [pair.client(), pair.server()] {
             end.set_nodelay(true).expect("TCP_NODELAY");

@@ -23,11 +23,11 @@ const PROGRAMS: [&str; 3] = ["accuracy", "generator", "actor"];
 /// Heads of the two tables; `accuracy` prints a row of each in turn.
 const HEADS: [&str; 2] = [
     "\
-| kernel | sockets | reported once | closer and manner right | bytes right | number of exchanges right | exchanges | exchanges right |
-|---|---|---|---|---|---|---|---|",
+| kernel | sockets | reported once | closer and manner right | bytes right | number of exchanges right | exchanges | exchanges right | handshakes | handshakes right | lookups | lookups right |
+|---|---|---|---|---|---|---|---|---|---|---|---|",
     "\
-| kernel | first byte | duration | idle before | idle at the end | the same by ticks | connect | release |
-|---|---|---|---|---|---|---|---|",
+| kernel | first byte | duration | idle before | idle at the end | the same by ticks | connect | release | handshake | dns |
+|---|---|---|---|---|---|---|---|---|---|",
 ];
 
 /// What `accuracy` takes.

@@ -10,8 +10,8 @@ use std::{
 };
 
 use harness::{
-    Actor, Closer, Ends, Family, How, Log, Role, Span, Talk, accuracy::Truth, connect_from, listen, monotonic_ns,
-    wall_ns,
+    Actor, Closer, Ends, Expected, Family, How, Log, Pair, Range, Role, Span, Talk, accuracy::Truth, connect_from,
+    listen, monotonic_ns, wall_ns,
 };
 use socket2::{Domain, Socket, Type};
 
@@ -70,6 +70,8 @@ impl Places {
             idle_is_exact: false,
             exchanges: Some(log.expected(Role::Client)),
             released: Some(released),
+            tls: None,
+            lookup: None,
         }
     }
 }
@@ -125,6 +127,8 @@ fn failed(local: SocketAddr, remote: SocketAddr, how: How, connect_ms: Option<f6
         idle_is_exact: false,
         exchanges: None,
         released: None,
+        tls: None,
+        lookup: None,
     }
 }
 
@@ -182,7 +186,7 @@ fn pair(plan: &Plan) -> Vec<Truth> {
         End::Reset(by) | End::Unread(by, _) => (by, How::Rst),
         End::Exit | End::Refused | End::Unreachable | End::Aborted => unreachable!("these have no pair"),
     };
-    let (closing, ()) = Span::of(|| end(&mut talk, plan.end));
+    let (closing, ()) = Span::of(|| end(&mut talk.pair, plan.end));
     let idle = [Role::Client, Role::Server].map(|role| (talk.log.idle(role, closing), talk.log.has_passed(role)));
     talk.rest(plan.unnoticed_ms);
     match plan.end {
@@ -193,42 +197,61 @@ fn pair(plan: &Plan) -> Vec<Truth> {
         }
         _ => {}
     }
-    let pair = &mut talk.pair;
-    // The other side follows; after a half-close it is the first to let go.
-    if by == Side::Client {
-        pair.release_server();
-        pair.release_client();
-    } else {
-        pair.release_client();
-        pair.release_server();
-    }
     // What was sent in vain reached the other end all the same.
-    let sent = [Role::Client, Role::Server].map(|role| talk.log.bytes(role).0);
-    let [client, server] = talk.pair.released();
-    let truth = |role, side, bytes, connect_ms, (idle_ms, idle_is_exact), released| {
-        let Ends { local, remote } = talk.ends(role);
-        Truth {
+    let [up, down] = [Role::Client, Role::Server].map(|role| talk.log.bytes(role).0);
+    let exchanges = [Role::Client, Role::Server].map(|role| talk.log.expected(role));
+    Ending { by, how, bytes: (up, down), idle, exchanges }.truths(&mut talk.pair)
+}
+
+/// How a connection came to its end that had both ends in this process.
+pub struct Ending {
+    pub by: Side,
+    pub how: How,
+    /// To the server, and to the client.
+    pub bytes: (u64, u64),
+    /// Of the client and of the server; and whether data had passed there.
+    pub idle: [(Range, bool); 2],
+    /// Of the client and of the server.
+    pub exchanges: [Vec<Expected>; 2],
+}
+
+impl Ending {
+    /// Lets go of what is still held. Returns what is true of the client's socket, and of the server's.
+    pub fn truths(self, pair: &mut Pair) -> Vec<Truth> {
+        // The other side follows; after a half-close it is the first to let go.
+        if self.by == Side::Client {
+            pair.release_server();
+            pair.release_client();
+        } else {
+            pair.release_client();
+            pair.release_server();
+        }
+        let [client, server] = pair.released();
+        let truth = |role, side, ends: Ends, bytes, connect_ms, (idle_ms, idle_is_exact), exchanges, released| Truth {
             index: 0,
             life: String::new(),
             role,
-            local,
-            remote,
+            local: ends.local,
+            remote: ends.remote,
             connect_ms,
             bytes: Some(bytes),
-            closer: if side == by { Closer::Local } else { Closer::Peer },
-            how,
+            closer: if side == self.by { Closer::Local } else { Closer::Peer },
+            how: self.how,
             process_exited: false,
             idle_ms: Some(idle_ms),
             idle_is_exact,
-            exchanges: Some(talk.log.expected(role)),
+            exchanges: Some(exchanges),
             released,
-        }
-    };
-    let [up, down] = sent;
-    vec![
-        truth(Role::Client, Side::Client, (up, down), talk.pair.connect_ms(), idle[0], client),
-        truth(Role::Server, Side::Server, (down, up), None, idle[1], server),
-    ]
+            tls: None,
+            lookup: None,
+        };
+        let ((up, down), [by_client, by_server]) = (self.bytes, self.exchanges);
+        let (near, far, connect_ms) = (pair.client_ends(), pair.server_ends(), pair.connect_ms());
+        vec![
+            truth(Role::Client, Side::Client, near, (up, down), connect_ms, self.idle[0], by_client, client),
+            truth(Role::Server, Side::Server, far, (down, up), None, self.idle[1], by_server, server),
+        ]
+    }
 }
 
 /// One turn, in calls that fit the buffers.
@@ -237,8 +260,8 @@ fn say(talk: &mut Talk, request: usize, response: usize) {
     pieces(response).for_each(|bytes| _ = talk.answer(bytes));
 }
 
-fn end(talk: &mut Talk, end: End) {
-    let pair = &mut talk.pair;
+/// Ends it as planned.
+pub fn end(pair: &mut Pair, end: End) {
     match end {
         End::Close(Side::Client) => pair.close_client(),
         End::Close(Side::Server) => pair.close_server(),
@@ -292,6 +315,8 @@ fn exit(plan: &Plan, mut client: Actor) -> Vec<Truth> {
         idle_is_exact: log.has_passed(role),
         exchanges: Some(log.expected(role)),
         released,
+        tls: None,
+        lookup: None,
     };
     vec![
         truth(Role::Client, ends, Closer::Local, None),

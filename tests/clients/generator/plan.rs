@@ -9,6 +9,12 @@ const MAX_GAP_MS: u64 = 400;
 /// Longest message.
 const MAX_BYTES: usize = 40_000;
 
+/// What a plan of a run depends on.
+pub fn randomness(seed: u64, index: usize) -> StdRng {
+    // Far apart, so that plans of neighbours have nothing in common.
+    StdRng::seed_from_u64(seed.wrapping_mul(1 << 32).wrapping_add(index as u64))
+}
+
 /// A connection's life.
 #[derive(Clone, Debug)]
 pub struct Plan {
@@ -68,8 +74,7 @@ pub enum End {
 impl Plan {
     /// The plan of one connection of a run.
     pub fn random(seed: u64, index: usize) -> Self {
-        // Far apart, so that plans of neighbours have nothing in common.
-        let mut random = StdRng::seed_from_u64(seed.wrapping_mul(1 << 32).wrapping_add(index as u64));
+        let mut random = randomness(seed, index);
         let family = *[Family::V4, Family::V6, Family::Mapped].choose(&mut random).expect("some family");
         let side = if random.random() { Side::Client } else { Side::Server };
         let some_bytes = random.random_range(1..=2_000);
@@ -114,6 +119,6 @@ impl Exchange {
 }
 
 /// Half of all gaps are none.
-fn gap(random: &mut StdRng) -> u64 {
+pub fn gap(random: &mut StdRng) -> u64 {
     if random.random() { 0 } else { random.random_range(1..=MAX_GAP_MS) }
 }
