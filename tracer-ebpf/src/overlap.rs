@@ -10,6 +10,7 @@
 
 use core::ffi::c_void;
 
+use aya_ebpf::EbpfContext;
 use tracer_ebpf::Loss;
 
 use crate::{
@@ -123,6 +124,18 @@ pub fn serve<const PROGRAM: u32>(
     work: impl FnOnce() -> Outcome,
 ) -> Outcome {
     if falls_to::<PROGRAM>(hook, event, is_served) { work() } else { None }
+}
+
+/// The same for a hook that keeps nothing by which to tell that an event has been served, about the object that is `about`: where
+/// other tasks have written over its mark meanwhile, it is served again.
+#[inline(always)]
+pub fn serve_by_mark<const PROGRAM: u32>(
+    hook: Hook,
+    ctx: &impl EbpfContext,
+    about: Pointer,
+    work: impl FnOnce() -> Outcome,
+) -> Outcome {
+    serve::<PROGRAM>(hook, Event::new(ctx.as_ptr(), about), || false, work)
 }
 
 /// Whether the work of an event is to be done by its hook's program number `PROGRAM`, counted from 1: unless one before it has

@@ -18,6 +18,17 @@ use crate::{maps::offset, output::count, verifier::at_most};
 const AF_INET: u16 = 2;
 const AF_INET6: u16 = 10;
 
+/// Flags of a call to receive (`include/linux/socket.h`): what is looked at stays, and is received again; errors and timestamps
+/// instead of data.
+const MSG_PEEK: i32 = 0x2;
+const MSG_ERRQUEUE: i32 = 0x2000;
+
+/// Whether a call to receive, with these flags and this result, took data.
+#[inline(always)]
+pub fn consumes(flags: i32, result: i32) -> bool {
+    result > 0 && flags & (MSG_PEEK | MSG_ERRQUEUE) == 0
+}
+
 /// Offsets in `sockaddr_in` and `sockaddr_in6`: a user-space interface, the same on every kernel (`linux/in.h`, `in6.h`).
 const SOCKADDR_PORT: usize = 2;
 const SOCKADDR_IN_ADDRESS: usize = 4;

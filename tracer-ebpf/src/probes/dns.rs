@@ -3,7 +3,6 @@
 //! lies there. Over TCP, [`try_sent_stream`] and [`try_received_stream`] take what passes. User space parses it.
 
 use aya_ebpf::{
-    EbpfContext,
     bindings::BPF_ANY,
     helpers::bpf_get_current_pid_tgid,
     macros::{fentry, fexit, kprobe, kretprobe},
@@ -20,19 +19,14 @@ use crate::{
     identity::{current_ids, current_name},
     kernel::{
         access::{Access, Direct, Pointer, Probe},
-        msg::{MsgHdr, Peer, UserSlice},
+        msg::{MsgHdr, Peer, UserSlice, consumes},
         sock::{Sock, is_v4_mapped},
     },
     maps::{RECEIVE_ARGS, ReceiveArgs},
     output::{count, now, send_filled},
-    overlap::{Event, Hook, programs, serve},
+    overlap::{Hook, programs, serve_by_mark},
     selection::current_process_selected,
 };
-
-/// Flags of a call to receive (`include/linux/socket.h`): what is looked at stays, and is received again.
-const MSG_PEEK: i32 = 0x2;
-/// What comes is a query of our own that could not be delivered.
-const MSG_ERRQUEUE: i32 = 0x2000;
 
 /// Most pieces of one send over TCP that are looked at: two queries, each with its length in a piece of its own.
 const MAX_SEGMENTS: u32 = 4;
@@ -51,28 +45,16 @@ programs! {
 
 #[inline(always)]
 fn udp_send<const PROGRAM: u32>(ctx: &FEntryContext) -> Outcome {
-    serve_datagram::<PROGRAM>(Hook::UdpSend, ctx, ctx.arg(0), |sock| {
-        try_send(sock, MsgHdr::new(ctx.arg(1)), ctx.arg(2))
-    })
+    let sock = Sock::<Direct>::new(ctx.arg(0));
+    serve_by_mark::<PROGRAM>(Hook::UdpSend, ctx, sock.pointer, || try_send(sock, MsgHdr::new(ctx.arg(1)), ctx.arg(2)))
 }
 
 #[inline(always)]
 fn udpv6_send<const PROGRAM: u32>(ctx: &FEntryContext) -> Outcome {
-    serve_datagram::<PROGRAM>(Hook::UdpV6Send, ctx, ctx.arg(0), |sock| {
+    let sock = Sock::<Direct>::new(ctx.arg(0));
+    serve_by_mark::<PROGRAM>(Hook::UdpV6Send, ctx, sock.pointer, || {
         try_send_v6(sock, MsgHdr::new(ctx.arg(1)), ctx.arg(2))
     })
-}
-
-/// Serves a hook of datagrams. Nothing is kept of them, so only marks tell whether one has been served: where tasks that
-/// preempted this one have written over its mark, it is reported again.
-#[inline(always)]
-fn serve_datagram<const PROGRAM: u32>(
-    hook: Hook,
-    ctx: &impl EbpfContext,
-    sock: Pointer,
-    work: impl FnOnce(Sock<Direct>) -> Outcome,
-) -> Outcome {
-    serve::<PROGRAM>(hook, Event::new(ctx.as_ptr(), sock), || false, || work(Sock::new(sock)))
 }
 
 /// Declares the programs at the return of a receive. In a fexit context the return value stands behind the arguments, and
@@ -90,7 +72,8 @@ macro_rules! receive_programs {
 
         #[inline(always)]
         fn $six<const PROGRAM: u32>(ctx: &FExitContext) -> Outcome {
-            serve_datagram::<PROGRAM>(Hook::$hook, ctx, ctx.arg(0), |sock| {
+            let sock = Sock::<Direct>::new(ctx.arg(0));
+            serve_by_mark::<PROGRAM>(Hook::$hook, ctx, sock.pointer, || {
                 try_receive(sock, MsgHdr::new(ctx.arg(1)), ctx.arg(4), ctx.arg(6))
             })
         }
@@ -103,7 +86,8 @@ macro_rules! receive_programs {
 
         #[inline(always)]
         fn $five<const PROGRAM: u32>(ctx: &FExitContext) -> Outcome {
-            serve_datagram::<PROGRAM>(Hook::$hook, ctx, ctx.arg(0), |sock| {
+            let sock = Sock::<Direct>::new(ctx.arg(0));
+            serve_by_mark::<PROGRAM>(Hook::$hook, ctx, sock.pointer, || {
                 try_receive(sock, MsgHdr::new(ctx.arg(1)), ctx.arg(3), ctx.arg(5))
             })
         }
@@ -116,7 +100,8 @@ macro_rules! receive_programs {
 
         #[inline(always)]
         fn $four<const PROGRAM: u32>(ctx: &FExitContext) -> Outcome {
-            serve_datagram::<PROGRAM>(Hook::$hook, ctx, ctx.arg(0), |sock| {
+            let sock = Sock::<Direct>::new(ctx.arg(0));
+            serve_by_mark::<PROGRAM>(Hook::$hook, ctx, sock.pointer, || {
                 try_receive(sock, MsgHdr::new(ctx.arg(1)), ctx.arg(3), ctx.arg(4))
             })
         }
@@ -237,7 +222,7 @@ fn send_query<A: Access>(sock: Sock<A>, msg: MsgHdr<A>, server: &Peer, length: u
 /// A datagram has been received: `result` bytes of it, or a negative errno.
 #[inline(always)]
 fn try_receive<A: Access>(sock: Sock<A>, msg: MsgHdr<A>, flags: i32, result: i32) -> Outcome {
-    if result <= 0 || flags & (MSG_PEEK | MSG_ERRQUEUE) != 0 || !may_be_dns(sock) || !current_process_selected::<A>() {
+    if !consumes(flags, result) || !may_be_dns(sock) || !current_process_selected::<A>() {
         return None;
     }
     let server = server(sock, msg)?;

@@ -2,7 +2,6 @@
 //! told may ask for the error at once (`SO_ERROR`), which takes it away, and the state changes to CLOSE only after that.
 
 use aya_ebpf::{
-    EbpfContext as _,
     macros::{fentry, kprobe},
     programs::{FEntryContext, ProbeContext},
 };
@@ -13,7 +12,7 @@ use crate::{
         access::{Access, Direct, Probe},
         sock::Sock,
     },
-    overlap::{Event, Hook, programs, serve},
+    overlap::{Hook, programs, serve_by_mark},
     socket::{find, note_fatal_error},
 };
 
@@ -32,7 +31,7 @@ programs! {
 #[inline(always)]
 fn error<const PROGRAM: u32>(ctx: &FEntryContext) -> Outcome {
     let sock = Sock::<Direct>::new(ctx.arg(0));
-    serve::<PROGRAM>(Hook::Error, Event::new(ctx.as_ptr(), sock.pointer), || false, || try_error(sock))
+    serve_by_mark::<PROGRAM>(Hook::Error, ctx, sock.pointer, || try_error(sock))
 }
 
 #[kprobe(function = "sock_def_error_report")]

@@ -21,21 +21,18 @@ use crate::{
     kept::{Kept, LastSend, kept},
     kernel::{
         access::{Access, Direct, Pointer, Probe},
-        msg::MsgHdr,
+        msg::{MsgHdr, consumes},
         sock::{Sock, TcpSock},
     },
     maps::{config, offset},
     message::{Hook, Program, Source},
     output::{now, send_exchange},
-    overlap::{self, Event, falls_to, programs, serve},
+    overlap::{self, Event, falls_to, programs, serve_by_mark},
     socket::{can_send, find, find_or_adopt},
     verifier::hide,
 };
 
-/// Flags of a call to receive (`include/linux/socket.h`): nothing is consumed; errors and timestamps instead of data; the
-/// data is thrown away.
-const MSG_PEEK: i32 = 0x2;
-const MSG_ERRQUEUE: i32 = 0x2000;
+/// Flag of a call to receive (`include/linux/socket.h`): the data is thrown away.
 const MSG_TRUNC: i32 = 0x20;
 
 programs! {
@@ -84,8 +81,7 @@ programs! {
 #[inline(always)]
 fn send_goes_on<const PROGRAM: u32>(ctx: &FExitContext) -> Outcome {
     let sock = Sock::<Direct>::new(ctx.arg(0));
-    let event = Event::new(ctx.as_ptr(), sock.pointer);
-    serve::<PROGRAM>(overlap::Hook::SendGoesOn, event, || false, || try_send_on(sock))
+    serve_by_mark::<PROGRAM>(overlap::Hook::SendGoesOn, ctx, sock.pointer, || try_send_on(sock))
 }
 
 /// The fallback sees it begin to wait; the time until the last time that it waits is known.
@@ -125,12 +121,6 @@ receive_programs! {
     receive_4, flags 3, result 4: 1 receive_4_fexit, 2 receive_4_2_fexit, 3 receive_4_3_fexit, 4 receive_4_4_fexit;
 }
 
-/// Whether a call takes bytes from TCP.
-#[inline(always)]
-fn consumes(flags: i32, copied: i32) -> bool {
-    copied > 0 && flags & (MSG_PEEK | MSG_ERRQUEUE) == 0
-}
-
 /// Whether all that was taken from TCP has been counted.
 #[inline(always)]
 fn is_counted(sock: Sock<Direct>) -> bool {
@@ -149,17 +139,11 @@ programs! {
 #[inline(always)]
 fn splice_read<const PROGRAM: u32>(ctx: &FExitContext) -> Outcome {
     let socket: Pointer = ctx.arg(0);
-    let event = Event::new(ctx.as_ptr(), socket);
     // What is counted is not counted again.
-    serve::<PROGRAM>(
-        overlap::Hook::SpliceRead,
-        event,
-        || false,
-        || {
-            let sock = Sock::<Direct>::new(Direct::read(socket, offset!(socket_sk))?);
-            try_receive(sock, None, 0, ctx.arg(5), PROGRAM)
-        },
-    )
+    serve_by_mark::<PROGRAM>(overlap::Hook::SpliceRead, ctx, socket, || {
+        let sock = Sock::<Direct>::new(Direct::read(socket, offset!(socket_sk))?);
+        try_receive(sock, None, 0, ctx.arg(5), PROGRAM)
+    })
 }
 
 /// The fallback looks at no bytes: of what is received it could not, and half a handshake is none.

@@ -2,7 +2,6 @@
 //! `tcp_v4_connect` and `tcp_v6_connect`, because `tcp_connect` is never reached and the state never changes.
 
 use aya_ebpf::{
-    EbpfContext as _,
     bindings::BPF_ANY,
     helpers::{bpf_get_current_pid_tgid, bpf_probe_read_kernel},
     macros::{fexit, kprobe, kretprobe},
@@ -18,7 +17,7 @@ use crate::{
     },
     maps::{CONNECT_ARGS, ConnectArgs},
     output::{now, send_life},
-    overlap::{Event, Hook, programs, serve},
+    overlap::{Hook, programs, serve_by_mark},
     selection::{connection_selected, current_process_selected},
     socket::{EMPTY, fill},
 };
@@ -59,9 +58,8 @@ fn connect_returns<const PROGRAM: u32>(ctx: &FExitContext, hook: Hook, family: u
     let sock = Sock::<Direct>::new(ctx.arg(0));
     // The return value follows the three arguments; bpf_get_func_ret is missing before 5.17.
     let (address, result) = (ctx.arg(1), ctx.arg::<i32>(3));
-    let event = Event::new(ctx.as_ptr(), sock.pointer);
     // A failure leaves no record that would tell whether it has been served.
-    serve::<PROGRAM>(hook, event, || false, || try_no_route(sock, address, result, family))
+    serve_by_mark::<PROGRAM>(hook, ctx, sock.pointer, || try_no_route(sock, address, result, family))
 }
 
 #[kprobe(function = "tcp_v4_connect")]

@@ -2,7 +2,6 @@
 //! `sched_process_exec`, `sched_process_exit`.
 
 use aya_ebpf::{
-    EbpfContext as _,
     bindings::BPF_ANY,
     helpers::bpf_probe_read_kernel_str_bytes,
     macros::{btf_tracepoint, raw_tracepoint},
@@ -18,7 +17,7 @@ use crate::{
     },
     maps::{TARGETS, config, offset},
     output::{count, now, send_process},
-    overlap::{Event, Hook, programs, serve},
+    overlap::{Hook, programs, serve_by_mark},
     selection::{comm_selected, target_bits},
 };
 
@@ -35,8 +34,7 @@ macro_rules! process_programs {
 
         #[inline(always)]
         fn $typed<const PROGRAM: u32>(ctx: &BtfTracePointContext) -> Outcome {
-            let event = Event::new(ctx.as_ptr(), ctx.arg(0));
-            serve::<PROGRAM>(Hook::$hook, event, || false, || $work::<Direct>($(ctx.arg($argument)),+))
+            serve_by_mark::<PROGRAM>(Hook::$hook, ctx, ctx.arg(0), || $work::<Direct>($(ctx.arg($argument)),+))
         }
 
         programs! {
@@ -46,8 +44,7 @@ macro_rules! process_programs {
 
         #[inline(always)]
         fn $raw<const PROGRAM: u32>(ctx: &RawTracePointContext) -> Outcome {
-            let event = Event::new(ctx.as_ptr(), ctx.arg(0));
-            serve::<PROGRAM>(Hook::$hook, event, || false, || $work::<Probe>($(ctx.arg($argument)),+))
+            serve_by_mark::<PROGRAM>(Hook::$hook, ctx, ctx.arg(0), || $work::<Probe>($(ctx.arg($argument)),+))
         }
     )*};
 }

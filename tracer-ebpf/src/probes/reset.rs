@@ -2,7 +2,6 @@
 //! most cases; these say for certain that an RST went over the wire, and which way.
 
 use aya_ebpf::{
-    EbpfContext as _,
     macros::{btf_tracepoint, raw_tracepoint},
     programs::{BtfTracePointContext, RawTracePointContext},
 };
@@ -14,7 +13,7 @@ use crate::{
         access::{Access, Direct, Probe},
         sock::Sock,
     },
-    overlap::{Event, Hook, programs, serve},
+    overlap::{Hook, programs, serve_by_mark},
     socket::find_or_adopt,
 };
 
@@ -43,7 +42,7 @@ fn send_reset<const PROGRAM: u32>(ctx: &BtfTracePointContext) -> Outcome {
 #[inline(always)]
 fn serve_reset<const PROGRAM: u32>(hook: Hook, ctx: &BtfTracePointContext, direction: u32) -> Outcome {
     let sock = Sock::<Direct>::new(ctx.arg(0));
-    serve::<PROGRAM>(hook, Event::new(ctx.as_ptr(), sock.pointer), || false, || try_reset(sock, direction))
+    serve_by_mark::<PROGRAM>(hook, ctx, sock.pointer, || try_reset(sock, direction))
 }
 
 #[raw_tracepoint(tracepoint = "tcp_receive_reset")]

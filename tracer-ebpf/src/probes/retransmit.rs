@@ -2,7 +2,6 @@
 //! makes a connect that gets no answer known while it still hangs.
 
 use aya_ebpf::{
-    EbpfContext as _,
     macros::{btf_tracepoint, raw_tracepoint},
     programs::{BtfTracePointContext, RawTracePointContext},
 };
@@ -15,7 +14,7 @@ use crate::{
         sock::Sock,
     },
     output::{now, send_socket},
-    overlap::{Event, Hook, programs, serve},
+    overlap::{Hook, programs, serve_by_mark},
     socket::find,
 };
 
@@ -28,8 +27,7 @@ programs! {
 #[inline(always)]
 fn retransmit<const PROGRAM: u32>(ctx: &BtfTracePointContext) -> Outcome {
     let sock = Sock::<Direct>::new(ctx.arg(0));
-    let event = Event::new(ctx.as_ptr(), sock.pointer);
-    serve::<PROGRAM>(Hook::Retransmit, event, || false, || try_retransmit(sock))
+    serve_by_mark::<PROGRAM>(Hook::Retransmit, ctx, sock.pointer, || try_retransmit(sock))
 }
 
 #[raw_tracepoint(tracepoint = "tcp_retransmit_skb")]
