@@ -168,7 +168,7 @@ impl Session {
         reader.report_skipped(&ebpf, true)?;
         drop(ebpf);
         // Nothing is attached any more; what came until then is still in the ring buffer.
-        reader.read_all(|_| {})?;
+        reader.read_rest()?;
         reader.lost("kernel", "evicted", evicted)?;
         if let Some(present) = present {
             for socket in present.sockets {

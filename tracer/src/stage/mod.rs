@@ -10,4 +10,5 @@ pub mod merge;
 pub mod pipeline;
 pub mod read;
 pub mod recorder;
+pub mod ring;
 pub mod sink;

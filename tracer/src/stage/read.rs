@@ -1,53 +1,33 @@
 //! Takes items out of the ring buffers, and reports what was lost.
 
-use std::future::pending;
-
-use anyhow::{Context as _, Result};
-use aya::{
-    Ebpf,
-    maps::{MapData, RingBuf},
+use std::{
+    future::pending,
+    thread,
+    time::{Duration, Instant},
 };
-use tokio::io::unix::AsyncFd;
+
+use anyhow::Result;
+use aya::Ebpf;
 use tracer_ebpf::SocketRecord;
 
 use super::{
     event::{OpenSocket, UserEvent},
     intake::Intake,
-    merge::{Merge, Source},
+    merge::Merge,
     pipeline::Pipeline,
+    ring::Ring,
 };
 use crate::{bpf::losses::Losses, kernel::features};
+
+/// How long a detached program is given to finish the item that it is writing, and how often that is looked at.
+const LAST_WORDS: Duration = Duration::from_secs(1);
+const LOOK_AGAIN: Duration = Duration::from_millis(5);
 
 /// The reading end of a trace.
 pub struct Reader {
     rings: Merge<Ring, Ring>,
     losses: Losses,
     intake: Intake,
-}
-
-/// A ring buffer that can be waited for.
-struct Ring(AsyncFd<RingBuf<MapData>>);
-
-impl Ring {
-    fn take(ebpf: &mut Ebpf, name: &str) -> Result<Self> {
-        let map = ebpf.take_map(name).with_context(|| format!("the BPF object has no map {name}"))?;
-        let ring = RingBuf::try_from(map)?;
-        // SAFETY: the ring buffer owns its one descriptor and closes it when it is dropped, inside the AsyncFd.
-        let ring = unsafe { AsyncFd::register(ring) }.context("cannot wait for the ring buffer")?;
-        Ok(Self(ring))
-    }
-
-    async fn urged(&self) -> Result<()> {
-        self.0.readable().await.context("cannot wait for the ring buffer")?.clear_ready();
-        Ok(())
-    }
-}
-
-impl Source for Ring {
-    #[inline]
-    fn next<R>(&mut self, take: impl FnOnce(&[u8]) -> R) -> Option<R> {
-        self.0.get_mut().next().map(|item| take(&item))
-    }
 }
 
 impl Reader {
@@ -93,6 +73,22 @@ impl Reader {
     /// As [`Reader::read`].
     pub fn read_all(&mut self, each: impl FnMut(&SocketRecord)) -> Result<()> {
         self.read(usize::MAX, each)?;
+        self.flush()
+    }
+
+    /// Takes all that is there and will ever be, once nothing is attached any more.
+    ///
+    /// # Errors
+    /// As [`Reader::read`].
+    pub fn read_rest(&mut self) -> Result<()> {
+        let give_up = Instant::now() + LAST_WORDS;
+        self.read(usize::MAX, |_| {})?;
+        while self.rings.is_blocked() && Instant::now() < give_up {
+            thread::sleep(LOOK_AGAIN);
+            self.read(usize::MAX, |_| {})?;
+        }
+        let Self { rings, intake, .. } = self;
+        rings.read_rest(|item| intake.take(item, |_| {}))?;
         self.flush()
     }
 
