@@ -39,6 +39,7 @@ macro_rules! shared {
 pub mod dns;
 pub mod exchange;
 pub mod http;
+pub mod ssl;
 pub mod tls;
 
 /// An IPv6 address as it stands in memory (network byte order). IPv4 is stored v4-mapped, `::ffff:a.b.c.d`.
@@ -70,10 +71,14 @@ pub mod kind {
     pub const DNS: u32 = 9;
     /// The beginning of an HTTP head: a [`HeadRecord`](super::http::HeadRecord), cut to what it holds.
     pub const HEAD: u32 = 10;
+    /// A TLS library's session has been joined to its connection: a [`JoinedRecord`](super::ssl::JoinedRecord).
+    pub const JOINED: u32 = 11;
     /// A process started another program (`execve`).
     pub const EXEC: u32 = 16;
     /// A process ended.
     pub const EXIT: u32 = 17;
+    /// A process has mapped code: a [`MappedRecord`](super::ssl::MappedRecord).
+    pub const MAPPED: u32 = 18;
 }
 
 /// The role of the local side, in [`SocketRecord::role`].
@@ -340,8 +345,8 @@ shared! {
         pub detail: u32,
         /// Whether tasks may preempt each other in a hook: 1, else 0. Then hooks in processes have several programs.
         pub preemptible: u32,
-        /// Explicit padding.
-        pub reserved: u32,
+        /// Whether probes may be put on TLS libraries: 1, else 0.
+        pub ssl: u32,
         /// cgroup to select.
         pub cgroup_id: u64,
         /// Process name to select, zero padded.
@@ -365,7 +370,7 @@ impl Config {
         cgroup_level: 0,
         detail: detail::CONNECTIONS,
         preemptible: 0,
-        reserved: 0,
+        ssl: 0,
         cgroup_id: 0,
         comm: [0; COMM_LEN],
         ports: [0; MAX_PORTS],
@@ -462,11 +467,13 @@ pub enum Loss {
     ExchangeRingFull = 7,
     /// A message's first bytes could not be read (paged out, or in a form that is not known): TLS may have gone unseen.
     UnreadablePayload = 8,
+    /// A TLS library's session answers to two connections: what passes in it is told of neither.
+    AmbiguousSession = 9,
 }
 
 impl Loss {
     /// Number of counters.
-    pub const COUNT: u32 = 9;
+    pub const COUNT: u32 = 10;
 }
 
 /// Marks a field that this kernel lacks in [`Offsets`]. Positive as a number of 32 bits: BPF compares with such a constant in
@@ -637,6 +644,30 @@ offsets! {
         task_exec_start: "task_struct" . "se.exec_start", 8;
         /// Nanoseconds that the thread has waited to run, throttling included.
         task_run_delay: "task_struct" . "sched_info.run_delay", 8;
+        /// The process's open files.
+        task_files: "task_struct" . "files", 8;
+        /// Their table.
+        files_table: "files_struct" . "fdt", 8;
+        /// Places in the table.
+        table_length: "fdtable" . "max_fds", 4;
+        /// The table's pointers to files.
+        table_files: "fdtable" . "fd", 8;
+        /// Of a socket's file, its `struct socket`.
+        file_private: "file" . "private_data", 8;
+        /// Inode.
+        file_inode: "file" . "f_inode", 8;
+        /// Kind and permissions.
+        inode_mode: "inode" . "i_mode", 2;
+        /// Number.
+        inode_number: "inode" . "i_ino", 8;
+        /// File system.
+        inode_sb: "inode" . "i_sb", 8;
+        /// Device.
+        sb_device: "super_block" . "s_dev", 4;
+        /// Bits of what a mapping may be used for.
+        vma_flags: "vm_area_struct" . "vm_flags", 8, optional;
+        /// The file that is mapped, if any.
+        vma_file: "vm_area_struct" . "vm_file", 8;
         /// State shared by the threads of a process.
         task_signal: "task_struct" . "signal", 8;
         /// Threads of the process that still run.

@@ -14,6 +14,7 @@ mod output;
 mod overlap;
 mod probes;
 mod selection;
+mod session;
 mod socket;
 mod verifier;
 

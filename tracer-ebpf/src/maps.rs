@@ -5,12 +5,13 @@ use aya_ebpf::{
     btf_maps::{HashMap, LruHashMap, PerCpuArray, RingBuf, SkStorage},
     macros::btf_map,
 };
-use tracer_ebpf::{Config, ExchangeRecord, Loss, MESSAGE_HOOKS, MESSAGE_PROGRAMS, Offsets, SocketRecord};
+use tracer_ebpf::{Config, ExchangeRecord, Loss, MESSAGE_HOOKS, MESSAGE_PROGRAMS, Offsets, SocketRecord, ssl::FileKey};
 
 use crate::{
     kept::Kept,
     message::Message,
     overlap::{Hook, Marks},
+    session::{Call, Mark, Session, SessionKey},
 };
 
 /// Settings of this trace. Written by user space before load, read-only after: the verifier sees constants and drops
@@ -107,6 +108,24 @@ pub static CONNECT_ARGS: LruHashMap<u64, ConnectArgs, 4096> = LruHashMap::new();
 /// Arguments of a receive that is under way, for its return probe, where fexit cannot be had (key: thread).
 #[btf_map]
 pub static RECEIVE_ARGS: LruHashMap<u64, ReceiveArgs, 4096> = LruHashMap::new();
+
+/// Sessions of TLS libraries. Written by the probes on them, deleted when the library frees the session; of more than fit, the
+/// one unused for longest is forgotten.
+#[btf_map]
+pub static SESSIONS: LruHashMap<SessionKey, Session, 32768> = LruHashMap::new();
+
+/// Each thread's last call into a TLS library (key: thread). Written by the probes on them.
+#[btf_map]
+pub static CALLS: LruHashMap<u64, Call, 16384> = LruHashMap::new();
+
+/// First bytes of records that sessions have made and that no socket was seen to send yet (value: the session's address).
+/// Written by the probe on what hands them to the library's output, read by the hook of sends.
+#[btf_map]
+pub static CIPHERTEXTS: LruHashMap<Mark, u64, 8192> = LruHashMap::new();
+
+/// Files that hold no TLS library. Written by user space when it has looked, read by the hook of mappings.
+#[btf_map]
+pub static NO_LIBRARIES: LruHashMap<FileKey, u8, 16384> = LruHashMap::new();
 
 /// Losses by cause, see `tracer_ebpf::Loss`. Only ever counted up; user space reports the differences.
 #[btf_map]

@@ -9,7 +9,10 @@ use aya_ebpf::{
         bpf_ringbuf_submit,
     },
 };
-use tracer_ebpf::{ExchangeRecord, HELLO_LEN, HelloRecord, Loss, ProcessRecord, SocketRecord, TlsRecord};
+use tracer_ebpf::{
+    ExchangeRecord, HELLO_LEN, HelloRecord, Loss, ProcessRecord, SocketRecord, TlsRecord,
+    ssl::{JoinedRecord, MappedRecord},
+};
 
 use crate::{
     kept::{in_detail, kept},
@@ -103,6 +106,18 @@ pub fn send_hello(record: &HelloRecord) {
     }
 }
 
+/// Sends word of a TLS library's session, likewise.
+#[inline(always)]
+pub fn send_joined(record: &JoinedRecord) {
+    send_to(exchanges_ring(), record, Loss::ExchangeRingFull);
+}
+
+/// Sends word of a mapping, and wakes user space at once: the process goes on meanwhile, and is soon through with its first call.
+#[inline(always)]
+pub fn send_mapped(record: &MappedRecord) {
+    send_and_wake((&raw const EVENTS).cast_mut().cast(), record, Loss::RingFull, u64::from(BPF_RB_FORCE_WAKEUP));
+}
+
 /// Sends a process event.
 #[inline(always)]
 pub fn send_process(record: &ProcessRecord) {
@@ -161,6 +176,11 @@ fn wake_up(ring: *mut c_void) -> u64 {
 #[inline(always)]
 fn send_to<T: 'static>(ring: *mut c_void, event: &T, if_full: Loss) {
     let wake = wake_up(ring);
+    send_and_wake(ring, event, if_full, wake);
+}
+
+#[inline(always)]
+fn send_and_wake<T: 'static>(ring: *mut c_void, event: &T, if_full: Loss, wake: u64) {
     // aya's own method is bound to the type of one kind of event.
     // SAFETY: a ring buffer's address, and a size that is a constant.
     let room = unsafe { bpf_ringbuf_reserve(ring, size_of::<T>() as u64, 0) };

@@ -49,11 +49,12 @@ pub enum Hook {
     ReceiveReset = 18,
     SendReset = 19,
     Error = 20,
+    Mapped = 21,
 }
 
 impl Hook {
     /// Number of hooks.
-    pub const COUNT: usize = 21;
+    pub const COUNT: usize = 22;
 }
 
 /// One event of a hook, as its programs tell it from others: by where its arguments are, which is a place on the stack of

@@ -2,6 +2,7 @@
 //! could not be read.
 
 pub mod access;
+pub mod file;
 pub mod msg;
 pub mod sock;
 pub mod task;

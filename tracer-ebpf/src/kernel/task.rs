@@ -46,6 +46,12 @@ impl<A: Access> Task<A> {
         A::read(self.pointer, offset!(task_tgid))
     }
 
+    /// The process's `struct files_struct`.
+    #[inline(always)]
+    pub fn files(self) -> Option<Pointer> {
+        A::read(self.pointer, offset!(task_files))
+    }
+
     /// Start time, boot clock, nanoseconds.
     #[inline(always)]
     pub fn started_at(self) -> Option<u64> {

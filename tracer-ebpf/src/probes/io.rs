@@ -28,6 +28,7 @@ use crate::{
     message::{Hook, Program, Source},
     output::{now, send_exchange},
     overlap::{self, Event, falls_to, programs, serve_by_mark},
+    session,
     socket::{can_send, find, find_or_adopt},
     verifier::hide,
 };
@@ -185,6 +186,7 @@ fn try_send<A: Access>(sock: Sock<A>, msg: Option<MsgHdr<A>>, size: u64, program
             let source = Source::ToSend(msg.iter());
             let by = Program { hook: Hook::Send, number: program };
             let length = if size > u64::from(u32::MAX) { u32::MAX } else { size as u32 };
+            let _ = session::join(kept, sock, source);
             look(kept, Call { by, source, length, from_client: is_client, at, tcp })
         }
         None => Look::Data,

@@ -7,10 +7,12 @@ pub mod connect;
 pub mod dns;
 pub mod error;
 pub mod io;
+pub mod mapped;
 pub mod no_route;
 pub mod process;
 pub mod reset;
 pub mod retransmit;
+pub mod ssl;
 pub mod state;
 
 /// Result of a `try_` function: `None` means that there was nothing to do or that a read failed, and where that lost

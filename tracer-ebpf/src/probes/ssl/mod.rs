@@ -1,0 +1,131 @@
+//! TLS libraries are called: probes in user space, on functions and on their return instructions. None is a return probe of the
+//! kernel's kind: those replace return addresses on the application's stack, which Go and `longjmp` do not survive.
+
+pub mod openssl;
+
+use aya_ebpf::{
+    helpers::{bpf_probe_read_user, generated::bpf_probe_read_user as copy_user},
+    programs::ProbeContext,
+};
+use tracer_ebpf::{
+    Loss,
+    http::{Beginning, HEAD_LEN, HeadRecord, INDEX_UNKNOWN, beginning, flag},
+    kind,
+};
+
+use super::Outcome;
+use crate::{
+    identity::{current_ids, current_name},
+    kernel::access::Probe,
+    output::{count, now, send_filled},
+    selection::current_process_selected,
+    session::{Call, Direction, Http, Session, What, last_call, note_call},
+    verifier::at_most,
+};
+
+/// How far above the probe on a read's entry the stack may be at its return: the function's own frame.
+const LARGEST_FRAME: u64 = 1024;
+
+/// Takes in that the current thread calls into a library. Returns the session, if the process is traced.
+#[inline(always)]
+fn enter(ctx: &ProbeContext, family: u32, ssl: u64, what: What, buffer: u64, taken_at: u64) -> Option<&'static mut Session> {
+    if ssl == 0 || !current_process_selected::<Probe>() {
+        return None;
+    }
+    let session = Session::find_or_make(ssl)?;
+    let is_joined = session.id().is_some();
+    note_call(Call { ssl, buffer, taken_at, stack: stack(ctx), what, family: family as u16, is_joined, reserved: 0 });
+    Some(session)
+}
+
+/// A library is handed plaintext to send.
+#[inline(always)]
+fn try_write(ctx: &ProbeContext, family: u32, ssl: u64, buffer: u64, length: u64) -> Outcome {
+    let session = enter(ctx, family, ssl, What::Other, 0, 0)?;
+    pass(session, ssl, Direction::Out, buffer, length)
+}
+
+/// A library is asked for plaintext. Where it will be is kept for the return.
+#[inline(always)]
+fn try_read(ctx: &ProbeContext, family: u32, ssl: u64, buffer: u64, taken_at: u64) -> Outcome {
+    enter(ctx, family, ssl, What::Read, buffer, taken_at).map(drop)
+}
+
+/// A read returns. `taken` tells how many bytes it took, by where the caller wants to know it.
+#[inline(always)]
+fn try_has_read(ctx: &ProbeContext, taken: impl FnOnce(u64) -> Option<u64>) -> Outcome {
+    let call = last_call()?;
+    // A call of another session, inside a callback of this one, was the last: its frame lies far below.
+    let is_its_own = stack(ctx).wrapping_sub(call.stack) <= LARGEST_FRAME;
+    if call.what != What::Read || !is_its_own {
+        return None;
+    }
+    call.what = What::Other;
+    let length = taken(call.taken_at)?;
+    let session = Session::find(call.ssl)?;
+    pass(session, call.ssl, Direction::In, call.buffer, length)
+}
+
+/// Plaintext passes. The first of each turn is looked at for an HTTP head.
+#[inline(always)]
+fn pass(session: &mut Session, ssl: u64, direction: Direction, buffer: u64, length: u64) -> Outcome {
+    if session.direction == direction || length == 0 {
+        return None;
+    }
+    session.direction = direction;
+    if session.http == Http::No || session.is_ambiguous() || length < size_of::<u64>() as u64 {
+        return None;
+    }
+    // SAFETY: the helper checks the address and fails on a bad one.
+    let Ok(first) = (unsafe { bpf_probe_read_user(buffer as *const [u8; 8]) }) else {
+        count(Loss::UnreadablePayload);
+        return None;
+    };
+    session.http = match (beginning(first), session.http) {
+        (None, Http::Yes) => return None,
+        (None, _) => {
+            session.http = Http::No;
+            return None;
+        }
+        // What follows is in frames.
+        (Some(Beginning::Http2), _) => Http::No,
+        (Some(_), _) => Http::Yes,
+    };
+    send_head(session.id().unwrap_or(0), ssl, direction, buffer, length)
+}
+
+#[inline(always)]
+fn send_head(id: u64, ssl: u64, direction: Direction, buffer: u64, length: u64) -> Outcome {
+    let (tgid, tid) = current_ids();
+    let (process_started_at, _) = current_name::<Probe>();
+    send_filled(|record: *mut HeadRecord| {
+        // SAFETY: memory of that size that is ours until it is sent, for which all bytes are valid.
+        let record = unsafe { &mut *record };
+        let copied = at_most::<{ HEAD_LEN as i32 }>(length);
+        // SAFETY: there is room for so many bytes; the helper checks the source and fails on a bad one.
+        if unsafe { copy_user(record.bytes.as_mut_ptr().cast(), copied as u32, buffer as *const _) } != 0 {
+            count(Loss::UnreadablePayload);
+            return None;
+        }
+        record.kind = kind::HEAD;
+        record.length = copied as u32;
+        record.at = now();
+        record.id = id;
+        record.ssl = ssl;
+        record.tgid = tgid;
+        record.tid = tid;
+        record.process_started_at = process_started_at;
+        record.flags = flag::TLS | if direction == Direction::Out { flag::SENT } else { 0 };
+        record.index = INDEX_UNKNOWN;
+        record.whole = if length > u64::from(u32::MAX) { u32::MAX } else { length as u32 };
+        record.reserved = 0;
+        Some(())
+    })
+}
+
+/// The stack pointer of the thread in user space.
+#[inline(always)]
+fn stack(ctx: &ProbeContext) -> u64 {
+    // SAFETY: the kernel hands in the registers.
+    unsafe { (*ctx.regs).rsp }
+}

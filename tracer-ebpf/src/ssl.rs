@@ -1,0 +1,68 @@
+//! TLS libraries in processes: what the probes on them tell user space.
+
+/// Libraries whose sessions are told apart by the same rules.
+pub mod family {
+    /// OpenSSL and what has its interface (BoringSSL, LibreSSL).
+    pub const OPENSSL: u32 = 1;
+    /// GnuTLS.
+    pub const GNUTLS: u32 = 2;
+    /// Go's `crypto/tls`.
+    pub const GO: u32 = 3;
+}
+
+/// By what it is known which socket a session belongs to, best first.
+pub mod evidence {
+    /// The socket sent the bytes that the session had just encrypted.
+    pub const CIPHERTEXT: u32 = 1;
+    /// The session was given the socket's descriptor.
+    pub const DESCRIPTOR: u32 = 2;
+    /// The socket sent a record of the right length inside a call of the session, on the same thread; no other socket ever did.
+    pub const NESTING: u32 = 3;
+    /// Two sockets answer to it: which one it belongs to is not known, and what was known is void.
+    pub const NONE: u32 = 4;
+}
+
+shared! {
+    /// It has become known which connection a session of a TLS library belongs to. On the ring buffer of the exchanges.
+    pub struct JoinedRecord {
+        /// [`kind::JOINED`](crate::kind::JOINED).
+        pub kind: u32,
+        /// One of [`evidence`].
+        pub evidence: u32,
+        /// When.
+        pub at: u64,
+        /// The connection's number.
+        pub id: u64,
+        /// Address of the library's session object.
+        pub ssl: u64,
+        /// Process.
+        pub tgid: u32,
+        /// One of [`family`].
+        pub family: u32,
+        /// `start_boottime` of the process.
+        pub process_started_at: u64,
+    }
+
+    /// A process has mapped a file as code: at its start, or later by `dlopen`. On the ring buffer of the lifecycles.
+    pub struct MappedRecord {
+        /// [`kind::MAPPED`](crate::kind::MAPPED).
+        pub kind: u32,
+        /// Process.
+        pub tgid: u32,
+        /// When.
+        pub at: u64,
+    }
+
+    /// A file, as the kernel tells it from others: a key of the map of files without any function of a TLS library.
+    #[derive(Hash)]
+    pub struct FileKey {
+        /// Inode number.
+        pub inode: u64,
+        /// Device as the kernel writes it: the major number above 20 bits of minor number.
+        pub device: u32,
+        /// Explicit padding.
+        pub reserved: u32,
+    }
+}
+
+const _: () = assert!(size_of::<JoinedRecord>() == 48 && size_of::<MappedRecord>() == 16 && size_of::<FileKey>() == 16);

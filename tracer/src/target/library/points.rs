@@ -1,0 +1,152 @@
+//! Where in a function a probe goes: where it costs least at the entry, and at each return instruction.
+//!
+//! A probe replaces an instruction. The kernel emulates a few (pushes, jumps, calls); any other it executes elsewhere, which takes a
+//! second trap: 800 instructions more each time (6.12). So the probe for the entry goes on the first instruction that the kernel
+//! emulates, if every call comes by there and the arguments are still where they were.
+
+use iced_x86::{Code, Decoder, DecoderOptions, FlowControl, Instruction, InstructionInfoFactory, OpAccess, Register};
+
+/// Longest stretch of a function's beginning that is looked at, in bytes.
+const PROLOGUE: u64 = 64;
+/// Most return instructions of one function. One that has more is not probed there.
+const RETURNS_MAX: usize = 64;
+
+/// Registers that hold arguments: of C functions (System V, up to four), and of Go's.
+const C_ARGUMENTS: &[Register] = &[Register::RDI, Register::RSI, Register::RDX, Register::RCX];
+const GO_ARGUMENTS: &[Register] = &[Register::RAX, Register::RBX, Register::RCX, Register::R14];
+
+/// By which convention a function is called.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Convention {
+    /// C's.
+    C,
+    /// Go's, by registers (1.17 on).
+    Go,
+}
+
+/// Where the probe for a function's entry goes, in bytes from its first instruction; `code` is the function's.
+pub fn entry(code: &[u8], convention: Convention) -> u64 {
+    let arguments = match convention {
+        Convention::C => C_ARGUMENTS,
+        Convention::Go => GO_ARGUMENTS,
+    };
+    let mut factory = InstructionInfoFactory::new();
+    for instruction in instructions(code).take_while(|instruction| instruction.ip() < PROLOGUE) {
+        if instruction.is_invalid() {
+            break;
+        }
+        if is_emulated(&instruction) {
+            return instruction.ip();
+        }
+        let used = factory.info(&instruction).used_registers();
+        let is_lost = used.iter().any(|used| {
+            let is_written = !matches!(used.access(), OpAccess::None | OpAccess::Read | OpAccess::CondRead);
+            is_written && arguments.contains(&used.register().full_register())
+        });
+        if is_lost || instruction.flow_control() != FlowControl::Next {
+            break;
+        }
+    }
+    0
+}
+
+/// Each return instruction of a function, in bytes from its first instruction. `None` if the function cannot be followed to its end, or
+/// leaves by a jump to another one: its returns would not all be seen.
+pub fn returns(code: &[u8]) -> Option<Vec<u64>> {
+    let mut returns = Vec::new();
+    for instruction in instructions(code) {
+        let leaves = match instruction.flow_control() {
+            FlowControl::Return => {
+                returns.push(instruction.ip());
+                false
+            }
+            FlowControl::UnconditionalBranch | FlowControl::ConditionalBranch => {
+                instruction.near_branch_target() >= code.len() as u64
+            }
+            // A jump by a table or through a pointer may lead anywhere; of those that leave, the compiler makes few.
+            FlowControl::IndirectBranch => true,
+            _ => false,
+        };
+        if leaves || instruction.is_invalid() || returns.len() > RETURNS_MAX {
+            return None;
+        }
+    }
+    if returns.is_empty() { None } else { Some(returns) }
+}
+
+fn instructions(code: &[u8]) -> impl Iterator<Item = Instruction> {
+    Decoder::with_ip(64, code, 0, DecoderOptions::NONE).into_iter()
+}
+
+/// Whether the kernel emulates an instruction under a probe (`arch/x86/kernel/uprobes.c`: pushes of a register, near jumps and calls,
+/// one-byte `nop`).
+fn is_emulated(instruction: &Instruction) -> bool {
+    match instruction.code() {
+        Code::Push_r64 | Code::Nopd => true,
+        Code::Call_rel32_64 | Code::Jmp_rel8_64 | Code::Jmp_rel32_64 => true,
+        _ => instruction.is_jcc_short_or_near(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    /// `SSL_read` of OpenSSL 3.0.
+    const WITH_CANARY: &[u8] = &[
+        0x48, 0x83, 0xec, 0x18, // sub rsp, 24
+        0x64, 0x48, 0x8b, 0x04, 0x25, 0x28, 0x00, 0x00, 0x00, // mov rax, fs:[28h]
+        0x48, 0x89, 0x44, 0x24, 0x08, // mov [rsp+8], rax
+        0x31, 0xc0, // xor eax, eax
+        0x85, 0xd2, // test edx, edx
+        0x78, 0x05, // js over the next
+        0xe8, 0x00, 0x01, 0x00, 0x00, // call
+        0x48, 0x83, 0xc4, 0x18, // add rsp, 24
+        0xc3, // ret
+    ];
+
+    #[test]
+    fn the_entry_is_probed_on_the_first_instruction_that_the_kernel_emulates() {
+        assert_eq!(entry(WITH_CANARY, Convention::C), 22);
+        assert_eq!(entry(&[0x55, 0x48, 0x89, 0xe5], Convention::C), 0, "push rbp");
+        assert_eq!(entry(&[0xf3, 0x0f, 0x1e, 0xfa, 0x41, 0x54], Convention::C), 4, "endbr64; push r12");
+    }
+
+    #[test]
+    fn the_entry_is_probed_before_an_argument_is_lost() {
+        let moves_first_argument = [0x48, 0x89, 0xd7, 0x55];
+        assert_eq!(entry(&moves_first_argument, Convention::C), 0, "mov rdi, rdx; push rbp");
+        assert_eq!(entry(&moves_first_argument, Convention::Go), 3, "which is none of Go's");
+        let writes_half = [0x31, 0xff, 0x55];
+        assert_eq!(entry(&writes_half, Convention::C), 0, "xor edi, edi; push rbp");
+        let exchanges = [0x48, 0x87, 0xd1, 0x55];
+        assert_eq!(entry(&exchanges, Convention::C), 0, "xchg rcx, rdx; push rbp");
+    }
+
+    #[test]
+    fn every_return_is_found() {
+        assert_eq!(returns(WITH_CANARY), Some(vec![33]));
+        assert_eq!(returns(&[0x74, 0x01, 0xc3, 0x90, 0xf3, 0xc3]), Some(vec![2, 4]), "je; ret; nop; rep ret");
+    }
+
+    #[test]
+    fn a_function_that_leaves_by_a_jump_has_no_known_returns() {
+        assert_eq!(returns(&[0xe9, 0x00, 0x10, 0x00, 0x00]), None, "jmp to another function");
+        assert_eq!(returns(&[0xc3, 0xff, 0xe0]), None, "jmp rax");
+        assert_eq!(returns(&[0x90]), None, "no return at all");
+        assert_eq!(returns(&[0xc3, 0x48]), None, "cut in an instruction");
+    }
+
+    proptest! {
+        #[test]
+        fn whatever_the_bytes_a_point_lies_in_the_function(code in prop::collection::vec(any::<u8>(), 0..300)) {
+            for convention in [Convention::C, Convention::Go] {
+                prop_assert!(entry(&code, convention) <= code.len() as u64);
+            }
+            for at in returns(&code).unwrap_or_default() {
+                prop_assert!((at as usize) < code.len());
+            }
+        }
+    }
+}
