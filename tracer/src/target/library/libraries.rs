@@ -1,0 +1,275 @@
+//! The libraries in use: each file is read once, and kept as long as one process maps it.
+
+use std::{
+    collections::HashMap,
+    fs::{File, Metadata},
+    io,
+    os::{fd::AsRawFd, unix::fs::MetadataExt},
+    path::PathBuf,
+    rc::Rc,
+};
+
+use hashlink::LruCache;
+
+use super::{
+    analysis::{Analysis, Part, analyse},
+    file_id::FileId,
+    function::Function,
+    kind::{Kind, Release},
+    maps::{self, Mapping},
+    open::{OpenError, open},
+};
+
+/// Most processes that are followed at a time.
+const PROCESSES_MAX: usize = 1 << 15;
+
+/// Most files that one process may map, and that all of them may.
+const FILES_EACH_MAX: usize = 2_048;
+const FILES_MAX: usize = 1 << 16;
+
+/// Most files whose contents are remembered in case they are used again.
+const REMEMBERED_MAX: usize = 4_096;
+
+/// Most remarks that wait to be taken.
+const REMARKS_MAX: usize = 256;
+
+/// A TLS library that processes use.
+#[derive(Debug)]
+pub struct Library {
+    /// What it is.
+    pub kind: Kind,
+    /// The version it states, such as `3.0.19`.
+    pub version: Option<String>,
+    /// Its path as the first process that was seen to use it sees it. Not to be opened: another file may be there now.
+    pub name: String,
+    /// Which file it is.
+    pub id: FileId,
+    /// Its functions.
+    pub functions: Vec<Function>,
+    file: Rc<File>,
+}
+
+impl Library {
+    /// A path that leads to the very file, for probes to be put on, from within this process and while this lives.
+    pub fn probe_path(&self) -> PathBuf {
+        format!("/proc/self/fd/{}", self.file.as_raw_fd()).into()
+    }
+
+    /// Learns the version of the libcrypto beside it, if it is a libssl that does not know its own.
+    fn is_of(&mut self, crypto: &str) {
+        if let (Kind::OpenSsl { release }, None) = (&mut self.kind, &self.version)
+            && release.is_some_and(|known| Release::of(crypto).is_some_and(|of| of.major == known.major))
+        {
+            *release = Release::of(crypto);
+            self.version = Some(crypto.to_owned());
+        }
+    }
+}
+
+/// What could not be looked at.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Unreadable {
+    /// The file's path as its process sees it, or that of the process in `/proc`.
+    pub name: String,
+    /// Why, to be read behind the name.
+    pub why: String,
+}
+
+/// The libraries that processes use.
+#[derive(Debug)]
+pub struct Libraries {
+    processes: HashMap<u32, Vec<FileId>>,
+    files: HashMap<FileId, InUse>,
+    remembered: LruCache<Stamp, Rc<Analysis>>,
+    released: Vec<Rc<Library>>,
+    unreadable: Vec<Unreadable>,
+    left_out: u64,
+}
+
+impl Default for Libraries {
+    fn default() -> Self {
+        Self {
+            processes: HashMap::new(),
+            files: HashMap::new(),
+            remembered: LruCache::new(REMEMBERED_MAX),
+            released: Vec::new(),
+            unreadable: Vec::new(),
+            left_out: 0,
+        }
+    }
+}
+
+/// A file that processes map.
+#[derive(Debug)]
+struct InUse {
+    users: u32,
+    /// None for most files, and for those that could not be read.
+    libraries: Vec<Rc<Library>>,
+}
+
+/// A file's contents, unless somebody takes pains to hide a change.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+struct Stamp {
+    file: (u64, u64),
+    size: u64,
+    modified_at: (i64, i64),
+    changed_at: (i64, i64),
+}
+
+impl Libraries {
+    /// Looks at what a process maps now, and returns the TLS libraries among it. To be called when a process is first
+    /// seen, and when it has executed a program or loaded a library. A process that has ended uses none.
+    pub fn examine(&mut self, pid: u32) -> Vec<Rc<Library>> {
+        let mappings = maps::executable(pid).unwrap_or_else(|error| {
+            self.remark(format!("/proc/{pid}/maps"), format!("cannot be read: {error}"));
+            Vec::new()
+        });
+        let is_new = !self.processes.contains_key(&pid);
+        if mappings.is_empty() || (is_new && self.processes.len() >= PROCESSES_MAX) {
+            self.left_out += u64::from(!mappings.is_empty());
+            self.forget(pid);
+            return Vec::new();
+        }
+        self.left_out += mappings.len().saturating_sub(FILES_EACH_MAX) as u64;
+        let mut ids: Vec<_> =
+            mappings.iter().take(FILES_EACH_MAX).filter_map(|mapping| self.file(pid, mapping)).collect();
+        ids.sort_unstable();
+        ids.dedup();
+        self.name_versions(&ids);
+        let mut libraries = Vec::new();
+        for id in &ids {
+            if let Some(file) = self.files.get_mut(id) {
+                file.users += 1;
+                libraries.extend(file.libraries.iter().cloned());
+            }
+        }
+        let before = self.processes.insert(pid, ids);
+        self.release(before.unwrap_or_default());
+        libraries
+    }
+
+    /// A process has ended. Also to be called for one that was never examined.
+    pub fn forget(&mut self, pid: u32) {
+        let files = self.processes.remove(&pid);
+        self.release(files.unwrap_or_default());
+    }
+
+    /// Forgets the processes that have ended, as far as nobody has told.
+    pub fn retain(&mut self, lives: impl Fn(u32) -> bool) {
+        let ended: Vec<u32> = self.processes.keys().copied().filter(|pid| !lives(*pid)).collect();
+        ended.into_iter().for_each(|pid| self.forget(pid));
+    }
+
+    /// The libraries that no process uses any more since this was last called: their probes may go.
+    pub fn take_released(&mut self) -> Vec<Rc<Library>> {
+        std::mem::take(&mut self.released)
+    }
+
+    /// What could not be looked at since this was last called, each file once as long as it is in use.
+    pub fn take_unreadable(&mut self) -> Vec<Unreadable> {
+        std::mem::take(&mut self.unreadable)
+    }
+
+    /// Processes and files that were beyond the bounds, and remarks that nobody took in time.
+    pub fn left_out(&self) -> u64 {
+        self.left_out
+    }
+
+    /// All libraries in use.
+    pub fn in_use(&self) -> impl Iterator<Item = &Rc<Library>> {
+        self.files.values().flat_map(|file| &file.libraries)
+    }
+
+    /// From OpenSSL 3 on libssl does not state its version, but libcrypto, which is of the same, does.
+    fn name_versions(&mut self, ids: &[FileId]) {
+        let of = |id: &FileId| self.files.get(id).map(|file| file.libraries.as_slice()).unwrap_or_default();
+        let mut cryptos = ids.iter().flat_map(of).filter(|library| library.kind == Kind::Crypto);
+        let Some(version) = cryptos.find_map(|library| library.version.clone()) else { return };
+        for id in ids {
+            let libraries = self.files.get_mut(id).map(|file| file.libraries.as_mut_slice()).unwrap_or_default();
+            // Those that were handed out already stay as they are.
+            libraries.iter_mut().filter_map(Rc::get_mut).for_each(|library| library.is_of(&version));
+        }
+    }
+
+    /// Makes sure that the file of a mapping is known. `None` if it is gone or beyond the bounds.
+    fn file(&mut self, pid: u32, mapping: &Mapping) -> Option<FileId> {
+        if let Some(id) = FileId::plain(mapping).filter(|id| self.files.contains_key(id)) {
+            return Some(id);
+        }
+        let opened = open(pid, mapping);
+        let id = match &opened {
+            Err(OpenError::Gone) => return None,
+            Err(_) => FileId::blurred(mapping),
+            Ok(file) => FileId::of(mapping, file).unwrap_or(FileId::blurred(mapping)),
+        };
+        if self.files.contains_key(&id) {
+            return Some(id);
+        }
+        if self.files.len() >= FILES_MAX {
+            self.left_out += 1;
+            return None;
+        }
+        let libraries = opened.map_err(|error| error.to_string()).and_then(|file| self.libraries(id, file, mapping));
+        let libraries = libraries.unwrap_or_else(|why| {
+            self.remark(mapping.name(), why);
+            Vec::new()
+        });
+        self.files.insert(id, InUse { users: 0, libraries });
+        Some(id)
+    }
+
+    fn libraries(&mut self, id: FileId, file: File, mapping: &Mapping) -> Result<Vec<Rc<Library>>, String> {
+        let analysis = self.analysis(&file)?;
+        let file = Rc::new(file);
+        let library = |part: &Part| {
+            let Part { kind, version, functions } = part.clone();
+            Rc::new(Library { kind, version, name: mapping.name(), id, functions, file: Rc::clone(&file) })
+        };
+        Ok(analysis.parts.iter().map(library).collect())
+    }
+
+    /// What was in the file when it was last used, if it is the same still.
+    fn analysis(&mut self, file: &File) -> Result<Rc<Analysis>, String> {
+        let stamp = Stamp::of(&file.metadata().map_err(|error| unread(&error))?);
+        if let Some(known) = self.remembered.get(&stamp) {
+            return Ok(Rc::clone(known));
+        }
+        let analysis = Rc::new(analyse(file).map_err(|damage| damage.to_string())?);
+        self.remembered.insert(stamp, Rc::clone(&analysis));
+        Ok(analysis)
+    }
+
+    fn release(&mut self, files: Vec<FileId>) {
+        for id in files {
+            let Some(file) = self.files.get_mut(&id) else { continue };
+            file.users -= 1;
+            if file.users == 0 {
+                self.released.extend(self.files.remove(&id).into_iter().flat_map(|file| file.libraries));
+            }
+        }
+    }
+
+    fn remark(&mut self, name: String, why: String) {
+        if self.unreadable.len() < REMARKS_MAX {
+            self.unreadable.push(Unreadable { name, why });
+        } else {
+            self.left_out += 1;
+        }
+    }
+}
+
+impl Stamp {
+    fn of(metadata: &Metadata) -> Self {
+        Self {
+            file: (metadata.dev(), metadata.ino()),
+            size: metadata.size(),
+            modified_at: (metadata.mtime(), metadata.mtime_nsec()),
+            changed_at: (metadata.ctime(), metadata.ctime_nsec()),
+        }
+    }
+}
+
+fn unread(error: &io::Error) -> String {
+    format!("cannot be read: {error}")
+}
