@@ -11,7 +11,7 @@
 use crate::{exchange::Exchanges, tls::handshake::Handshake};
 
 /// Version of every layout in this file. A recording of another version is refused.
-pub const ABI_VERSION: u32 = 2;
+pub const ABI_VERSION: u32 = 3;
 
 /// Makes a plain-old-data type that both sides can share: fixed layout, and on the user side the traits that let
 /// bytes be viewed as the type without `unsafe`. Those derives also refuse hidden padding.
@@ -38,6 +38,7 @@ macro_rules! shared {
 
 pub mod dns;
 pub mod exchange;
+pub mod http;
 pub mod tls;
 
 /// An IPv6 address as it stands in memory (network byte order). IPv4 is stored v4-mapped, `::ffff:a.b.c.d`.
@@ -67,6 +68,8 @@ pub mod kind {
     pub const HELLO: u32 = 8;
     /// A DNS message: a [`DnsRecord`](super::dns::DnsRecord).
     pub const DNS: u32 = 9;
+    /// The beginning of an HTTP head: a [`HeadRecord`](super::http::HeadRecord), cut to what it holds.
+    pub const HEAD: u32 = 10;
     /// A process started another program (`execve`).
     pub const EXEC: u32 = 16;
     /// A process ended.

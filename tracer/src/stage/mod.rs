@@ -5,6 +5,7 @@ pub mod dns;
 pub mod enrich;
 pub mod event;
 pub mod hello;
+pub mod http;
 pub mod intake;
 pub mod merge;
 pub mod pipeline;

@@ -381,6 +381,85 @@ pub struct Hello {
     pub resumed: Option<bool>,
 }
 
+/// What an HTTP head says, as far as it is kept: nothing else of its bytes is. Of a head that was cut, what its whole lines say.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Hash, serde::Serialize, serde::Deserialize)]
+pub struct HttpHead {
+    /// Of a request.
+    pub method: Option<HttpMethod>,
+    /// Of a response: the final one if it came with the interim ones before it.
+    pub status: Option<u16>,
+    /// Version. That of HTTP/2 comes alone: it has no heads in this form.
+    pub version: Option<HttpVersion>,
+    /// Of a request: the Host header, with the port if it names one.
+    pub host: Option<String>,
+    /// Tokens of the Connection header, in lower case; empty if there was none.
+    pub connection: Vec<String>,
+    /// The Keep-Alive header.
+    pub keep_alive: Option<KeepAlive>,
+}
+
+impl HttpHead {
+    /// Whether the Connection header has this token.
+    pub fn has_token(&self, token: &str) -> bool {
+        self.connection.iter().any(|known| known == token)
+    }
+}
+
+/// Versions of HTTP that can be told.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, serde::Serialize, serde::Deserialize)]
+pub enum HttpVersion {
+    /// HTTP/1.0.
+    V1_0,
+    /// HTTP/1.1.
+    V1_1,
+    /// HTTP/2.
+    V2,
+}
+
+/// Declares the methods, and how they are written.
+macro_rules! methods {
+    ($($name:ident $text:literal,)*) => {
+        /// A method. There are no others than these: what else stands in its place may be anything.
+        #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, serde::Serialize, serde::Deserialize)]
+        pub enum HttpMethod {
+            $(#[doc = concat!("`", $text, "`.")] $name,)*
+        }
+
+        impl HttpMethod {
+            /// All of them.
+            pub const ALL: &'static [Self] = &[$(Self::$name,)*];
+
+            /// As it is written.
+            pub const fn as_str(self) -> &'static str {
+                match self {
+                    $(Self::$name => $text,)*
+                }
+            }
+        }
+    };
+}
+
+methods! {
+    Get "GET",
+    Head "HEAD",
+    Post "POST",
+    Put "PUT",
+    Delete "DELETE",
+    Connect "CONNECT",
+    Options "OPTIONS",
+    Trace "TRACE",
+    Patch "PATCH",
+}
+
+/// What a Keep-Alive header says.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, serde::Serialize, serde::Deserialize)]
+pub struct KeepAlive {
+    /// For how many seconds an idle connection is kept.
+    pub timeout_s: Option<u32>,
+    /// How many more requests it may carry.
+    pub max: Option<u32>,
+}
+
 /// Something that was lost, by cause.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Loss {
