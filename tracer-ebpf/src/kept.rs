@@ -26,8 +26,8 @@ pub struct Kept {
     pub pieces: [u8; 2],
     /// Whether it is TLS 1.3, known when the handshake is done.
     pub is_tls13: bool,
-    /// Explicit padding.
-    pub reserved: u8,
+    /// Where the search for HTTP heads stands, see `heads`; 0 if nothing is looked for.
+    pub heads: u8,
     /// What was last looked at on its way out, where the hook has several programs.
     pub last_send: LastSend,
 }

@@ -340,8 +340,8 @@ shared! {
         pub detail: u32,
         /// Whether tasks may preempt each other in a hook: 1, else 0. Then hooks in processes have several programs.
         pub preemptible: u32,
-        /// Explicit padding.
-        pub reserved: u32,
+        /// Whether HTTP heads are looked for: 1, else 0. Only records of exchanges tell what they say.
+        pub heads: u32,
         /// cgroup to select.
         pub cgroup_id: u64,
         /// Process name to select, zero padded.
@@ -365,7 +365,7 @@ impl Config {
         cgroup_level: 0,
         detail: detail::CONNECTIONS,
         preemptible: 0,
-        reserved: 0,
+        heads: 0,
         cgroup_id: 0,
         comm: [0; COMM_LEN],
         ports: [0; MAX_PORTS],
