@@ -28,6 +28,10 @@ pub struct Kept {
     pub is_tls13: bool,
     /// How often the session of a TLS library was looked for, see `session`.
     pub session_tries: u8,
+    /// Where the search for HTTP heads stands, see `heads`; 0 if nothing is looked for.
+    pub heads: u8,
+    /// Explicit padding.
+    pub reserved: [u8; 7],
     /// What was last looked at on its way out, where the hook has several programs.
     pub last_send: LastSend,
 }

@@ -347,6 +347,10 @@ shared! {
         pub preemptible: u32,
         /// Whether probes may be put on TLS libraries: 1, else 0.
         pub ssl: u32,
+        /// Whether HTTP heads are looked for: 1, else 0. Only records of exchanges tell what they say.
+        pub heads: u32,
+        /// Explicit padding.
+        pub reserved: u32,
         /// cgroup to select.
         pub cgroup_id: u64,
         /// Process name to select, zero padded.
@@ -371,6 +375,8 @@ impl Config {
         detail: detail::CONNECTIONS,
         preemptible: 0,
         ssl: 0,
+        heads: 0,
+        reserved: 0,
         cgroup_id: 0,
         comm: [0; COMM_LEN],
         ports: [0; MAX_PORTS],
@@ -379,7 +385,7 @@ impl Config {
 }
 
 /// Length of all that is kept of a socket in detail `exchanges`: a [`DetailedRecord`], and what only the hooks know.
-pub const KEPT_LEN: usize = size_of::<DetailedRecord>() + 64;
+pub const KEPT_LEN: usize = size_of::<DetailedRecord>() + 72;
 /// Programs of the hook of sends, and of that of receives, where the kernel preempts; elsewhere one.
 pub const MESSAGE_PROGRAMS: usize = 4;
 /// Hooks that look at messages: of sends and of receives.
@@ -712,7 +718,7 @@ const _: () = {
     assert!(size_of::<HelloRecord>() == 32 + HELLO_LEN && align_of::<HelloRecord>() == 8);
     assert!(size_of::<ProcessRecord>() == 24 + COMM_LEN + FILENAME_LEN && align_of::<ProcessRecord>() == 8);
     assert!(size_of::<Cidr>() == 32 && align_of::<Cidr>() == 4);
-    assert!(size_of::<Config>() == 48 + COMM_LEN + 2 * MAX_PORTS + 32 * MAX_REMOTES);
+    assert!(size_of::<Config>() == 56 + COMM_LEN + 2 * MAX_PORTS + 32 * MAX_REMOTES);
     assert!(size_of::<Offsets>() == 4 * (Offsets::FIELDS.len() + Offsets::ENUMERATORS.len()));
     assert!(align_of::<Offsets>() == 4);
 };

@@ -5,6 +5,7 @@
 #![cfg_attr(target_arch = "bpf", feature(asm_experimental_arch))]
 
 mod follow;
+mod heads;
 mod identity;
 mod kept;
 mod kernel;

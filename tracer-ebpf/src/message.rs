@@ -1,7 +1,10 @@
 //! The first bytes of a message on its way through a send or receive, copied once from the application's memory.
 
 use aya_ebpf::helpers::bpf_probe_read_user;
-use tracer_ebpf::{HELLO_LEN, HelloRecord, Loss, MESSAGE_HOOKS};
+use tracer_ebpf::{
+    HELLO_LEN, HelloRecord, Loss, MESSAGE_HOOKS,
+    http::{HEAD_LEN, HeadRecord},
+};
 
 use crate::{
     kernel::{
@@ -35,6 +38,9 @@ pub struct Message {
     /// How far its records have been followed.
     position: u32,
 }
+
+/// The room that a message takes.
+pub const ROOM: usize = size_of::<Message>();
 
 /// Places in the message are kept in the map, and read and written each time: what comes from a map is just a number to the
 /// verifier, so that all ways through a step over one record come out the same for the next step. With a variable it
@@ -143,6 +149,18 @@ impl<A: Access> Source<A> {
             count(Loss::UnreadablePayload);
         }
         read.ok()
+    }
+
+    /// Copies the beginning, as far as it lies in one piece, into a program's buffer, in the form in which HTTP heads go to user
+    /// space. Of that, `length` and `bytes` are valid.
+    #[inline(always)]
+    pub fn copy_head(self, by: Program) -> Option<&'static mut HeadRecord> {
+        let buffer = MESSAGES.get_ptr_mut(by.buffer())?;
+        // SAFETY: the slot belongs to this processor and this program, which does not overlap with itself, and is large enough.
+        let head = unsafe { &mut *buffer.cast::<HeadRecord>() };
+        // SAFETY: there is room for so many bytes.
+        head.length = unsafe { self.first()?.copy::<{ HEAD_LEN as i32 }>(head.bytes.as_mut_ptr()) }? as u32;
+        Some(head)
     }
 
     /// Copies as much as fits into a program's buffer, of which `length` says how much.

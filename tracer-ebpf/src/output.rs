@@ -11,6 +11,7 @@ use aya_ebpf::{
 };
 use tracer_ebpf::{
     ExchangeRecord, HELLO_LEN, HelloRecord, Loss, ProcessRecord, SocketRecord, TlsRecord,
+    http::{HEAD_LEN, HeadRecord},
     ssl::{JoinedRecord, MappedRecord},
 };
 
@@ -94,12 +95,24 @@ pub fn send_tls(record: &TlsRecord) {
 /// Sends a piece of a hello message, cut to what it holds, likewise.
 #[inline(always)]
 pub fn send_hello(record: &HelloRecord) {
-    const HEAD: u32 = (size_of::<HelloRecord>() - HELLO_LEN) as u32;
-    let length = if record.length > HELLO_LEN as u32 { HELLO_LEN as u32 } else { record.length };
+    send_cut::<_, HELLO_LEN>(record, record.length);
+}
+
+/// Sends the beginning of an HTTP head, likewise.
+#[inline(always)]
+pub fn send_head(record: &HeadRecord) {
+    send_cut::<_, HEAD_LEN>(record, record.length);
+}
+
+/// Sends a record that ends in `MOST` bytes, of which only so many are valid.
+#[inline(always)]
+fn send_cut<T, const MOST: usize>(record: &T, length: u32) {
+    let head = (size_of::<T>() - MOST) as u32;
+    let length = if length > MOST as u32 { MOST as u32 } else { length };
     let ring = exchanges_ring();
     // SAFETY: the map's address, and no more bytes than the record has.
     let outcome = unsafe {
-        bpf_ringbuf_output(ring, core::ptr::from_ref(record).cast_mut().cast(), u64::from(HEAD + length), wake_up(ring))
+        bpf_ringbuf_output(ring, core::ptr::from_ref(record).cast_mut().cast(), u64::from(head + length), wake_up(ring))
     };
     if outcome != 0 {
         count(Loss::ExchangeRingFull);

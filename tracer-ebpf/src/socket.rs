@@ -14,7 +14,7 @@ use tracer_ebpf::{
 
 use crate::{
     follow::LOOKS,
-    identity,
+    heads, identity,
     kept::{Kept, in_detail, kept},
     kernel::{
         access::Access,
@@ -189,6 +189,8 @@ fn adopt<A: Access>(sock: Sock<A>) -> Option<Record> {
     }
     if in_detail() {
         kept(record).looks = LOOKS;
+        // It may be in the middle of what it asks.
+        heads::look_for(kept(record), heads::LATER_ASKS);
     }
     let _ = ADOPTED.remove(cookie);
     Some(record)
@@ -311,6 +313,7 @@ pub fn begin_exchanges<A: Access>(record: &mut SocketRecord, sock: Sock<A>, at: 
     }
     let kept = kept(record);
     kept.looks = LOOKS;
+    heads::look_for(kept, heads::FIRST_ASK);
     let Some(tcp) = sock.tcp() else { return };
     let is_client = kept.detailed.socket.role == role::CLIENT;
     if let (Some(write_seq), Some(copied_seq)) = (tcp.write_seq(), tcp.copied_seq()) {

@@ -2,12 +2,16 @@
 
 use std::{
     alloc::{GlobalAlloc, Layout, System},
+    rc::Rc,
     sync::atomic::{AtomicUsize, Ordering::Relaxed},
 };
 
 use tracer::{
     stage::event::{Event, UserEvent},
-    track::{Clock, Correlator, Limits, record::Hello},
+    track::{
+        Clock, Correlator, Limits,
+        record::{Hello, HttpHead, HttpMethod},
+    },
 };
 use tracer_ebpf::{
     DetailedRecord, ExchangeRecord, SocketRecord, TlsRecord, kind, role,
@@ -96,10 +100,29 @@ fn busy(id: usize) -> Vec<Event> {
     ]
 }
 
+/// The same, with the heads of HTTP to a few hundred servers. As the reader of heads shares those that say the same of late, so
+/// does this.
+fn heads(id: usize, known: &[(Rc<HttpHead>, Rc<HttpHead>)]) -> Vec<Event> {
+    let (request, response) = &known[id % known.len()];
+    let head = |index, sent, head: &Rc<HttpHead>| {
+        Event::User(Box::new(UserEvent::Http { at: u64::MAX / 2, id: id as u64, index, sent, head: Rc::clone(head) }))
+    };
+    let both = |index| [head(index, true, request), head(index, false, response)];
+    busy(id).into_iter().chain(both(0)).chain(both(1)).chain([head(2, true, request)]).collect()
+}
+
+fn said(server: usize) -> (Rc<HttpHead>, Rc<HttpHead>) {
+    let host = Some(format!("server-{server}.example"));
+    let request = HttpHead { method: Some(HttpMethod::Get), host, ..HttpHead::default() };
+    let response = HttpHead { status: Some(200), connection: vec!["keep-alive".to_owned()], ..HttpHead::default() };
+    (request.into(), response.into())
+}
+
 #[test]
 fn an_open_connection_costs_little_memory_in_either_detail() {
-    let plain: fn(usize) -> Vec<Event> = |id| vec![Event::Socket(opened(id))];
-    for (detail, events) in [("connections", plain), ("exchanges", busy)] {
+    let known: Vec<_> = (0..300).map(said).collect();
+    let plain: &dyn Fn(usize) -> Vec<Event> = &|id| vec![Event::Socket(opened(id))];
+    for (detail, events) in [("connections", plain), ("exchanges", &busy), ("HTTP", &|id| heads(id, &known))] {
         let (each, worst) = cost(events);
         println!("{detail}: {each} bytes for each of {CONNECTIONS} open connections, {worst} at worst on the way");
         assert!(worst <= MAX_BYTES_PER_CONNECTION, "{detail}: {worst} bytes");

@@ -18,6 +18,7 @@ use tracer_ebpf::{
 use super::{Outcome, dns};
 use crate::{
     follow::{Call, Look, is_over, look},
+    heads,
     kept::{Kept, LastSend, kept},
     kernel::{
         access::{Access, Direct, Pointer, Probe},
@@ -178,7 +179,7 @@ fn try_send<A: Access>(sock: Sock<A>, msg: Option<MsgHdr<A>>, size: u64, program
         kept.last_send = this;
     }
     let is_client = kept.detailed.socket.role != role::SERVER;
-    let what = match msg {
+    let (what, call) = match msg {
         Some(msg) => {
             if may_be_dns(kept) {
                 let _ = dns::try_sent_stream(sock, msg);
@@ -187,14 +188,16 @@ fn try_send<A: Access>(sock: Sock<A>, msg: Option<MsgHdr<A>>, size: u64, program
             let by = Program { hook: Hook::Send, number: program };
             let length = if size > u64::from(u32::MAX) { u32::MAX } else { size as u32 };
             let _ = session::join(kept, sock, source);
-            look(kept, Call { by, source, length, from_client: is_client, at, tcp })
+            let call = Call { by, source, length, from_client: is_client, at, tcp };
+            (look(kept, call), Some(call))
         }
-        None => Look::Data,
+        None => (Look::Data, None),
     };
     let socket = &kept.detailed.socket;
     let stale = is_client && socket.end_sign_at != 0 && socket.state_at_end == tcp_state::CLOSE_WAIT;
     let received_before = kept.detailed.exchanges.received;
     pass(kept, Hook::Send, what, Passed { at, asks: is_client, stale, received_before });
+    look_for_head(kept, call);
     Some(())
 }
 
@@ -229,19 +232,31 @@ fn try_receive<A: Access>(sock: Sock<A>, msg: Option<MsgHdr<A>>, flags: i32, cop
     if !is_answer && may_send() {
         count_sent(&mut kept.detailed.exchanges, tcp);
     }
-    let what = match msg {
+    let (what, call) = match msg {
         Some(msg) if flags & MSG_TRUNC == 0 => {
             if may_be_dns(kept) {
                 let _ = dns::try_received_stream(sock, msg, u64::from(copied));
             }
             let source = Source::Received(msg.iter(), copied);
             let by = Program { hook: Hook::Receive, number: program };
-            look(kept, Call { by, source, length: copied, from_client: is_server, at, tcp })
+            let call = Call { by, source, length: copied, from_client: is_server, at, tcp };
+            (look(kept, call), Some(call))
         }
-        _ => Look::Data,
+        _ => (Look::Data, None),
     };
     pass(kept, Hook::Receive, what, Passed { at, asks: is_server, stale: false, received_before });
+    look_for_head(kept, call);
     Some(())
+}
+
+/// Most messages end here: nothing is looked for.
+#[inline(always)]
+fn look_for_head<A: Access>(kept: &mut Kept, call: Option<Call<A>>) {
+    if let Some(call) = call
+        && heads::are_looked_for(kept)
+    {
+        heads::look(kept, call);
+    }
 }
 
 /// Whether a connection may carry messages of DNS: it goes to that port.

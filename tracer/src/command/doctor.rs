@@ -83,7 +83,7 @@ impl Report {
         // Where raising the limit fails, loading says so.
         let _ = features::lift_memlock_limit();
         let settings = Settings {
-            config: Config { detail: detail::EXCHANGES, ..Config::EVERYTHING },
+            config: Config { detail: detail::EXCHANGES, heads: 1, ..Config::EVERYTHING },
             offsets: resolved.offsets,
             backend,
             // Every program is to be looked at, not only those that this kernel would get.

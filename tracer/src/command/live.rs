@@ -69,7 +69,9 @@ impl Session {
         let [interrupt, terminate, hangup] = kinds.map(signal);
         let signals = [interrupt?, terminate?, hangup?];
 
-        let settings = settings(&selection, live)?;
+        // Only records of exchanges tell what heads say, and a recording may be asked for those later.
+        let heads = output.wants_exchanges() || live.record.is_some();
+        let settings = settings(&selection, live, heads)?;
         // The verifier takes its time; the trace begins when it is through.
         let mut loaded = bpf::load(&settings)?;
         let clock = clock();
@@ -231,15 +233,19 @@ pub fn own_path() -> String {
     std::env::current_exe().map_or_else(|_| "conntracer".to_owned(), |path| path.display().to_string())
 }
 
-fn settings(selection: &Selection, live: &cli::Live) -> Result<Settings> {
+fn settings(selection: &Selection, live: &cli::Live, heads: bool) -> Result<Settings> {
     let btf = Btf::of_running_kernel()?;
     let resolved = offsets::resolve(&btf);
     for (field, reason) in &resolved.missing {
         talk(&format!("this kernel has no {field} ({reason}); values that need it will be null"));
     }
     let ring_bytes = live.ring_size * MIB;
-    let config =
-        tracer_ebpf::Config { wake_bytes: ring_bytes / WAKE_SHARE, detail: live.detail.number(), ..selection.config() };
+    let config = tracer_ebpf::Config {
+        wake_bytes: ring_bytes / WAKE_SHARE,
+        detail: live.detail.number(),
+        heads: u32::from(heads),
+        ..selection.config()
+    };
     Ok(Settings {
         config,
         offsets: resolved.offsets,

@@ -3,6 +3,7 @@
 mod errno;
 mod escape;
 mod hellos;
+mod http;
 mod identity;
 mod line;
 pub mod ndjson;

@@ -9,6 +9,7 @@ use super::{
     Output, errno,
     escape::json_string,
     hellos::Hellos,
+    http::Http,
     identity::Identities,
     line::{Line, Put, Room},
     number::{Quoted, Times, decimal, milliseconds},
@@ -95,6 +96,7 @@ impl Ndjson {
 
     fn exchange(&mut self, exchange: &Exchange, out: &mut Vec<u8>) {
         let Self { times, identities, room, .. } = self;
+        let http = Http::of(exchange);
         out.literal(br#"{"type":"exchange","connection":""#);
         out.extend_from_slice(identities.of_exchange(exchange));
         room.line(out, |line| {
@@ -119,16 +121,17 @@ impl Ndjson {
             optional(exchange.bytes_in, line, decimal);
             line.literal(br#","setup":"#);
             optional(exchange.setup.as_deref(), line, setup);
-            match (exchange.stale, exchange.open) {
-                (false, false) => line.literal(br#","http":null,"stale":false,"open":false,"confidence":["#),
-                (false, true) => line.literal(br#","http":null,"stale":false,"open":true,"confidence":["#),
-                (true, false) => line.literal(br#","http":null,"stale":true,"open":false,"confidence":["#),
-                (true, true) => line.literal(br#","http":null,"stale":true,"open":true,"confidence":["#),
-            }
-            if exchange.confidence.is_empty() {
-                line.literal(b"]}\n");
+            if http.is_none() {
+                line.literal(br#","http":null"#);
+                end_of_exchange(exchange, line);
             }
         });
+        if let Some(http) = http {
+            // It holds names of any length.
+            out.literal(br#","http":"#);
+            http.write(out);
+            end_of_exchange(exchange, out);
+        }
         if !exchange.confidence.is_empty() {
             items(&exchange.confidence, out, confidence);
             out.literal(b"]}\n");
@@ -305,6 +308,20 @@ fn rest<const DETAILED: bool>(
         Some(true) => line.literal(br#","stale_exchange":true,"confidence":["#),
     }
     if connection.confidence.is_empty() {
+        line.literal(b"]}\n");
+    }
+}
+
+/// An `exchange` line from what comes behind `http`, to its end unless there are remarks.
+#[inline(always)]
+fn end_of_exchange(exchange: &Exchange, line: &mut impl Put) {
+    match (exchange.stale, exchange.open) {
+        (false, false) => line.literal(br#","stale":false,"open":false,"confidence":["#),
+        (false, true) => line.literal(br#","stale":false,"open":true,"confidence":["#),
+        (true, false) => line.literal(br#","stale":true,"open":false,"confidence":["#),
+        (true, true) => line.literal(br#","stale":true,"open":true,"confidence":["#),
+    }
+    if exchange.confidence.is_empty() {
         line.literal(b"]}\n");
     }
 }

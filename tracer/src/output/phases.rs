@@ -1,6 +1,9 @@
 //! Where an exchange's time went, in one line.
 
-use super::units::{duration, milliseconds, size};
+use super::{
+    http::Http,
+    units::{duration, milliseconds, size},
+};
 use crate::track::record::{Exchange, Nanos, Parts, Setup};
 
 /// Room for what a cold exchange paid before it could ask, so that the first bytes stand below each other.
@@ -25,6 +28,9 @@ pub(super) fn phases(exchange: &Exchange) -> String {
     }
     if let (Some(out), Some(received)) = (exchange.bytes_out, exchange.bytes_in) {
         words.push_str(&format!("  sent {}, recv {}", size(out), size(received)));
+    }
+    if let Some(http) = Http::of(exchange) {
+        words.push_str(&format!("  {}", http.words()));
     }
     for (is_so, remark) in [
         (exchange.greeting, "  greeting".to_owned()),

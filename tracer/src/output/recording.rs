@@ -386,7 +386,7 @@ fn word(bytes: &[u8], at: usize) -> Option<u32> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::track::record::Hello;
+    use crate::track::record::{Hello, HttpHead, HttpMethod};
     use proptest::prelude::*;
     use tracer_ebpf::{DetailedRecord, ExchangeRecord, ProcessRecord, SocketRecord, TlsRecord, kind};
     use zerocopy::FromBytes;
@@ -464,7 +464,11 @@ mod tests {
             let hello = Hello { sni, versions_offered: Some(versions), ..Hello::default() };
             Event::User(Box::new(UserEvent::Hello { at, id: at, hello: hello.into() }))
         });
-        prop_oneof![4 => socket, 2 => detailed, 2 => exchange, 1 => tls, 1 => hello, 1 => process, 1 => lost]
+        let http = (any::<u64>(), any::<bool>(), any::<Option<String>>()).prop_map(|(at, sent, host)| {
+            let head = HttpHead { method: Some(HttpMethod::Get), host, ..HttpHead::default() };
+            Event::User(Box::new(UserEvent::Http { at, id: at, index: 3, sent, head: head.into() }))
+        });
+        prop_oneof![4 => socket, 2 => detailed, 2 => exchange, 1 => tls, 1 => hello, 1 => http, 1 => process, 1 => lost]
     }
 
     fn stop() -> Event {

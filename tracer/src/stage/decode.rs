@@ -1,5 +1,5 @@
-//! Bytes of one ring-buffer item to an [`Event`], or to a piece of a TLS hello or of a DNS message, which is no event: its
-//! bytes must not reach a recording or an output.
+//! Bytes of one ring-buffer item to an [`Event`], or to a piece of a TLS hello, of a DNS message or of an HTTP head, which is no
+//! event: its bytes must not reach a recording or an output.
 //!
 //! The kernel side is trusted to mean well but not to be of the same build: whatever does not fit exactly is an error
 //! with a cause, and is counted.
@@ -8,7 +8,9 @@ use std::mem::offset_of;
 
 use thiserror::Error;
 use tracer_ebpf::{
-    DetailedRecord, ExchangeRecord, HELLO_LEN, HelloRecord, ProcessRecord, SocketRecord, TlsRecord, dns::DnsRecord,
+    DetailedRecord, ExchangeRecord, HELLO_LEN, HelloRecord, ProcessRecord, SocketRecord, TlsRecord,
+    dns::DnsRecord,
+    http::{self, HEAD_LEN, HeadRecord, INDEX_UNKNOWN},
     kind,
 };
 use zerocopy::{FromBytes, Immutable, KnownLayout};
@@ -54,6 +56,8 @@ pub enum Item<'i> {
     Hello(Piece<'i>),
     /// A DNS message, or a piece of one.
     Dns(&'i DnsRecord),
+    /// The first bytes of a message that may begin with an HTTP head.
+    Head(Head<'i>),
 }
 
 /// A piece of a TLS hello message as it passed, record headers included.
@@ -71,6 +75,41 @@ pub struct Piece<'i> {
     pub bytes: &'i [u8],
 }
 
+/// The first bytes of a message that may begin with an HTTP head.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Head<'i> {
+    /// When it passed.
+    pub at: u64,
+    /// The connection's number; 0 if it is not known.
+    pub id: u64,
+    /// The number of its exchange, if that is known.
+    pub index: Option<u32>,
+    /// The connection's owner sent it.
+    pub sent: bool,
+    /// The bytes.
+    pub bytes: &'i [u8],
+}
+
+/// A [`HeadRecord`] without its bytes.
+#[derive(Clone, Copy, FromBytes, Immutable, KnownLayout)]
+#[repr(C)]
+struct HeadHead {
+    kind: u32,
+    length: u32,
+    at: u64,
+    id: u64,
+    ssl: u64,
+    tgid: u32,
+    tid: u32,
+    process_started_at: u64,
+    flags: u32,
+    index: u32,
+    whole: u32,
+    reserved: u32,
+}
+
+const _: () = assert!(offset_of!(HeadRecord, bytes) == size_of::<HeadHead>());
+
 /// A [`HelloRecord`] without its bytes, of which an item holds only as many as are valid.
 #[derive(Clone, Copy, FromBytes, Immutable, KnownLayout)]
 #[repr(C)]
@@ -85,7 +124,7 @@ struct HelloHead {
 
 const _: () = assert!(offset_of!(HelloRecord, bytes) == size_of::<HelloHead>());
 
-/// Decodes one event. Its alignment does not matter. Hello and DNS messages are none.
+/// Decodes one event. Its alignment does not matter. Hello and DNS messages and HTTP heads are none.
 ///
 /// # Errors
 /// If the item is not an event.
@@ -132,7 +171,7 @@ pub fn lend<R>(item: &[u8], take: impl FnOnce(Item) -> R) -> Result<R, DecodeErr
 /// Decodes one item and lends it to `taker`, without a copy if it lies as its type must. The ring buffers' do.
 ///
 /// # Errors
-/// If the item is neither an event nor of a hello or DNS message.
+/// If the item is neither an event nor of a hello, a DNS message or an HTTP head.
 #[inline(always)]
 pub fn lend_to<R>(item: &[u8], taker: impl Taker<R>) -> Result<R, DecodeError> {
     if let Ok(record) = SocketRecord::ref_from_bytes(item)
@@ -160,6 +199,7 @@ fn lend_rare<R>(item: &[u8], taker: impl Taker<R>) -> Result<R, DecodeError> {
     let copied;
     let item = match kind_of(item)? {
         kind::HELLO => Item::Hello(piece(item)?),
+        kind::HEAD => Item::Head(head(item)?),
         kind::DNS => match DnsRecord::ref_from_bytes(item) {
             Ok(record) => Item::Dns(record),
             Err(_) => {
@@ -176,21 +216,26 @@ fn lend_rare<R>(item: &[u8], taker: impl Taker<R>) -> Result<R, DecodeError> {
     Ok(taker.take(item))
 }
 
-/// The ring buffer hands out whole words: an item ends up to 7 bytes behind the valid ones.
 fn piece(item: &[u8]) -> Result<Piece<'_>, DecodeError> {
     let wrong_size = DecodeError::WrongSize { kind: kind::HELLO, size: item.len() };
     let (head, bytes) = HelloHead::read_from_prefix(item).map_err(|_| wrong_size)?;
-    let length = head.length as usize;
-    if length > HELLO_LEN || bytes.len() != length && bytes.len() != length.next_multiple_of(8) {
-        return Err(wrong_size);
-    }
-    Ok(Piece {
-        at: head.at,
-        id: head.id,
-        from_client: head.from_client != 0,
-        is_cut: head.left_out != 0,
-        bytes: &bytes[..length],
-    })
+    let bytes = valid(bytes, head.length, HELLO_LEN).ok_or(wrong_size)?;
+    Ok(Piece { at: head.at, id: head.id, from_client: head.from_client != 0, is_cut: head.left_out != 0, bytes })
+}
+
+fn head(item: &[u8]) -> Result<Head<'_>, DecodeError> {
+    let wrong_size = DecodeError::WrongSize { kind: kind::HEAD, size: item.len() };
+    let (head, bytes) = HeadHead::read_from_prefix(item).map_err(|_| wrong_size)?;
+    let bytes = valid(bytes, head.length, HEAD_LEN).ok_or(wrong_size)?;
+    let index = (head.index != INDEX_UNKNOWN).then_some(head.index);
+    Ok(Head { at: head.at, id: head.id, index, sent: head.flags & http::flag::SENT != 0, bytes })
+}
+
+/// The valid bytes at the end of an item. The ring buffer hands out whole words: an item ends up to 7 bytes behind them.
+fn valid(bytes: &[u8], length: u32, most: usize) -> Option<&[u8]> {
+    let length = length as usize;
+    let fits = length <= most && (bytes.len() == length || bytes.len() == length.next_multiple_of(8));
+    if fits { bytes.get(..length) } else { None }
 }
 
 fn kind_of(item: &[u8]) -> Result<u32, DecodeError> {
@@ -271,6 +316,41 @@ mod tests {
     }
 
     #[test]
+    fn a_head_is_lent_up_to_its_length_and_is_no_event() {
+        let record = |length: usize, index| HeadRecord {
+            kind: kind::HEAD,
+            length: length as u32,
+            at: 5,
+            id: 7,
+            flags: http::flag::SENT,
+            index,
+            bytes: [9; HEAD_LEN],
+            ..HeadRecord::new_zeroed()
+        };
+        let item = |length: usize, behind: usize, index| {
+            let record = record(length, index);
+            let bytes = record.as_bytes().iter().copied().chain([0; 8]);
+            bytes.take(size_of::<HeadHead>() + length + behind).collect::<Vec<_>>()
+        };
+        for (length, behind) in [(0, 0), (13, 0), (13, 3), (16, 0), (HEAD_LEN, 0)] {
+            let bytes = vec![9; length];
+            let expected = Head { at: 5, id: 7, index: Some(3), sent: true, bytes: &bytes };
+            let item = item(length, behind, 3);
+            assert_eq!(lend(&item, |item| assert_eq!(item, Item::Head(expected))), Ok(()));
+            assert_eq!(decode(&item), Err(DecodeError::UnknownKind(kind::HEAD)));
+        }
+        let is_unknown = |item: Item| matches!(item, Item::Head(Head { index: None, .. }));
+        assert_eq!(lend(&item(16, 0, INDEX_UNKNOWN), is_unknown), Ok(true));
+        for (length, behind) in [(13, 2), (13, 4), (16, 8)] {
+            let error = lend(&item(length, behind, 3), |_| ()).map_err(DecodeError::cause);
+            assert_eq!(error, Err("event_wrong_size"), "{length} bytes and {behind} more");
+        }
+        let mut liar = item(16, 0, 3);
+        liar[4..8].copy_from_slice(&u32::MAX.to_ne_bytes());
+        assert_eq!(lend(&liar, |_| ()).map_err(DecodeError::cause), Err("event_wrong_size"));
+    }
+
+    #[test]
     fn a_dns_message_is_lent_however_it_lies_and_is_no_event() {
         let record = DnsRecord { kind: kind::DNS, tgid: 7, length: 3, ..DnsRecord::new_zeroed() };
         for start in 0..8 {
@@ -286,7 +366,7 @@ mod tests {
     #[test]
     fn a_lent_event_is_the_decoded_one_however_it_lies() {
         let sizes = [size_of::<SocketRecord>(), size_of::<DetailedRecord>(), size_of::<ExchangeRecord>()];
-        let kinds = (0..20).filter(|kind| ![kind::HELLO, kind::DNS].contains(kind));
+        let kinds = (0..20).filter(|kind| ![kind::HELLO, kind::DNS, kind::HEAD].contains(kind));
         for (kind, size) in kinds.flat_map(|kind| sizes.map(|size| (kind, size))) {
             let mut bytes = vec![0; 8 + size];
             for start in 0..8 {
@@ -311,7 +391,7 @@ mod tests {
             let item = [&kind.to_ne_bytes()[..], &rest].concat();
             match lend(&item, |item| matches!(item, Item::Event(_))) {
                 Ok(true) => prop_assert!(decode(&item).is_ok()),
-                Ok(false) => prop_assert!(matches!(kind, kind::HELLO | kind::DNS)),
+                Ok(false) => prop_assert!(matches!(kind, kind::HELLO | kind::DNS | kind::HEAD)),
                 Err(_) => prop_assert!(decode(&item).is_err()),
             }
         }

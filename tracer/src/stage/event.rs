@@ -6,7 +6,7 @@ use serde::{Deserialize, Serialize};
 use tracer_ebpf::{DetailedRecord, ExchangeRecord, ProcessRecord, SocketRecord, TlsRecord};
 
 use super::dns::DnsMessage;
-use crate::track::record::{Hello, Hook};
+use crate::track::record::{Hello, Hook, HttpHead};
 
 /// One event. Times are boot-clock nanoseconds, as the kernel side takes them.
 #[derive(Clone, Debug, PartialEq)]
@@ -80,6 +80,19 @@ pub enum UserEvent {
         id: u64,
         /// What is known by now of both messages.
         hello: Rc<Hello>,
+    },
+    /// What an HTTP head says. Its bytes go no further than the stage that reads them.
+    Http {
+        /// When it passed.
+        at: u64,
+        /// The connection's number.
+        id: u64,
+        /// The number of its exchange.
+        index: u32,
+        /// The connection's owner sent it.
+        sent: bool,
+        /// What it says.
+        head: Rc<HttpHead>,
     },
     /// What a DNS message says.
     Dns(DnsMessage),

@@ -1,5 +1,5 @@
-//! One item of the ring buffers all the way: decodes it, names its process, reads its TLS hellos and DNS messages, and sends what
-//! there is down the pipeline.
+//! One item of the ring buffers all the way: decodes it, names its process, reads its TLS hellos, DNS messages and HTTP heads, and
+//! sends what there is down the pipeline.
 
 use std::collections::BTreeMap;
 
@@ -7,11 +7,12 @@ use anyhow::Result;
 use tracer_ebpf::{SocketRecord, dns::DnsRecord, kind};
 
 use super::{
-    decode::{Item, Piece, Taker, lend_to},
+    decode::{Head, Item, Piece, Taker, lend_to},
     dns::Messages,
     enrich::Enricher,
     event::{EventRef, OpenSocket, UserEvent},
     hello::Hellos,
+    http::Heads,
     pipeline::Pipeline,
 };
 
@@ -32,6 +33,7 @@ impl<F: FnOnce(&SocketRecord)> Taker<Result<()>> for Through<'_, F> {
             }
             Item::Hello(piece) => intake.hello(piece),
             Item::Dns(record) => intake.lookups(record),
+            Item::Head(head) => intake.head(head),
         }
     }
 }
@@ -41,6 +43,7 @@ pub struct Intake {
     enricher: Enricher,
     hellos: Hellos,
     messages: Messages,
+    heads: Heads,
     undecodable: BTreeMap<&'static str, u64>,
     /// The stages behind.
     pub pipeline: Pipeline,
@@ -53,6 +56,7 @@ impl Intake {
             enricher: Enricher::default(),
             hellos: Hellos::default(),
             messages: Messages::default(),
+            heads: Heads::default(),
             undecodable: BTreeMap::new(),
             pipeline,
         }
@@ -141,6 +145,16 @@ impl Intake {
             }
         }
         Ok(())
+    }
+
+    /// Sends down the pipeline what an HTTP head says. What is none, though it began like one, is another protocol's.
+    #[inline(never)]
+    fn head(&mut self, head: Head) -> Result<()> {
+        let Head { at, id, index, sent, bytes } = head;
+        match (index, self.heads.read(bytes)) {
+            (Some(index), Some(head)) => self.send(UserEvent::Http { at, id, index, sent, head }),
+            _ => Ok(()),
+        }
     }
 
     fn count(&mut self, cause: &'static str) {

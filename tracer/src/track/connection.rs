@@ -7,7 +7,8 @@ use zerocopy::FromZeros;
 
 use super::{
     exchange::{Turn, Turned},
-    record::{LookedUp, Nanos, Process},
+    http::Http,
+    record::{HttpHead, LookedUp, Nanos, Process},
     summary::Place,
     tls::{self, Tls},
 };
@@ -38,6 +39,8 @@ pub(super) struct Detail {
     pub turn: Turn,
     /// Its TLS.
     pub tls: Tls,
+    /// Its HTTP heads.
+    pub http: Http,
 }
 
 /// What only adopted connections have, and those whose end has begun.
@@ -149,6 +152,12 @@ impl Live {
         let detail = self.detail();
         detail.tls.see_handshake(handshake, shared);
         detail.turn.see(exchanges)
+    }
+
+    /// Takes in what an HTTP head says that the owner sent or received in the exchange with this number.
+    pub fn see_head(&mut self, index: u32, sent: bool, head: &Rc<HttpHead>) {
+        let asks = sent != (self.record.role == role::SERVER);
+        self.detail().http.see(index, asks, head);
     }
 
     /// Keeps how its exchanges stand, for when no further event tells.

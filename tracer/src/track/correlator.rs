@@ -17,7 +17,7 @@ use super::{
     exchange::{Counted, Turn, Turned},
     losses::Losses,
     process::Processes,
-    record::{Hello, Hook, Lookup, Loss, Record},
+    record::{Hello, Hook, HttpHead, Lookup, Loss, Record},
     report::{self, Occasion, Standing, Together},
     summary::Totals,
     table::Table,
@@ -304,6 +304,22 @@ impl Correlator {
         }
     }
 
+    /// Takes in what an HTTP head says. Only the records of exchanges tell it.
+    fn http(&mut self, at: u64, id: u64, index: u32, sent: bool, head: &Rc<HttpHead>) {
+        self.saw(at);
+        self.sees_exchanges = true;
+        if !self.puts_out_exchanges {
+            return;
+        }
+        match self.table.get(id) {
+            Some(live) if at >= live.record.opened_at => live.see_head(index, sent, head),
+            other => {
+                let may_come = other.is_none();
+                self.wait(id, may_come, || Early::Http(index, sent, Rc::clone(head)));
+            }
+        }
+    }
+
     /// Keeps an event of a connection that is not known, unless that was reported already.
     fn wait(&mut self, id: u64, may_come: bool, event: impl FnOnce() -> Early) {
         if may_come && !self.table.was_reported(id) {
@@ -325,6 +341,7 @@ impl Correlator {
                 }
                 Early::Tls(record) => live.detail().tls.see_handshake(&record.handshake, &mut self.shared),
                 Early::Hello(hello) => live.detail().tls.see_hello(&hello, &mut self.shared),
+                Early::Http(index, sent, head) => live.see_head(index, sent, &head),
             }
         }
     }
@@ -340,6 +357,7 @@ impl Correlator {
         match event {
             UserEvent::Identity(identity) => self.processes.identify(identity),
             UserEvent::Hello { at, id, hello } => self.hello(*at, *id, hello),
+            UserEvent::Http { at, id, index, sent, head } => self.http(*at, *id, *index, *sent, head),
             UserEvent::Dns(message) => self.dns(message, emit),
             UserEvent::Adopted(socket) => self.adopt(socket, emit),
             UserEvent::Present(socket) => self.see_present(socket),

@@ -6,7 +6,7 @@ use foldhash::fast::RandomState;
 use hashbrown::HashMap;
 use tracer_ebpf::{ExchangeRecord, TlsRecord};
 
-use crate::track::record::Hello;
+use crate::track::record::{Hello, HttpHead};
 
 /// Most events that wait, in each of two generations.
 const GENERATION: usize = 4_096;
@@ -19,6 +19,8 @@ pub(super) enum Early {
     Tls(TlsRecord),
     /// What its hellos say.
     Hello(Rc<Hello>),
+    /// An HTTP head of the exchange with that number; whether the owner sent it.
+    Http(u32, bool, Rc<HttpHead>),
 }
 
 /// The events that wait, by connection. Of those too many, the oldest are lost.

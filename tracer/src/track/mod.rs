@@ -7,6 +7,7 @@ mod correlator;
 mod dns;
 mod early;
 mod exchange;
+mod http;
 mod idle;
 mod losses;
 mod process;

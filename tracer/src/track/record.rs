@@ -291,6 +291,10 @@ pub struct Exchange {
     pub bytes_in: Option<u64>,
     /// What a client's first exchange paid before it could ask.
     pub setup: Option<Box<Setup>>,
+    /// The HTTP request that it began with, if it was one; of HTTP/2 only that it is that.
+    pub request: Option<Rc<HttpHead>>,
+    /// The HTTP response that its answer began with.
+    pub response: Option<Rc<HttpHead>>,
     /// Begun when the peer had closed or dropped the connection.
     pub stale: bool,
     /// The trace stopped and it may go on.

@@ -325,6 +325,7 @@ fn standing(live: &Live, present: &Present, now: Option<&Exchanges>, clock: Cloc
 pub(super) fn exchange(live: &Live, turned: &Turned, standing: Standing, clock: Clock) -> Exchange {
     let record = &live.record;
     let (cold, duration) = (is_cold(live, turned.index), turned.duration());
+    let heads = live.known_detail().map(|detail| detail.http.of(turned.index)).unwrap_or_default();
     Exchange {
         connection: ConnectionId { socket: record.id, life: live.life },
         index: turned.index,
@@ -343,6 +344,8 @@ pub(super) fn exchange(live: &Live, turned: &Turned, standing: Standing, clock: 
         bytes_out: turned.end.sent,
         bytes_in: turned.end.received,
         setup: (cold == Some(true) && record.role == role::CLIENT).then(|| Box::new(setup(live))),
+        request: heads.request,
+        response: heads.response,
         stale: turned.stale || standing == Standing::Dropped,
         open: matches!(standing, Standing::Open | Standing::OpenByTicks | Standing::Begun),
         confidence: match standing {

@@ -12,8 +12,8 @@ use tracer::{
     output::{Output, ndjson::Ndjson},
     track::record::{
         Bound, Close, Closer, Confidence, Connection, ConnectionId, Exchange, Exchanges, Group, GroupExchanges, Hello,
-        Hook, How, LookedUp, Lookup, Loss, Parts, Process, Record, Role, Setup, Summary, Tls, TlsFailed, TlsFailure,
-        WallTime,
+        Hook, How, HttpHead, HttpMethod, HttpVersion, KeepAlive, LookedUp, Lookup, Loss, Parts, Process, Record, Role,
+        Setup, Summary, Tls, TlsFailed, TlsFailure, WallTime,
     },
 };
 
@@ -114,8 +114,42 @@ fn exchange(exchange: &Exchange) -> Value {
         "remote_name": remote_name(exchange.role, exchange.hello.as_deref(), exchange.looked_up.as_deref()).0, "cold": exchange.cold,
         "greeting": exchange.greeting, "began_at": time(exchange.began_at), "idle_before_ms": ms(exchange.idle_before),
         "first_byte_ms": ms(exchange.first_byte), "duration_ms": ms(exchange.duration),
-        "bytes_out": exchange.bytes_out, "bytes_in": exchange.bytes_in, "setup": setup, "http": null,
+        "bytes_out": exchange.bytes_out, "bytes_in": exchange.bytes_in, "setup": setup,
+        "http": http(exchange.request.as_deref(), exchange.response.as_deref()),
         "stale": exchange.stale, "open": exchange.open, "confidence": notes(&exchange.confidence),
+    })
+}
+
+/// What both heads say together; of what both say the response's counts.
+fn http(request: Option<&HttpHead>, response: Option<&HttpHead>) -> Value {
+    let heads = || response.into_iter().chain(request);
+    if heads().next().is_none() {
+        return Value::Null;
+    }
+    let mut tokens: Vec<&String> = Vec::new();
+    for token in request.into_iter().chain(response).flat_map(|head| &head.connection) {
+        if !tokens.contains(&token) {
+            tokens.push(token);
+        }
+    }
+    let asks = |head: Option<&HttpHead>| head.is_some_and(|head| head.connection.contains(&"close".to_owned()));
+    let close_asked = match (asks(request), asks(response)) {
+        (true, true) => json!("both"),
+        (true, false) => json!("request"),
+        (false, true) => json!("response"),
+        (false, false) => Value::Null,
+    };
+    let version = heads().find_map(|head| head.version).map(|version| match version {
+        HttpVersion::V1_0 => "1.0",
+        HttpVersion::V1_1 => "1.1",
+        HttpVersion::V2 => "2",
+    });
+    let keep_alive = heads().find_map(|head| head.keep_alive);
+    json!({
+        "method": request.and_then(|head| head.method).map(HttpMethod::as_str),
+        "status": response.and_then(|head| head.status), "version": version,
+        "host": request.and_then(|head| head.host.as_ref()), "connection_header": tokens, "close_asked": close_asked,
+        "keep_alive": keep_alive.map(|said| json!({ "timeout_s": said.timeout_s, "max": said.max })),
     })
 }
 
@@ -321,6 +355,20 @@ prop_compose! {
 }
 
 prop_compose! {
+    fn any_head()(
+        method in option::of(prop::sample::select(HttpMethod::ALL)),
+        status in option::of(100..=999u16),
+        version in option::of(prop::sample::select(&[HttpVersion::V1_0, HttpVersion::V1_1, HttpVersion::V2][..])),
+        host in option::of("[-A-Za-z0-9._:\\[\\]]{0,255}"),
+        connection in prop::collection::vec(prop_oneof![Just("close".to_owned()), "[!-~]{1,64}"], 0..8),
+        keep_alive in option::of(any::<(Option<u32>, Option<u32>)>()),
+    ) -> Rc<HttpHead> {
+        let keep_alive = keep_alive.map(|(timeout_s, max)| KeepAlive { timeout_s, max });
+        Rc::new(HttpHead { method, status, version, host, connection, keep_alive })
+    }
+}
+
+prop_compose! {
     fn any_exchange()(
         // Few sockets, so that lines of one connection follow each other.
         (socket, life, index, process) in (0..3u64, 0..3u32, any::<u32>(), any_process()),
@@ -331,12 +379,14 @@ prop_compose! {
         (idle_before, first_byte, duration) in any::<(Option<u64>, Option<u64>, Option<u64>)>(),
         (bytes_out, bytes_in) in any::<(Option<u64>, Option<u64>)>(),
         setup in option::of(any_setup().boxed()),
+        (request, response) in (option::of(any_head().boxed()), option::of(any_head().boxed())),
         bounds in prop::collection::vec(prop::sample::select(BOUNDS.to_vec()), 0..3),
     ) -> Exchange {
         Exchange {
             connection: ConnectionId { socket, life }, index, process: Rc::new(process), role, local_port, remote, hello,
             looked_up: looked_up.map(Rc::new),
             cold, greeting, began_at, idle_before, first_byte, duration, bytes_out, bytes_in, setup, stale, open,
+            request, response,
             confidence: bounds.into_iter().map(note).collect(),
         }
     }

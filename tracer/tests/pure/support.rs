@@ -6,7 +6,7 @@ use tracer::{
     stage::event::{Event, Identity, OpenSocket, UserEvent},
     track::{
         Clock, Correlator, Limits,
-        record::{Connection, Exchange, Record, Summary},
+        record::{Connection, Exchange, HttpHead, HttpMethod, HttpVersion, Record, Summary},
     },
 };
 use tracer_ebpf::{
@@ -50,6 +50,17 @@ pub fn opened(id: u64, opened_at: u64) -> SocketRecord {
         comm,
         ..SocketRecord::new_zeroed()
     }
+}
+
+/// The head of a request with this method.
+pub fn request(method: HttpMethod) -> HttpHead {
+    HttpHead { method: Some(method), version: Some(HttpVersion::V1_1), ..HttpHead::default() }
+}
+
+/// The head of a response with this status, that asks to close or does not.
+pub fn response(status: u16, close: bool) -> HttpHead {
+    let connection = close.then(|| "close".to_owned()).into_iter().collect();
+    HttpHead { status: Some(status), version: Some(HttpVersion::V1_1), connection, ..HttpHead::default() }
 }
 
 /// The same, accepted.
@@ -260,6 +271,13 @@ impl Traffic {
     pub fn receives(&mut self, at: u64, bytes: u64) -> &mut Self {
         self.passes(at, bytes, self.socket.role == role::SERVER);
         self.exchanges.received += bytes;
+        self
+    }
+
+    /// What was just sent or received begins with this head.
+    pub fn head(&mut self, at: u64, sent: bool, head: HttpHead) -> &mut Self {
+        let (id, index) = (self.socket.id, self.exchanges.count - 1);
+        self.events.push(Event::User(Box::new(UserEvent::Http { at, id, index, sent, head: head.into() })));
         self
     }
 

@@ -17,6 +17,7 @@ use super::Outcome;
 use crate::{
     identity::{current_ids, current_name},
     kernel::access::Probe,
+    maps::config,
     output::{count, now, send_filled},
     selection::current_process_selected,
     session::{Call, Direction, Http, Session, What, last_call, note_call},
@@ -28,7 +29,14 @@ const LARGEST_FRAME: u64 = 1024;
 
 /// Takes in that the current thread calls into a library. Returns the session, if the process is traced.
 #[inline(always)]
-fn enter(ctx: &ProbeContext, family: u32, ssl: u64, what: What, buffer: u64, taken_at: u64) -> Option<&'static mut Session> {
+fn enter(
+    ctx: &ProbeContext,
+    family: u32,
+    ssl: u64,
+    what: What,
+    buffer: u64,
+    taken_at: u64,
+) -> Option<&'static mut Session> {
     if ssl == 0 || !current_process_selected::<Probe>() {
         return None;
     }
@@ -73,7 +81,7 @@ fn pass(session: &mut Session, ssl: u64, direction: Direction, buffer: u64, leng
         return None;
     }
     session.direction = direction;
-    if session.http == Http::No || session.is_ambiguous() || length < size_of::<u64>() as u64 {
+    if config!(heads) == 0 || session.http == Http::No || session.is_ambiguous() || length < size_of::<u64>() as u64 {
         return None;
     }
     // SAFETY: the helper checks the address and fails on a bad one.
