@@ -161,7 +161,11 @@ fn load_with(settings: &Settings, storage: Storage<'_>) -> Result<Loaded> {
     let ebpf = open(settings, lru)?;
     let btf = Btf::from_sys_fs().context("cannot read the kernel's BTF (/sys/kernel/btf/vmlinux)")?;
     let mut loaded = Loaded { ebpf, lru, hooks: Vec::new(), specs: Vec::new(), chosen: Vec::new() };
-    let is_wanted = |spec: &&Spec| spec.detail <= settings.config.detail && !settings.superseded.contains(&spec.name);
+    let is_wanted = |spec: &&Spec| {
+        spec.detail <= settings.config.detail
+            && !settings.superseded.contains(&spec.name)
+            && (!spec.for_libraries || settings.config.ssl != 0)
+    };
     for spec in HOOKS.iter().filter(is_wanted) {
         let (hook, programs) = if settings.without.iter().any(|name| name == spec.name) {
             (missing(spec, "left out by --without-hook".to_owned()), Vec::new())

@@ -3,6 +3,7 @@
 
 pub mod filter;
 pub mod hooks;
+pub mod library_probes;
 pub mod load;
 pub mod losses;
 

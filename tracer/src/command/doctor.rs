@@ -7,7 +7,7 @@ use tracer_ebpf::{Config, detail};
 
 use super::live::own_path;
 use crate::{
-    bpf::{self, Backend, Settings},
+    bpf::{self, Backend, Settings, library_probes::LibraryProbes},
     cli,
     kernel::{btf::Btf, features, offsets},
     track::record::Hook,
@@ -83,7 +83,7 @@ impl Report {
         // Where raising the limit fails, loading says so.
         let _ = features::lift_memlock_limit();
         let settings = Settings {
-            config: Config { detail: detail::EXCHANGES, heads: 1, ..Config::EVERYTHING },
+            config: Config { detail: detail::EXCHANGES, ssl: 1, heads: 1, ..Config::EVERYTHING },
             offsets: resolved.offsets,
             backend,
             // Every program is to be looked at, not only those that this kernel would get.
@@ -96,10 +96,14 @@ impl Report {
         let attached = bpf::load(&settings).and_then(|mut loaded| loaded.attach().map(|()| loaded));
         match attached {
             Err(error) => self.obstacle("hooks", &format!("{error:#}")),
-            Ok(loaded) => {
+            Ok(mut loaded) => {
                 self.line("records kept in", if loaded.lru { "an LRU hash" } else { "socket storage" });
                 for hook in &loaded.hooks {
                     self.hook(hook);
+                }
+                match LibraryProbes::load(&mut loaded.ebpf) {
+                    Ok(_) => self.line("TLS libraries", "can be probed"),
+                    Err(error) => self.line("TLS libraries", &format!("MISSING ({error:#})")),
                 }
                 if verifier {
                     for (program, count) in loaded.verified_instructions() {

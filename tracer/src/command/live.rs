@@ -21,6 +21,7 @@ use super::{
     pace::{Pace, Periodic},
     talk,
     ticker::Ticker,
+    tls_libraries::TlsLibraries,
 };
 use crate::{
     bpf::{self, Loaded, Settings},
@@ -28,7 +29,7 @@ use crate::{
     kernel::{btf::Btf, features, offsets},
     output::recording,
     stage::{event::UserEvent, pipeline::Pipeline, read::Reader, recorder::Recorder},
-    target::{adoption, marks, open_sockets, selection::Selection},
+    target::{adoption, marks, open_sockets, process, selection::Selection},
     track::{Clock, Correlator, Limits},
 };
 
@@ -55,6 +56,7 @@ pub struct Session {
     deadline: Option<Instant>,
     /// A target that was there when they were last looked at.
     targets_left: marks::Left,
+    tls_libraries: Option<TlsLibraries>,
 }
 
 impl Session {
@@ -83,9 +85,22 @@ impl Session {
         let pipeline = Pipeline::new(recording, Correlator::new(clock, limits), output, sink);
         let mut reader = Reader::new(&mut ebpf, settings.config.detail == detail::EXCHANGES, pipeline)?;
         reader.send(UserEvent::Hooks(hooks))?;
+        let tls_libraries = if settings.config.ssl != 0 { tls_libraries(&mut ebpf) } else { None };
+        if let Some(tls_libraries) = &tls_libraries {
+            reader.name_libraries(tls_libraries.shared());
+        }
         let deadline = live.duration.map(|duration| Instant::now() + duration);
-        let mut session =
-            Self { ebpf, lru, reader, selection, signals, deadline, targets_left: marks::Left::default() };
+        let mut session = Self {
+            ebpf,
+            lru,
+            reader,
+            selection,
+            signals,
+            deadline,
+            targets_left: marks::Left::default(),
+            tls_libraries,
+        };
+        session.look_at_targets()?;
         session.adopt()?;
         Ok(session)
     }
@@ -123,8 +138,29 @@ impl Session {
             }
             let taken = self.reader.read(BATCH, |_| {})?;
             self.reader.flush()?;
+            self.look_at_mapped()?;
             pace.note(taken > 0)?;
         }
+    }
+
+    /// Puts probes on the TLS libraries of the processes that are there.
+    fn look_at_targets(&mut self) -> Result<()> {
+        let Some(tls_libraries) = &mut self.tls_libraries else { return Ok(()) };
+        let present = self.selection.present().unwrap_or_else(process::all);
+        tls_libraries.look_at(&mut self.ebpf, present)
+    }
+
+    /// The same for those that have begun or loaded a library since.
+    fn look_at_mapped(&mut self) -> Result<()> {
+        let Some(tls_libraries) = &mut self.tls_libraries else { return Ok(()) };
+        let (mapped, ended) = self.reader.take_mapped();
+        if !mapped.is_empty() {
+            tls_libraries.look_at(&mut self.ebpf, mapped)?;
+        }
+        if !ended.is_empty() {
+            tls_libraries.forget(&mut self.ebpf, ended);
+        }
+        Ok(())
     }
 
     /// Whether there is anything left to trace; says so if not.
@@ -215,6 +251,14 @@ fn attach(loaded: &mut Loaded, selection: &Selection) -> Result<()> {
     marks::forget_ended(&mut loaded.ebpf)
 }
 
+/// The probes on TLS libraries. Without them TLS is still seen on the wire.
+fn tls_libraries(ebpf: &mut Ebpf) -> Option<TlsLibraries> {
+    let loaded = TlsLibraries::load(ebpf);
+    loaded
+        .inspect_err(|error| talk(&format!("no probes on TLS libraries: {error:#}; TLS is seen on the wire only")))
+        .ok()
+}
+
 /// Refuses early, with the way out, what would fail later with a number.
 fn check_machine() -> Result<()> {
     if let Some(obstacle) = features::Privileges::of_this_process().obstacle(&own_path()) {
@@ -243,6 +287,7 @@ fn settings(selection: &Selection, live: &cli::Live, heads: bool) -> Result<Sett
     let config = tracer_ebpf::Config {
         wake_bytes: ring_bytes / WAKE_SHARE,
         detail: live.detail.number(),
+        ssl: wants_ssl(selection, live).into(),
         heads: u32::from(heads),
         ..selection.config()
     };
@@ -256,6 +301,17 @@ fn settings(selection: &Selection, live: &cli::Live, heads: bool) -> Result<Sett
         ring_bytes,
         max_connections: live.max_connections,
     })
+}
+
+/// Whether TLS libraries are to be probed. Only the hooks of detail `exchanges` know which connection a session belongs to.
+fn wants_ssl(selection: &Selection, live: &cli::Live) -> bool {
+    let by_default = !selection.is_whole_node();
+    live.detail == cli::Detail::Exchanges
+        && match live.ssl {
+            cli::Ssl::Auto => by_default,
+            cli::Ssl::On => true,
+            cli::Ssl::Off => false,
+        }
 }
 
 fn clock() -> Clock {

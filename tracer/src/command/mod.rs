@@ -6,6 +6,7 @@ mod pace;
 pub mod replay;
 pub mod run;
 mod ticker;
+mod tls_libraries;
 pub mod trace;
 
 use anyhow::Result;

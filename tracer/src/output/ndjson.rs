@@ -16,7 +16,7 @@ use super::{
 };
 use crate::track::record::{
     Bound, Close, Closer, Confidence, Connection, Exchange, Group, GroupExchanges, Hook, How, LookedUp, Lookup, Loss,
-    Nanos, Record, Role, Setup, Summary, Tls, TlsFailed, TlsFailure, WallTime,
+    Nanos, Record, Role, Setup, Summary, Tls, TlsFailed, TlsFailure, TlsSource, WallTime,
 };
 
 /// The NDJSON writer.
@@ -345,7 +345,8 @@ fn rest_of_tls(tls: &Tls, line: &mut Line) {
     optional(tls.retried, line, boolean);
     line.literal(br#","mid_stream":"#);
     optional(tls.mid_stream, line, boolean);
-    line.literal(br#","library":null,"source":"wire","cpu_ms":"#);
+    library(tls, line);
+    line.literal(br#","cpu_ms":"#);
     optional(tls.parts.cpu, line, milliseconds);
     line.literal(br#","runqueue_ms":"#);
     optional(tls.parts.runqueue, line, milliseconds);
@@ -354,6 +355,19 @@ fn rest_of_tls(tls: &Tls, line: &mut Line) {
     line.literal(br#","failed":"#);
     optional(tls.failed, line, failure);
     line.literal(b"}");
+}
+
+/// The library's name has no letters that JSON would have to escape.
+#[inline]
+fn library(tls: &Tls, line: &mut Line) {
+    if let (None, TlsSource::Wire) = (&tls.library, tls.source) {
+        return line.literal(br#","library":null,"source":"wire""#);
+    }
+    line.literal(br#","library":"#);
+    optional(tls.library.as_deref(), line, |library, line| quoted(Some(library), "", line));
+    line.literal(br#","source":""#);
+    line.word(tls.source.as_str().as_bytes());
+    line.literal(b"\"");
 }
 
 /// A name that is known, or else its number.

@@ -466,7 +466,7 @@ mod tests {
         });
         let http = (any::<u64>(), any::<bool>(), any::<Option<String>>()).prop_map(|(at, sent, host)| {
             let head = HttpHead { method: Some(HttpMethod::Get), host, ..HttpHead::default() };
-            Event::User(Box::new(UserEvent::Http { at, id: at, index: 3, sent, head: head.into() }))
+            Event::User(Box::new(UserEvent::Http { at, id: at, index: Some(3), sent, head: head.into() }))
         });
         prop_oneof![4 => socket, 2 => detailed, 2 => exchange, 1 => tls, 1 => hello, 1 => http, 1 => process, 1 => lost]
     }

@@ -12,6 +12,7 @@ use tracer_ebpf::{
     dns::DnsRecord,
     http::{self, HEAD_LEN, HeadRecord, INDEX_UNKNOWN},
     kind,
+    ssl::{JoinedRecord, MappedRecord},
 };
 use zerocopy::{FromBytes, Immutable, KnownLayout};
 
@@ -58,6 +59,10 @@ pub enum Item<'i> {
     Dns(&'i DnsRecord),
     /// The first bytes of a message that may begin with an HTTP head.
     Head(Head<'i>),
+    /// The connection of a TLS library's session has become known.
+    Joined(&'i JoinedRecord),
+    /// A process has mapped code.
+    Mapped(&'i MappedRecord),
 }
 
 /// A piece of a TLS hello message as it passed, record headers included.
@@ -84,11 +89,16 @@ pub struct Head<'i> {
     pub id: u64,
     /// The number of its exchange, if that is known.
     pub index: Option<u32>,
+    /// The TLS library's session that it was seen in: process and address; `None` if it was seen on TCP.
+    pub session: Option<SessionId>,
     /// The connection's owner sent it.
     pub sent: bool,
     /// The bytes.
     pub bytes: &'i [u8],
 }
+
+/// A session of a TLS library: process and address of the session object.
+pub type SessionId = (u32, u64);
 
 /// A [`HeadRecord`] without its bytes.
 #[derive(Clone, Copy, FromBytes, Immutable, KnownLayout)]
@@ -196,24 +206,32 @@ pub fn lend_to<R>(item: &[u8], taker: impl Taker<R>) -> Result<R, DecodeError> {
 #[inline(never)]
 fn lend_rare<R>(item: &[u8], taker: impl Taker<R>) -> Result<R, DecodeError> {
     let decoded;
-    let copied;
+    let (mut dns, mut joined, mut mapped) = (None, None, None);
     let item = match kind_of(item)? {
         kind::HELLO => Item::Hello(piece(item)?),
         kind::HEAD => Item::Head(head(item)?),
-        kind::DNS => match DnsRecord::ref_from_bytes(item) {
-            Ok(record) => Item::Dns(record),
-            Err(_) => {
-                let wrong_size = DecodeError::WrongSize { kind: kind::DNS, size: item.len() };
-                copied = DnsRecord::read_from_bytes(item).map_err(|_| wrong_size)?;
-                Item::Dns(&copied)
-            }
-        },
+        kind::DNS => Item::Dns(whole(item, &mut dns)?),
+        kind::JOINED => Item::Joined(whole(item, &mut joined)?),
+        kind::MAPPED => Item::Mapped(whole(item, &mut mapped)?),
         _ => {
             decoded = decode(item)?;
             Item::Event(EventRef::from(&decoded))
         }
     };
     Ok(taker.take(item))
+}
+
+/// An item that is a record as a whole; copied to `copy` if it lies as its type must not.
+fn whole<'i, T: FromBytes + Immutable + KnownLayout>(
+    item: &'i [u8],
+    copy: &'i mut Option<T>,
+) -> Result<&'i T, DecodeError> {
+    if let Ok(record) = T::ref_from_bytes(item) {
+        return Ok(record);
+    }
+    let copied = T::read_from_bytes(item);
+    let copied = copied.map_err(|_| DecodeError::WrongSize { kind: kind_of(item).unwrap_or(0), size: item.len() })?;
+    Ok(copy.insert(copied))
 }
 
 fn piece(item: &[u8]) -> Result<Piece<'_>, DecodeError> {
@@ -226,9 +244,13 @@ fn piece(item: &[u8]) -> Result<Piece<'_>, DecodeError> {
 fn head(item: &[u8]) -> Result<Head<'_>, DecodeError> {
     let wrong_size = DecodeError::WrongSize { kind: kind::HEAD, size: item.len() };
     let (head, bytes) = HeadHead::read_from_prefix(item).map_err(|_| wrong_size)?;
-    let bytes = valid(bytes, head.length, HEAD_LEN).ok_or(wrong_size)?;
+    // A probe in user space has no buffer to copy from, and sends the record whole.
+    let is_whole = bytes.len() == HEAD_LEN;
+    let some = if is_whole { bytes.get(..head.length as usize) } else { valid(bytes, head.length, HEAD_LEN) };
+    let bytes = some.ok_or(wrong_size)?;
+    let session = (head.ssl != 0).then_some((head.tgid, head.ssl));
     let index = (head.index != INDEX_UNKNOWN).then_some(head.index);
-    Ok(Head { at: head.at, id: head.id, index, sent: head.flags & http::flag::SENT != 0, bytes })
+    Ok(Head { at: head.at, id: head.id, index, session, sent: head.flags & http::flag::SENT != 0, bytes })
 }
 
 /// The valid bytes at the end of an item. The ring buffer hands out whole words: an item ends up to 7 bytes behind them.
@@ -334,7 +356,7 @@ mod tests {
         };
         for (length, behind) in [(0, 0), (13, 0), (13, 3), (16, 0), (HEAD_LEN, 0)] {
             let bytes = vec![9; length];
-            let expected = Head { at: 5, id: 7, index: Some(3), sent: true, bytes: &bytes };
+            let expected = Head { at: 5, id: 7, index: Some(3), session: None, sent: true, bytes: &bytes };
             let item = item(length, behind, 3);
             assert_eq!(lend(&item, |item| assert_eq!(item, Item::Head(expected))), Ok(()));
             assert_eq!(decode(&item), Err(DecodeError::UnknownKind(kind::HEAD)));
@@ -366,7 +388,8 @@ mod tests {
     #[test]
     fn a_lent_event_is_the_decoded_one_however_it_lies() {
         let sizes = [size_of::<SocketRecord>(), size_of::<DetailedRecord>(), size_of::<ExchangeRecord>()];
-        let kinds = (0..20).filter(|kind| ![kind::HELLO, kind::DNS, kind::HEAD].contains(kind));
+        let kinds =
+            (0..20).filter(|kind| ![kind::HELLO, kind::DNS, kind::HEAD, kind::JOINED, kind::MAPPED].contains(kind));
         for (kind, size) in kinds.flat_map(|kind| sizes.map(|size| (kind, size))) {
             let mut bytes = vec![0; 8 + size];
             for start in 0..8 {

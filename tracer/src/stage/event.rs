@@ -87,12 +87,21 @@ pub enum UserEvent {
         at: u64,
         /// The connection's number.
         id: u64,
-        /// The number of its exchange.
-        index: u32,
+        /// The number of its exchange; `None` if it was seen in a TLS library, which knows none.
+        index: Option<u32>,
         /// The connection's owner sent it.
         sent: bool,
         /// What it says.
         head: Rc<HttpHead>,
+    },
+    /// Which TLS library works on a connection.
+    Library {
+        /// When it became known.
+        at: u64,
+        /// The connection's number.
+        id: u64,
+        /// Its name and version; `None` if it cannot be told which of several it is.
+        library: Option<Rc<str>>,
     },
     /// What a DNS message says.
     Dns(DnsMessage),

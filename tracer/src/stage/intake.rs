@@ -1,10 +1,15 @@
 //! One item of the ring buffers all the way: decodes it, names its process, reads its TLS hellos, DNS messages and HTTP heads, and
 //! sends what there is down the pipeline.
 
-use std::collections::BTreeMap;
+use std::{cell::RefCell, collections::BTreeMap, rc::Rc};
 
 use anyhow::Result;
-use tracer_ebpf::{SocketRecord, dns::DnsRecord, kind};
+use tracer_ebpf::{
+    SocketRecord,
+    dns::DnsRecord,
+    kind,
+    ssl::{JoinedRecord, evidence},
+};
 
 use super::{
     decode::{Head, Item, Piece, Taker, lend_to},
@@ -14,7 +19,16 @@ use super::{
     hello::Hellos,
     http::Heads,
     pipeline::Pipeline,
+    sessions::{Seen, Sessions},
 };
+use crate::target::library::Libraries;
+
+/// HTTP heads that were seen in a TLS library and whose connection did not become known.
+const UNJOINED: &str = "http_unjoined";
+
+/// Most processes that wait to be looked at because they have mapped code. Each is looked at whole, so one that is named
+/// twice need not be.
+const MAX_MAPPED: usize = 4_096;
 
 /// Takes one item through an [`Intake`].
 struct Through<'i, F> {
@@ -34,6 +48,11 @@ impl<F: FnOnce(&SocketRecord)> Taker<Result<()>> for Through<'_, F> {
             Item::Hello(piece) => intake.hello(piece),
             Item::Dns(record) => intake.lookups(record),
             Item::Head(head) => intake.head(head),
+            Item::Joined(record) => intake.joined(record),
+            Item::Mapped(record) => {
+                intake.mapped(record.tgid);
+                Ok(())
+            }
         }
     }
 }
@@ -44,6 +63,10 @@ pub struct Intake {
     hellos: Hellos,
     messages: Messages,
     heads: Heads,
+    sessions: Sessions,
+    libraries: Option<Rc<RefCell<Libraries>>>,
+    mapped: Vec<u32>,
+    ended: Vec<u32>,
     undecodable: BTreeMap<&'static str, u64>,
     /// The stages behind.
     pub pipeline: Pipeline,
@@ -57,9 +80,23 @@ impl Intake {
             hellos: Hellos::default(),
             messages: Messages::default(),
             heads: Heads::default(),
+            sessions: Sessions::default(),
+            libraries: None,
+            mapped: Vec::new(),
+            ended: Vec::new(),
             undecodable: BTreeMap::new(),
             pipeline,
         }
+    }
+
+    /// Names the TLS libraries of connections from now on.
+    pub fn name_libraries(&mut self, libraries: Rc<RefCell<Libraries>>) {
+        self.libraries = Some(libraries);
+    }
+
+    /// Processes that have mapped code since the last call, and those that have ended.
+    pub fn take_mapped(&mut self) -> (Vec<u32>, Vec<u32>) {
+        (std::mem::take(&mut self.mapped), std::mem::take(&mut self.ended))
     }
 
     /// Takes an item; `each` sees it if it is of a connection's life. What cannot be decoded is counted.
@@ -107,8 +144,12 @@ impl Intake {
         self.send(UserEvent::Adopted(socket))
     }
 
-    /// Causes and counts of what could not be decoded since the last call.
+    /// Causes and counts of what could not be decoded or joined since the last call.
     pub fn take_undecodable(&mut self) -> BTreeMap<&'static str, u64> {
+        match self.sessions.take_lost() {
+            0 => {}
+            lost => *self.undecodable.entry(UNJOINED).or_default() += lost,
+        }
         std::mem::take(&mut self.undecodable)
     }
 
@@ -122,7 +163,12 @@ impl Intake {
             }
         }
         match event {
-            EventRef::Process(record) => self.enricher.forget(record),
+            EventRef::Process(record) => {
+                self.enricher.forget(record);
+                if self.libraries.is_some() && record.kind == kind::EXIT && self.ended.len() < MAX_MAPPED {
+                    self.ended.push(record.tgid);
+                }
+            }
             EventRef::Tls(record) => self.hellos.forget(record.id),
             EventRef::Detailed(record) if record.socket.kind == kind::ENDED => self.hellos.forget(record.socket.id),
             _ => {}
@@ -150,10 +196,36 @@ impl Intake {
     /// Sends down the pipeline what an HTTP head says. What is none, though it began like one, is another protocol's.
     #[inline(never)]
     fn head(&mut self, head: Head) -> Result<()> {
-        let Head { at, id, index, sent, bytes } = head;
-        match (index, self.heads.read(bytes)) {
-            (Some(index), Some(head)) => self.send(UserEvent::Http { at, id, index, sent, head }),
-            _ => Ok(()),
+        let Head { at, id, index, session, sent, bytes } = head;
+        match (self.heads.read(bytes), session) {
+            (Some(head), Some(session)) if id == 0 => {
+                self.sessions.wait(session, Seen { at, sent, head });
+                Ok(())
+            }
+            (Some(head), _) => self.send(UserEvent::Http { at, id, index, sent, head }),
+            (None, _) => Ok(()),
+        }
+    }
+
+    /// Sends down the pipeline which library works on a connection, and what was seen in it before that was known.
+    #[inline(never)]
+    fn joined(&mut self, record: &JoinedRecord) -> Result<()> {
+        let &JoinedRecord { at, id, tgid, ssl, family, .. } = record;
+        if record.evidence == evidence::NONE {
+            self.sessions.give_up((tgid, ssl));
+            return Ok(());
+        }
+        let library = self.libraries.as_ref().and_then(|libraries| libraries.borrow_mut().name(tgid, family));
+        self.send(UserEvent::Library { at, id, library })?;
+        for Seen { at, sent, head } in self.sessions.join((tgid, ssl)) {
+            self.send(UserEvent::Http { at, id, index: None, sent, head })?;
+        }
+        Ok(())
+    }
+
+    fn mapped(&mut self, pid: u32) {
+        if self.mapped.last() != Some(&pid) && self.mapped.len() < MAX_MAPPED {
+            self.mapped.push(pid);
         }
     }
 

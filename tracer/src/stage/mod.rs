@@ -12,4 +12,5 @@ pub mod pipeline;
 pub mod read;
 pub mod recorder;
 pub mod ring;
+pub mod sessions;
 pub mod sink;

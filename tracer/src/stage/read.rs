@@ -1,7 +1,9 @@
 //! Takes items out of the ring buffers, and reports what was lost.
 
 use std::{
+    cell::RefCell,
     future::pending,
+    rc::Rc,
     thread,
     time::{Duration, Instant},
 };
@@ -17,7 +19,7 @@ use super::{
     pipeline::Pipeline,
     ring::Ring,
 };
-use crate::{bpf::losses::Losses, kernel::features};
+use crate::{bpf::losses::Losses, kernel::features, target::library::Libraries};
 
 /// How long a detached program is given to finish the item that it is writing, and how often that is looked at.
 const LAST_WORDS: Duration = Duration::from_secs(1);
@@ -106,6 +108,16 @@ impl Reader {
     /// As [`Reader::read`].
     pub fn adopt(&mut self, socket: OpenSocket) -> Result<()> {
         self.intake.adopt(socket)
+    }
+
+    /// Names the TLS libraries of connections from now on.
+    pub fn name_libraries(&mut self, libraries: Rc<RefCell<Libraries>>) {
+        self.intake.name_libraries(libraries);
+    }
+
+    /// Processes that have mapped code since the last call, and those that have ended.
+    pub fn take_mapped(&mut self) -> (Vec<u32>, Vec<u32>) {
+        self.intake.take_mapped()
     }
 
     /// Reports what was lost since the last call.

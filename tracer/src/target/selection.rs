@@ -85,6 +85,11 @@ impl Selection {
         matches!(self.processes, Processes::Children)
     }
 
+    /// Whether no target was named.
+    pub fn is_whole_node(&self) -> bool {
+        matches!(self.processes, Processes::Node)
+    }
+
     /// The selected processes that exist now; `None` if all are selected.
     pub fn present(&self) -> Option<Vec<u32>> {
         match &self.processes {

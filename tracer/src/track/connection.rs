@@ -155,9 +155,11 @@ impl Live {
     }
 
     /// Takes in what an HTTP head says that the owner sent or received in the exchange with this number.
-    pub fn see_head(&mut self, index: u32, sent: bool, head: &Rc<HttpHead>) {
+    pub fn see_head(&mut self, index: Option<u32>, sent: bool, head: &Rc<HttpHead>) {
         let asks = sent != (self.record.role == role::SERVER);
-        self.detail().http.see(index, asks, head);
+        let detail = self.detail();
+        let index = index.unwrap_or_else(|| detail.http.index_of(asks, detail.turn.count()));
+        detail.http.see(index, asks, head);
     }
 
     /// Keeps how its exchanges stand, for when no further event tells.

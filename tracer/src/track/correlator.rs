@@ -305,7 +305,7 @@ impl Correlator {
     }
 
     /// Takes in what an HTTP head says. Only the records of exchanges tell it.
-    fn http(&mut self, at: u64, id: u64, index: u32, sent: bool, head: &Rc<HttpHead>) {
+    fn http(&mut self, at: u64, id: u64, index: Option<u32>, sent: bool, head: &Rc<HttpHead>) {
         self.saw(at);
         self.sees_exchanges = true;
         if !self.puts_out_exchanges {
@@ -316,6 +316,18 @@ impl Correlator {
             other => {
                 let may_come = other.is_none();
                 self.wait(id, may_come, || Early::Http(index, sent, Rc::clone(head)));
+            }
+        }
+    }
+
+    /// Takes in which TLS library works on a connection.
+    fn library(&mut self, at: u64, id: u64, library: Option<&Rc<str>>) {
+        self.saw(at);
+        match self.table.get(id) {
+            Some(live) if at >= live.record.opened_at => live.detail().tls.see_library(library, &mut self.shared),
+            other => {
+                let may_come = other.is_none();
+                self.wait(id, may_come, || Early::Library(library.map(Rc::clone)));
             }
         }
     }
@@ -341,6 +353,7 @@ impl Correlator {
                 }
                 Early::Tls(record) => live.detail().tls.see_handshake(&record.handshake, &mut self.shared),
                 Early::Hello(hello) => live.detail().tls.see_hello(&hello, &mut self.shared),
+                Early::Library(library) => live.detail().tls.see_library(library.as_ref(), &mut self.shared),
                 Early::Http(index, sent, head) => live.see_head(index, sent, &head),
             }
         }
@@ -358,6 +371,7 @@ impl Correlator {
             UserEvent::Identity(identity) => self.processes.identify(identity),
             UserEvent::Hello { at, id, hello } => self.hello(*at, *id, hello),
             UserEvent::Http { at, id, index, sent, head } => self.http(*at, *id, *index, *sent, head),
+            UserEvent::Library { at, id, library } => self.library(*at, *id, library.as_ref()),
             UserEvent::Dns(message) => self.dns(message, emit),
             UserEvent::Adopted(socket) => self.adopt(socket, emit),
             UserEvent::Present(socket) => self.see_present(socket),

@@ -20,7 +20,9 @@ pub(super) enum Early {
     /// What its hellos say.
     Hello(Rc<Hello>),
     /// An HTTP head of the exchange with that number; whether the owner sent it.
-    Http(u32, bool, Rc<HttpHead>),
+    Http(Option<u32>, bool, Rc<HttpHead>),
+    /// Which TLS library works on it.
+    Library(Option<Rc<str>>),
 }
 
 /// The events that wait, by connection. Of those too many, the oldest are lost.

@@ -43,6 +43,18 @@ impl Http {
         }
     }
 
+    /// The number of the exchange that a head belongs to which was seen in a TLS library, when so many exchanges were answered:
+    /// an answer's first byte passes before the library has it in the clear, an ask's after it.
+    pub fn index_of(&self, asks: bool, answered: u32) -> u32 {
+        let newest = self.0.as_deref().map(|heads| &heads.exchanges[1]).filter(|pair| pair.request.is_some());
+        match (asks, newest) {
+            (true, Some(newest)) if newest.response.is_some() => answered.max(newest.index.saturating_add(1)),
+            (true, _) => answered,
+            (false, Some(newest)) => newest.index,
+            (false, None) => answered.saturating_sub(1),
+        }
+    }
+
     /// The heads of the exchange with this number.
     pub fn of(&self, index: u32) -> Pair {
         let Some(heads) = self.0.as_deref() else { return Pair::default() };
@@ -136,6 +148,19 @@ mod tests {
         http.see(0, false, &request("a"));
         http.see(0, true, &response(200));
         assert_eq!(told(&http, 0), (None, None));
+    }
+
+    #[test]
+    fn heads_from_a_library_are_put_to_the_exchange_that_they_begin_or_answer() {
+        let mut http = Http::default();
+        // The answer is told when its first byte has passed: after the request, and before its own head.
+        for (answered, host, status) in [(0, "a", 200), (1, "b", 201), (1, "c", 202)] {
+            http.see(http.index_of(true, answered), true, &request(host));
+            http.see(http.index_of(false, answered + 1), false, &response(status));
+        }
+        let told: Vec<_> = (1..3).map(|index| told(&http, index)).collect();
+        assert_eq!(told, [(Some("b".to_owned()), Some(201)), (Some("c".to_owned()), Some(202))]);
+        assert_eq!((Http::default().index_of(false, 3), Http::default().index_of(true, 3)), (2, 3));
     }
 
     #[test]

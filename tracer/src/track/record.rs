@@ -342,8 +342,35 @@ pub struct Tls {
     pub retried: Option<bool>,
     /// It began after other data; `None` if that is not known.
     pub mid_stream: Option<bool>,
+    /// The library that works on it, if it is known.
+    pub library: Option<Rc<str>>,
+    /// Where it was seen.
+    pub source: TlsSource,
     /// How the handshake failed, if it did.
     pub failed: Option<TlsFailure>,
+}
+
+/// Where TLS was seen.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum TlsSource {
+    /// In what passed: record headers and hello messages.
+    #[default]
+    Wire,
+    /// In the library only.
+    Uprobe,
+    /// In both.
+    Both,
+}
+
+impl TlsSource {
+    /// The word in the output.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Wire => "wire",
+            Self::Uprobe => "uprobe",
+            Self::Both => "both",
+        }
+    }
 }
 
 /// A handshake that failed.

@@ -12,7 +12,7 @@ use tracer_ebpf::{
 use super::{
     clock::span,
     close::Verdict,
-    record::{self, Bound, Closer, Confidence, Hello, Nanos, Parts, TlsFailed, TlsFailure},
+    record::{self, Bound, Closer, Confidence, Hello, Nanos, Parts, TlsFailed, TlsFailure, TlsSource},
 };
 
 /// Most different ways of TLS that are shared, in each of two generations; connections keep theirs alive by themselves.
@@ -36,6 +36,8 @@ pub(super) struct Tls {
 struct Traits {
     hello: Rc<Hello>,
     seen: Seen,
+    /// Whether a TLS library in the process works on it, and which, if that is known.
+    library: Option<Option<Rc<str>>>,
 }
 
 /// What the kernel side says of a handshake, but for its times.
@@ -58,15 +60,16 @@ pub(super) struct Shared {
 
 impl Shared {
     /// The traits with this hello, and what the kernel side says.
-    fn share(&mut self, hello: &Rc<Hello>, seen: Seen) -> Rc<Traits> {
+    fn share(&mut self, hello: &Rc<Hello>, seen: Seen, library: Option<&Option<Rc<str>>>) -> Rc<Traits> {
         let place = (Rc::as_ptr(hello).addr() / align_of::<Hello>() + usize::from(seen.phase)) % RECENT;
         if let Some(traits) = &self.recent[place]
             && traits.seen == seen
             && Rc::ptr_eq(&traits.hello, hello)
+            && traits.library.as_ref() == library
         {
             return Rc::clone(traits);
         }
-        let traits = self.look_up(Traits { hello: Rc::clone(hello), seen });
+        let traits = self.look_up(Traits { hello: Rc::clone(hello), seen, library: library.cloned() });
         self.recent[place] = Some(Rc::clone(&traits));
         traits
     }
@@ -105,7 +108,7 @@ impl Tls {
         let seen = Seen { phase, flags, alert };
         if known.is_none_or(|known| known.seen != seen) {
             let hello = known.map(|known| Rc::clone(&known.hello)).unwrap_or_default();
-            self.traits = Some(shared.share(&hello, seen));
+            self.traits = Some(shared.share(&hello, seen, known.and_then(|known| known.library.as_ref())));
         }
     }
 
@@ -118,8 +121,15 @@ impl Tls {
             None => **hello != Hello::default(),
         };
         if is_news {
-            self.traits = Some(shared.share(hello, known.map(|known| known.seen).unwrap_or_default()));
+            let seen = known.map(|known| known.seen).unwrap_or_default();
+            self.traits = Some(shared.share(hello, seen, known.and_then(|known| known.library.as_ref())));
         }
+    }
+
+    /// Takes in that a TLS library works on it, and which, if that is known.
+    pub fn see_library(&mut self, library: Option<&Rc<str>>, shared: &mut Shared) {
+        let known = self.traits.as_deref().cloned().unwrap_or_default();
+        self.traits = Some(shared.share(&known.hello, known.seen, Some(&library.cloned())));
     }
 
     /// What the hellos say, if anything is known of TLS at all.
@@ -165,6 +175,12 @@ impl Tls {
             parts: self.parts(),
             retried: flagged(flag::RETRIED),
             mid_stream: flagged(flag::MID_STREAM),
+            library: traits.library.clone().flatten(),
+            source: match (&traits.library, has_times || *traits.hello != Hello::default()) {
+                (None, _) => TlsSource::Wire,
+                (Some(_), true) => TlsSource::Both,
+                (Some(_), false) => TlsSource::Uprobe,
+            },
             failed: self.failure(traits, socket, verdict),
         })
     }

@@ -83,7 +83,7 @@ fn tls(tls: &Tls) -> Value {
         "alpn_offered": alpn_offered, "alpn": alpn,
         "versions_offered": versions.map(|versions| versions.iter().copied().map(version).collect::<Vec<_>>()),
         "cipher": tls.hello.cipher.map(cipher), "resumed": resumed, "retried": tls.retried,
-        "mid_stream": tls.mid_stream, "library": null, "source": "wire", "cpu_ms": ms(tls.parts.cpu),
+        "mid_stream": tls.mid_stream, "library": tls.library, "source": tls.source.as_str(), "cpu_ms": ms(tls.parts.cpu),
         "runqueue_ms": ms(tls.parts.runqueue), "wait_ms": ms(tls.parts.wait), "failed": failed,
     })
 }
@@ -339,8 +339,11 @@ prop_compose! {
     fn any_tls()(
         hello in any_hello(), handshake in any::<Option<u64>>(), parts in any_parts(),
         (retried, mid_stream) in any::<(Option<bool>, Option<bool>)>(), failed in option::of(any_failure()),
+        library in option::of("(OpenSSL|GnuTLS) [0-9.a-z]{1,20}"),
+        source in prop::sample::select(&[TlsSource::Wire, TlsSource::Uprobe, TlsSource::Both][..]),
     ) -> Tls {
-        Tls { hello, handshake, parts, retried, mid_stream, failed }
+        let library = library.map(Rc::from);
+        Tls { hello, handshake, parts, retried, mid_stream, library, source, failed }
     }
 }
 

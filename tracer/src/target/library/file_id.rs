@@ -8,7 +8,8 @@
 
 use std::{fs::File, io, os::unix::fs::MetadataExt};
 
-use rustix::fs::{Dev, FsWord, fstatfs, major};
+use rustix::fs::{Dev, FsWord, fstatfs, major, minor};
+use tracer_ebpf::ssl::FileKey;
 
 use super::maps::Mapping;
 
@@ -33,6 +34,15 @@ impl FileId {
     /// Of a mapping whose file cannot be looked at.
     pub fn blurred(mapping: &Mapping) -> Self {
         Self { device: mapping.device, inode: mapping.inode, apart: 0 }
+    }
+
+    /// As the kernel side names it. `None` where it may see another inode than `/proc` tells.
+    pub fn kernel_key(&self) -> Option<FileKey> {
+        (major(self.device) != 0).then(|| FileKey {
+            inode: self.inode,
+            device: major(self.device) << 20 | minor(self.device),
+            reserved: 0,
+        })
     }
 
     /// Of a mapping and its file.

@@ -1,5 +1,7 @@
 //! What a library is.
 
+use tracer_ebpf::ssl::family;
+
 use super::version::Product;
 
 /// What a library is.
@@ -24,6 +26,30 @@ pub enum Kind {
     },
     /// libcrypto without libssl: only the functions for a BIO.
     Crypto,
+}
+
+impl Kind {
+    /// Its name.
+    pub const fn name(&self) -> &'static str {
+        match self {
+            Self::OpenSsl { .. } => "OpenSSL",
+            Self::BoringSsl => "BoringSSL",
+            Self::LibreSsl => "LibreSSL",
+            Self::GnuTls => "GnuTLS",
+            Self::Go { .. } => "Go",
+            Self::Crypto => "libcrypto",
+        }
+    }
+
+    /// The family that its sessions are of; `None` if it has none.
+    pub const fn family(&self) -> Option<u32> {
+        match self {
+            Self::OpenSsl { .. } | Self::BoringSsl | Self::LibreSsl => Some(family::OPENSSL),
+            Self::GnuTls => Some(family::GNUTLS),
+            Self::Go { .. } => Some(family::GO),
+            Self::Crypto => None,
+        }
+    }
 }
 
 /// The first numbers of a version.

@@ -4,7 +4,10 @@ use std::{
     collections::HashMap,
     fs::{File, Metadata},
     io,
-    os::{fd::AsRawFd, unix::fs::MetadataExt},
+    os::{
+        fd::AsRawFd,
+        unix::fs::{FileExt as _, MetadataExt},
+    },
     path::PathBuf,
     rc::Rc,
 };
@@ -30,6 +33,15 @@ const FILES_MAX: usize = 1 << 16;
 /// Most files whose contents are remembered in case they are used again.
 const REMEMBERED_MAX: usize = 4_096;
 
+/// Most bytes of a function that are read: those that probes go on have a few hundred.
+const CODE_MAX: u64 = 1 << 16;
+
+/// Most letters of a version.
+const VERSION_MAX: usize = 32;
+
+/// Most files without a library that wait to be taken.
+const BARREN_MAX: usize = 1_024;
+
 /// Most remarks that wait to be taken.
 const REMARKS_MAX: usize = 256;
 
@@ -50,6 +62,24 @@ pub struct Library {
 }
 
 impl Library {
+    /// Its name and version, such as `OpenSSL 3.0.17`. Only letters, digits and `.+-` of what the file states.
+    pub fn product(&self) -> String {
+        let version: String =
+            self.version.iter().flat_map(|version| version.chars()).filter(is_plain).take(VERSION_MAX).collect();
+        let name = self.kind.name();
+        if version.is_empty() { name.to_owned() } else { format!("{name} {version}") }
+    }
+
+    /// The code of one of its functions. Empty if the file does not say how long it is.
+    ///
+    /// # Errors
+    /// If the file cannot be read, or ends before.
+    pub fn code(&self, function: &Function) -> io::Result<Vec<u8>> {
+        let mut code = vec![0; function.size.min(CODE_MAX) as usize];
+        self.file.read_exact_at(&mut code, function.offset)?;
+        Ok(code)
+    }
+
     /// A path that leads to the very file, for probes to be put on, from within this process and while this lives.
     pub fn probe_path(&self) -> PathBuf {
         format!("/proc/self/fd/{}", self.file.as_raw_fd()).into()
@@ -82,6 +112,7 @@ pub struct Libraries {
     files: HashMap<FileId, InUse>,
     remembered: LruCache<Stamp, Rc<Analysis>>,
     released: Vec<Rc<Library>>,
+    barren: Vec<FileId>,
     unreadable: Vec<Unreadable>,
     left_out: u64,
 }
@@ -93,6 +124,7 @@ impl Default for Libraries {
             files: HashMap::new(),
             remembered: LruCache::new(REMEMBERED_MAX),
             released: Vec::new(),
+            barren: Vec::new(),
             unreadable: Vec::new(),
             left_out: 0,
         }
@@ -165,6 +197,26 @@ impl Libraries {
         std::mem::take(&mut self.released)
     }
 
+    /// Files in which no library was found since this was last called.
+    pub fn take_barren(&mut self) -> Vec<FileId> {
+        std::mem::take(&mut self.barren)
+    }
+
+    /// Name and version of the library of a family (one of `tracer_ebpf::ssl::family`) that a process uses. `None` if it uses
+    /// none or several, or is gone.
+    pub fn name(&mut self, pid: u32, family: u32) -> Option<Rc<str>> {
+        let libraries = match self.processes.get(&pid) {
+            Some(ids) => {
+                ids.iter().filter_map(|id| self.files.get(id)).flat_map(|file| file.libraries.clone()).collect()
+            }
+            None => self.examine(pid),
+        };
+        let mut products =
+            libraries.iter().filter(|library| library.kind.family() == Some(family)).map(|library| library.product());
+        let product = products.next()?;
+        products.all(|other| other == product).then(|| product.into())
+    }
+
     /// What could not be looked at since this was last called, each file once as long as it is in use.
     pub fn take_unreadable(&mut self) -> Vec<Unreadable> {
         std::mem::take(&mut self.unreadable)
@@ -215,6 +267,9 @@ impl Libraries {
             self.remark(mapping.name(), why);
             Vec::new()
         });
+        if libraries.is_empty() && self.barren.len() < BARREN_MAX {
+            self.barren.push(id);
+        }
         self.files.insert(id, InUse { users: 0, libraries });
         Some(id)
     }
@@ -268,6 +323,10 @@ impl Stamp {
             changed_at: (metadata.ctime(), metadata.ctime_nsec()),
         }
     }
+}
+
+fn is_plain(letter: &char) -> bool {
+    letter.is_ascii_alphanumeric() || ".+-".contains(*letter)
 }
 
 fn unread(error: &io::Error) -> String {

@@ -1,0 +1,129 @@
+//! Probes on TLS libraries: which program goes on which function, and putting them there and taking them off.
+
+use std::{collections::HashMap, rc::Rc};
+
+use anyhow::{Context as _, Result};
+use aya::{
+    Ebpf,
+    programs::{
+        UProbe,
+        uprobe::{UProbeLinkId, UProbeScope},
+    },
+};
+
+use crate::target::library::{
+    FileId, FunctionName, Library,
+    points::{self, Convention},
+};
+
+/// Where in a function a program goes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Place {
+    /// Where it begins.
+    Entry,
+    /// On each of its return instructions.
+    Returns,
+}
+
+/// A program and the function that it goes on.
+type Probe = (FunctionName, &'static str, Place);
+
+/// All programs. Of two on the same function the first is put on first: a read's return before its entry, so that no entry waits for
+/// a return that is not seen.
+const PROBES: &[Probe] = {
+    use FunctionName::*;
+    use Place::*;
+    &[
+        (SslRead, "ssl_has_read", Returns),
+        (SslRead, "ssl_read", Entry),
+        (SslReadEx, "ssl_has_read_ex", Returns),
+        (SslReadEx, "ssl_read_ex", Entry),
+        (SslWrite, "ssl_write", Entry),
+        (SslWriteEx, "ssl_write_ex", Entry),
+        (SslWriteEx2, "ssl_write_ex", Entry),
+        (SslWriteEarlyData, "ssl_write_ex", Entry),
+        (SslPeek, "ssl_call", Entry),
+        (SslPeekEx, "ssl_call", Entry),
+        (SslReadEarlyData, "ssl_call", Entry),
+        (SslSendfile, "ssl_call", Entry),
+        (SslDoHandshake, "ssl_call", Entry),
+        (SslConnect, "ssl_call", Entry),
+        (SslAccept, "ssl_call", Entry),
+        (SslShutdown, "ssl_call", Entry),
+        (SslSetFd, "ssl_set_fd", Entry),
+        (SslSetWfd, "ssl_set_fd", Entry),
+        (SslSetBio, "ssl_renew", Entry),
+        (SslSet0Wbio, "ssl_renew", Entry),
+        (SslClear, "ssl_renew", Entry),
+        (SslFree, "ssl_free", Entry),
+        (BioWrite, "bio_write", Entry),
+        (BioWriteEx, "bio_write", Entry),
+    ]
+};
+
+/// A probe in place.
+type Link = (&'static str, UProbeLinkId);
+
+/// The probes that are in place, by what they are on. A file may hold more than one library.
+#[derive(Default)]
+pub struct LibraryProbes {
+    links: HashMap<(FileId, &'static str), Vec<Link>>,
+}
+
+impl LibraryProbes {
+    /// Loads the programs.
+    ///
+    /// # Errors
+    /// If the kernel refuses one.
+    pub fn load(ebpf: &mut Ebpf) -> Result<Self> {
+        let mut names: Vec<_> = PROBES.iter().map(|(_, program, _)| *program).collect();
+        names.sort_unstable();
+        names.dedup();
+        for name in names {
+            program(ebpf, name)?.load().with_context(|| format!("the kernel refuses {name}"))?;
+        }
+        Ok(Self::default())
+    }
+
+    /// Puts the probes on a library, unless they are there.
+    ///
+    /// # Errors
+    /// If the kernel refuses one; those that it took stay.
+    pub fn put_on(&mut self, ebpf: &mut Ebpf, library: &Rc<Library>) -> Result<()> {
+        let key = (library.id, library.kind.name());
+        if self.links.contains_key(&key) {
+            return Ok(());
+        }
+        let links = self.links.entry(key).or_default();
+        for (name, program_name, place) in PROBES {
+            let Some(function) = library.functions.iter().find(|function| function.name == *name) else { continue };
+            let code = library.code(function).with_context(|| format!("cannot read {}", name.symbol()))?;
+            let points = match place {
+                Place::Entry => vec![points::entry(&code, Convention::C)],
+                Place::Returns => points::returns(&code).unwrap_or_default(),
+            };
+            for point in points {
+                let at = function.offset.saturating_add(point);
+                let link = program(ebpf, program_name)?.attach(at, library.probe_path(), UProbeScope::AllProcesses);
+                let link = link.with_context(|| format!("cannot put a probe on {}", name.symbol()))?;
+                links.push((program_name, link));
+            }
+        }
+        Ok(())
+    }
+
+    /// Takes the probes off a library that nobody uses any more.
+    pub fn take_off(&mut self, ebpf: &mut Ebpf, library: &Library) {
+        for (name, link) in self.links.remove(&(library.id, library.kind.name())).unwrap_or_default() {
+            if let Ok(program) = program(ebpf, name) {
+                // A probe that is gone already is off.
+                let _ = program.detach(link);
+            }
+        }
+    }
+}
+
+fn program<'e>(ebpf: &'e mut Ebpf, name: &str) -> Result<&'e mut UProbe> {
+    let program = ebpf.program_mut(name).with_context(|| format!("the BPF object has no program {name}"))?;
+    Ok(program.try_into()?)
+}

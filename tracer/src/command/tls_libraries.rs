@@ -1,0 +1,78 @@
+//! The TLS libraries of a trace under way: finds those of its processes, and puts probes on them.
+
+use std::{cell::RefCell, rc::Rc};
+
+use anyhow::{Context as _, Result};
+use aya::{Ebpf, maps::HashMap};
+use tracer_ebpf::ssl::FileKey;
+
+use super::talk;
+use crate::{
+    bpf::library_probes::LibraryProbes,
+    target::{library::Libraries, process},
+};
+
+/// Libraries and probes.
+pub struct TlsLibraries {
+    libraries: Rc<RefCell<Libraries>>,
+    probes: LibraryProbes,
+}
+
+impl TlsLibraries {
+    /// Loads the programs.
+    ///
+    /// # Errors
+    /// If the kernel refuses one.
+    pub fn load(ebpf: &mut Ebpf) -> Result<Self> {
+        Ok(Self { libraries: Rc::default(), probes: LibraryProbes::load(ebpf)? })
+    }
+
+    /// The libraries, for who names them.
+    pub fn shared(&self) -> Rc<RefCell<Libraries>> {
+        Rc::clone(&self.libraries)
+    }
+
+    /// Looks at processes that have begun, or have mapped code since they were looked at. What cannot be probed is told once, and
+    /// is seen on the wire only.
+    ///
+    /// # Errors
+    /// If the maps of the kernel side cannot be reached.
+    pub fn look_at(&mut self, ebpf: &mut Ebpf, pids: impl IntoIterator<Item = u32>) -> Result<()> {
+        let Self { libraries, probes } = self;
+        let mut libraries = libraries.borrow_mut();
+        for pid in pids {
+            for library in libraries.examine(pid) {
+                if let Err(error) = probes.put_on(ebpf, &library) {
+                    talk(&format!("{}: {error:#}; its TLS is seen on the wire only", library.name));
+                }
+            }
+        }
+        tell_barren(ebpf, &mut libraries)?;
+        for unreadable in libraries.take_unreadable() {
+            talk(&format!("{}: {}; a TLS library in it is not seen", unreadable.name, unreadable.why));
+        }
+        Ok(())
+    }
+
+    /// Forgets processes that have ended, and takes the probes off libraries that nobody uses any more.
+    pub fn forget(&mut self, ebpf: &mut Ebpf, pids: impl IntoIterator<Item = u32>) {
+        let Self { libraries, probes } = self;
+        let mut libraries = libraries.borrow_mut();
+        // Of a process with several threads each tells its end.
+        pids.into_iter().filter(|pid| process::has_ended(*pid)).for_each(|pid| libraries.forget(pid));
+        for library in libraries.take_released() {
+            probes.take_off(ebpf, &library);
+        }
+    }
+}
+
+/// Tells the kernel side in which files there is nothing to be found.
+fn tell_barren(ebpf: &mut Ebpf, libraries: &mut Libraries) -> Result<()> {
+    let map = ebpf.map_mut("NO_LIBRARIES").context("the BPF object has no map NO_LIBRARIES")?;
+    let mut map = HashMap::<_, [u8; size_of::<FileKey>()], u8>::try_from(map)?;
+    for key in libraries.take_barren().iter().filter_map(|file| file.kernel_key()) {
+        let key: [u8; size_of::<FileKey>()] = zerocopy::transmute!(key);
+        map.insert(key, 1, 0)?;
+    }
+    Ok(())
+}
