@@ -253,7 +253,7 @@ fn remove_section_headers(elf: &mut [u8]) {
 }
 
 /// A library by name, as the loader finds it.
-fn system_library(soname: &str) -> PathBuf {
+pub fn system_library(soname: &str) -> PathBuf {
     let python = Process::python("ctypes.CDLL(sys.argv[1]); print()", &[Path::new(soname)]);
     let maps = fs::read_to_string(format!("/proc/{}/maps", python.pid())).expect("readable");
     let path = maps.lines().filter_map(|line| Some(&line[line.find('/')?..])).find(|path| path.ends_with(soname));
