@@ -11,6 +11,7 @@ use crate::{
     kept::Kept,
     message::Message,
     overlap::{Hook, Marks},
+    probes::ssl::go::GoRead,
     session::{Call, Mark, Session, SessionKey},
 };
 
@@ -122,6 +123,10 @@ pub static CALLS: LruHashMap<u64, Call, 16384> = LruHashMap::new();
 /// Written by the probe on what hands them to the library's output, read by the hook of sends.
 #[btf_map]
 pub static CIPHERTEXTS: LruHashMap<Mark, u64, 8192> = LruHashMap::new();
+
+/// Reads of Go's `crypto/tls` that are under way (key: goroutine and process). Written at their entry, deleted at their return.
+#[btf_map]
+pub static GO_READS: LruHashMap<SessionKey, GoRead, 16384> = LruHashMap::new();
 
 /// Files that hold no TLS library. Written by user space when it has looked, read by the hook of mappings.
 #[btf_map]

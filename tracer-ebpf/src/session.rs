@@ -15,12 +15,13 @@ use crate::{
     identity::{current_ids, current_name},
     kept::Kept,
     kernel::{
-        access::{Access, Pointer},
+        access::{Access, Pointer, Probe},
         sock::Sock,
     },
     maps::{CALLS, CIPHERTEXTS, SESSIONS, config},
     message::Source,
     output::{count, now, send_joined},
+    socket::number_of,
 };
 
 /// Bytes of a record by which it is known again: its header, and as many of its body as no two records have in common. A
@@ -180,6 +181,14 @@ impl Session {
     #[inline(always)]
     pub fn forget(ssl: u64) {
         let _ = SESSIONS.remove(SessionKey { ssl, tgid: current_ids().0, reserved: 0 });
+    }
+
+    /// Whether it is still on this socket. One that has been joined goes by the connection's number: sockets' addresses are used
+    /// again.
+    #[inline(always)]
+    pub fn is_of(&self, sock: Option<Sock<Probe>>) -> bool {
+        let Some(sock) = sock else { return self.sock == 0 };
+        self.sock == sock.pointer as u64 && self.id().is_none_or(|id| number_of(sock) == Some(id))
     }
 
     /// Begins anew, for another connection: on this socket, if that is known.

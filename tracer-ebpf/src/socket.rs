@@ -17,7 +17,7 @@ use crate::{
     heads, identity,
     kept::{Kept, in_detail, kept},
     kernel::{
-        access::Access,
+        access::{Access, Probe},
         sock::{Ends, Sock},
     },
     maps::{ADOPTED, NEXT_ID, SOCKETS, SOCKETS_DETAILED, SOCKETS_LRU, SOCKETS_LRU_DETAILED, config},
@@ -247,6 +247,12 @@ pub fn set_ends(record: &mut SocketRecord, ends: &Ends) {
 #[inline(always)]
 pub fn number<A: Access>(sock: Sock<A>) -> u64 {
     A::make_cookie(sock.pointer).unwrap_or_else(counted_number)
+}
+
+/// The number of the connection that a socket is traced as, for programs that cannot reach socket storage.
+#[inline(always)]
+pub fn number_of(sock: Sock<Probe>) -> Option<u64> {
+    if config!(storage) == storage::SOCKET { sock.cookie() } else { find(sock).map(|record| record.id) }
 }
 
 /// CPU in the upper half, that CPU's counter in the lower: unique without locks.

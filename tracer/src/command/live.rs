@@ -85,7 +85,8 @@ impl Session {
         let pipeline = Pipeline::new(recording, Correlator::new(clock, limits), output, sink);
         let mut reader = Reader::new(&mut ebpf, settings.config.detail == detail::EXCHANGES, pipeline)?;
         reader.send(UserEvent::Hooks(hooks))?;
-        let tls_libraries = if settings.config.ssl != 0 { tls_libraries(&mut ebpf) } else { None };
+        let tls_libraries =
+            if settings.config.ssl != 0 { tls_libraries(&mut ebpf, settings.config.heads != 0) } else { None };
         if let Some(tls_libraries) = &tls_libraries {
             reader.name_libraries(tls_libraries.shared());
         }
@@ -252,8 +253,8 @@ fn attach(loaded: &mut Loaded, selection: &Selection) -> Result<()> {
 }
 
 /// The probes on TLS libraries. Without them TLS is still seen on the wire.
-fn tls_libraries(ebpf: &mut Ebpf) -> Option<TlsLibraries> {
-    let loaded = TlsLibraries::load(ebpf);
+fn tls_libraries(ebpf: &mut Ebpf, heads: bool) -> Option<TlsLibraries> {
+    let loaded = TlsLibraries::load(ebpf, heads);
     loaded
         .inspect_err(|error| talk(&format!("no probes on TLS libraries: {error:#}; TLS is seen on the wire only")))
         .ok()

@@ -19,12 +19,12 @@ pub struct TlsLibraries {
 }
 
 impl TlsLibraries {
-    /// Loads the programs.
+    /// Loads the programs; `heads` tells whether HTTP heads are wanted.
     ///
     /// # Errors
     /// If the kernel refuses one.
-    pub fn load(ebpf: &mut Ebpf) -> Result<Self> {
-        Ok(Self { libraries: Rc::default(), probes: LibraryProbes::load(ebpf)? })
+    pub fn load(ebpf: &mut Ebpf, heads: bool) -> Result<Self> {
+        Ok(Self { libraries: Rc::default(), probes: LibraryProbes::load(ebpf, heads)? })
     }
 
     /// The libraries, for who names them.

@@ -1,9 +1,12 @@
 //! TLS libraries are called: probes in user space, on functions and on their return instructions. None is a return probe of the
 //! kernel's kind: those replace return addresses on the application's stack, which Go and `longjmp` do not survive.
 
+pub mod gnutls;
+pub mod go;
 pub mod openssl;
 
 use aya_ebpf::{
+    bindings::pt_regs,
     helpers::{bpf_probe_read_user, generated::bpf_probe_read_user as copy_user},
     programs::ProbeContext,
 };
@@ -131,9 +134,21 @@ fn send_head(id: u64, ssl: u64, direction: Direction, buffer: u64, length: u64) 
     })
 }
 
-/// The stack pointer of the thread in user space.
+/// The thread's registers in user space.
+#[inline(always)]
+fn registers(ctx: &ProbeContext) -> &pt_regs {
+    // SAFETY: the kernel hands them in.
+    unsafe { &*ctx.regs }
+}
+
+/// Its stack pointer.
 #[inline(always)]
 fn stack(ctx: &ProbeContext) -> u64 {
-    // SAFETY: the kernel hands in the registers.
-    unsafe { (*ctx.regs).rsp }
+    registers(ctx).rsp
+}
+
+/// The result of the function that returns.
+#[inline(always)]
+fn result(ctx: &ProbeContext) -> u64 {
+    registers(ctx).rax
 }

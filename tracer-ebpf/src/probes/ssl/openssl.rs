@@ -3,7 +3,7 @@
 use aya_ebpf::{helpers::bpf_probe_read_user, macros::uprobe, programs::ProbeContext};
 use tracer_ebpf::ssl::family::OPENSSL;
 
-use super::{Outcome, enter, stack, try_has_read, try_read, try_write};
+use super::{Outcome, enter, result, stack, try_has_read, try_read, try_write};
 use crate::{
     kernel::{access::Probe, file::File},
     selection::current_process_selected,
@@ -34,7 +34,7 @@ pub fn ssl_read(ctx: ProbeContext) -> u32 {
 /// Its return instruction: how many bytes it took, or that it took none.
 #[uprobe]
 pub fn ssl_has_read(ctx: ProbeContext) -> u32 {
-    let _ = try_has_read(&ctx, |_| Some(positive(result(&ctx))));
+    let _ = try_has_read(&ctx, |_| Some(positive(result(&ctx) as i32)));
     0
 }
 
@@ -49,7 +49,7 @@ pub fn ssl_read_ex(ctx: ProbeContext) -> u32 {
 #[uprobe]
 pub fn ssl_has_read_ex(ctx: ProbeContext) -> u32 {
     let _ = try_has_read(&ctx, |taken_at| {
-        if result(&ctx) != 1 {
+        if result(&ctx) as i32 != 1 {
             return None;
         }
         // SAFETY: the helper checks the address and fails on a bad one.
@@ -142,11 +142,4 @@ fn try_bio_write(ctx: &ProbeContext) -> Outcome {
 #[inline(always)]
 fn positive(length: i32) -> u64 {
     if length > 0 { length as u64 } else { 0 }
-}
-
-/// The result of the function that returns.
-#[inline(always)]
-fn result(ctx: &ProbeContext) -> i32 {
-    // SAFETY: the kernel hands in the registers.
-    unsafe { (*ctx.regs).rax as i32 }
 }

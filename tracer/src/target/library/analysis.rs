@@ -53,8 +53,8 @@ pub fn analyse(file: &dyn ReadAt) -> Result<Analysis, Damage> {
     let go = go::program(&elf)?;
     let found = Found::of(&elf, symbols(&elf, go.is_some())?);
     let mut parts = Vec::new();
-    parts.extend(found.openssl(&elf)?);
-    parts.extend(found.gnutls(&elf)?);
+    parts.extend(found.openssl(&elf));
+    parts.extend(found.gnutls(&elf));
     parts.extend(go.and_then(|program| found.go(program)));
     Ok(Analysis { parts })
 }
@@ -118,12 +118,12 @@ impl Found {
     }
 
     /// A wrapper of another library with some of the names is not one: it has no handshake.
-    fn openssl(&self, elf: &Elf<'_>) -> Result<Option<Part>, Damage> {
+    fn openssl(&self, elf: &Elf<'_>) -> Option<Part> {
         let is_ssl = self.has(FunctionName::SslDoHandshake) && self.has(FunctionName::SslWrite);
         if !is_ssl && !self.has(FunctionName::BioWrite) {
-            return Ok(None);
+            return None;
         }
-        let stated = version::find(elf)?.filter(|(product, _)| *product != Product::GnuTls);
+        let stated = version::find(elf).filter(|(product, _)| *product != Product::GnuTls);
         let kind = if is_ssl {
             kind::with_openssls_interface(self.is_boring, stated.as_ref(), elf.soname().as_deref())
         } else {
@@ -131,15 +131,15 @@ impl Found {
         };
         // BoringSSL has none, and states the OpenSSL that it has the interface of.
         let version = stated.map(|(_, version)| version).filter(|_| kind != Kind::BoringSsl);
-        Ok(Some(self.part(kind, version, &[Family::Ssl, Family::Bio])))
+        Some(self.part(kind, version, &[Family::Ssl, Family::Bio]))
     }
 
-    fn gnutls(&self, elf: &Elf<'_>) -> Result<Option<Part>, Damage> {
+    fn gnutls(&self, elf: &Elf<'_>) -> Option<Part> {
         if !self.has(FunctionName::GnuTlsHandshake) {
-            return Ok(None);
+            return None;
         }
-        let stated = version::find(elf)?.filter(|(product, _)| *product == Product::GnuTls);
-        Ok(Some(self.part(Kind::GnuTls, stated.map(|(_, version)| version), &[Family::GnuTls])))
+        let stated = version::find(elf).filter(|(product, _)| *product == Product::GnuTls);
+        Some(self.part(Kind::GnuTls, stated.map(|(_, version)| version), &[Family::GnuTls]))
     }
 
     fn go(&self, program: go::Program) -> Option<Part> {

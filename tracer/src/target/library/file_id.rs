@@ -4,7 +4,8 @@
 //! for one. Device and inode number, as `/proc/PID/maps` tells them, do for most filesystems. On btrfs each subvolume counts
 //! its inodes by itself, but only `stat` tells the subvolume. On overlayfs, since Linux 6.7, each mount is a device of its own,
 //! though containers of one image share their files; there the inode number and the time of its last change, to the
-//! nanosecond, stand for the file below.
+//! nanosecond, stand for the file below. (Kernels before 6.13 round that time to a tick: if two containers change their copies
+//! of one file in the same tick, the copies are taken for one.)
 
 use std::{fs::File, io, os::unix::fs::MetadataExt};
 

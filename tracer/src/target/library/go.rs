@@ -169,7 +169,7 @@ impl FunctionTable {
     fn text(&self, elf: &Elf<'_>) -> Result<u64, Damage> {
         const UNKNOWN: Damage = Damage::Malformed("it is not told where Go's code begins");
         let table = elf.address(self.start).ok_or(UNKNOWN)?;
-        let text = elf.pointer(table + 8 + 2 * 8)?;
+        let text = elf.pointer(table.checked_add(8 + 2 * 8).ok_or(UNKNOWN)?)?;
         if text != 0 {
             return Ok(text);
         }

@@ -42,8 +42,9 @@ const VERSION_MAX: usize = 32;
 /// Most files without a library that wait to be taken.
 const BARREN_MAX: usize = 1_024;
 
-/// Most remarks that wait to be taken.
+/// Most remarks, and most released libraries, that wait to be taken.
 const REMARKS_MAX: usize = 256;
+const RELEASED_MAX: usize = 4_096;
 
 /// A TLS library that processes use.
 #[derive(Debug)]
@@ -149,8 +150,9 @@ struct Stamp {
 }
 
 impl Libraries {
-    /// Looks at what a process maps now, and returns the TLS libraries among it. To be called when a process is first
-    /// seen, and when it has executed a program or loaded a library. A process that has ended uses none.
+    /// Looks at what a process maps now, and returns the TLS libraries among it: new ones, and those that others use
+    /// already. To be called when a process is first seen, also after a fork, and when it has executed a program or loaded
+    /// a library. A process that has ended uses none.
     pub fn examine(&mut self, pid: u32) -> Vec<Rc<Library>> {
         let mappings = maps::executable(pid).unwrap_or_else(|error| {
             self.remark(format!("/proc/{pid}/maps"), format!("cannot be read: {error}"));
@@ -192,7 +194,8 @@ impl Libraries {
         ended.into_iter().for_each(|pid| self.forget(pid));
     }
 
-    /// The libraries that no process uses any more since this was last called: their probes may go.
+    /// The libraries that no process uses any more since this was last called: their probes may go. One that is dropped here
+    /// is closed if nobody else holds it.
     pub fn take_released(&mut self) -> Vec<Rc<Library>> {
         std::mem::take(&mut self.released)
     }
@@ -222,7 +225,7 @@ impl Libraries {
         std::mem::take(&mut self.unreadable)
     }
 
-    /// Processes and files that were beyond the bounds, and remarks that nobody took in time.
+    /// Processes and files that were beyond the bounds; remarks and released libraries that nobody took in time.
     pub fn left_out(&self) -> u64 {
         self.left_out
     }
@@ -300,7 +303,10 @@ impl Libraries {
             let Some(file) = self.files.get_mut(&id) else { continue };
             file.users -= 1;
             if file.users == 0 {
-                self.released.extend(self.files.remove(&id).into_iter().flat_map(|file| file.libraries));
+                let libraries = self.files.remove(&id).map(|file| file.libraries).unwrap_or_default();
+                let kept = libraries.len().min(RELEASED_MAX - self.released.len());
+                self.left_out += (libraries.len() - kept) as u64;
+                self.released.extend(libraries.into_iter().take(kept));
             }
         }
     }

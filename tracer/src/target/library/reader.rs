@@ -128,6 +128,9 @@ impl<'a> Reader<'a> {
     ) -> Result<(), Damage> {
         let length = range.end.checked_sub(range.start).ok_or(Damage::Short)?;
         self.check(range.start, length)?;
+        if length > self.left.get() {
+            return Err(Damage::Large);
+        }
         let mut at = 0;
         while at < length {
             let end = (at + CHUNK).min(length);

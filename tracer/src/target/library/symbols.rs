@@ -63,7 +63,9 @@ impl<T: Copy> Names<T> {
     pub fn places(&self, reader: &Reader<'_>, strings: &Range<u64>) -> Result<Places<T>, Damage> {
         let mut places = HashMap::default();
         reader.for_each_piece(strings, self.longest as u64 + 1, |from, piece| {
-            for end in memchr::memchr_iter(0, piece) {
+            let ends = memchr::memchr_iter(0, piece);
+            // Files may have long stretches of zeroes.
+            for end in ends.filter(|end| *end > 0 && piece[end - 1] != 0) {
                 self.ending_at(&piece[..end], |name, start| {
                     places.extend(u32::try_from(from + start as u64).map(|place| (place, name)));
                 });

@@ -38,17 +38,15 @@ impl Product {
     }
 }
 
-/// The first statement of a version among a file's constants: a text of its own like `OpenSSL 3.0.19 27 Jan 2026`.
-pub fn find(elf: &Elf<'_>) -> Result<Option<(Product, String)>, Damage> {
+/// The first statement of a version among a file's constants: a text of its own like `OpenSSL 3.0.19 27 Jan 2026`. What
+/// cannot be read states none.
+pub fn find(elf: &Elf<'_>) -> Option<(Product, String)> {
     let mut left = SEARCH_MAX;
-    for mut range in elf.constants() {
+    elf.constants().find_map(|mut range| {
         let length = range.end.saturating_sub(range.start).min(left);
         (range.end, left) = (range.start + length, left - length);
-        if let Some(found) = find_in(elf.reader, &range)? {
-            return Ok(Some(found));
-        }
-    }
-    Ok(None)
+        find_in(elf.reader, &range).ok().flatten()
+    })
 }
 
 fn find_in(reader: &Reader<'_>, range: &std::ops::Range<u64>) -> Result<Option<(Product, String)>, Damage> {

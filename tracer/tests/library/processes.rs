@@ -253,7 +253,7 @@ fn remove_section_headers(elf: &mut [u8]) {
 }
 
 /// A library by name, as the loader finds it.
-fn system_library(soname: &str) -> PathBuf {
+pub fn system_library(soname: &str) -> PathBuf {
     let python = Process::python("ctypes.CDLL(sys.argv[1]); print()", &[Path::new(soname)]);
     let maps = fs::read_to_string(format!("/proc/{}/maps", python.pid())).expect("readable");
     let path = maps.lines().filter_map(|line| Some(&line[line.find('/')?..])).find(|path| path.ends_with(soname));
@@ -384,4 +384,57 @@ fn a_damaged_library_is_named_once_however_many_processes_map_it() {
     assert_eq!(named.len(), 1, "{named:?}");
     assert_eq!(named[file.to_str().expect("text")], "is cut short, or damaged");
     assert!(libraries.take_unreadable().is_empty());
+}
+
+/// Loads the library `file` of a folder that is mounted over another one where only the process sees it: `mount` mounts
+/// it, at `$1`, from `$2`.
+fn load_elsewhere(mount: &str, at: &Path, from: &Path, file: &str) -> Process {
+    const SCRIPT: &str = "import sys, ctypes; ctypes.CDLL(sys.argv[1]); print(flush=True); sys.stdin.read()";
+    let shell = format!("{mount} && exec /usr/bin/python3 -c '{SCRIPT}' \"$1/{file}\"");
+    let mut command = Command::new("unshare");
+    // Whoever is not root may do so as the root of a user namespace.
+    if !rustix::process::geteuid().is_root() {
+        command.args(["--user", "--map-root-user"]);
+    }
+    command.args(["--mount", "sh", "-c", &shell, "sh"]).args([at, from]);
+    Process::start(&mut command)
+}
+
+#[test]
+fn a_container_has_its_own_library_at_the_same_path() {
+    let folder = Folder::new("container");
+    let (outside, inside) = (folder.file("outside"), folder.file("inside"));
+    for folder in [&outside, &inside] {
+        fs::create_dir(folder).expect("a folder");
+        fs::copy(system_library("libssl.so.3"), folder.join("ssl")).expect("copied");
+    }
+    let processes =
+        [load(&outside.join("ssl")), load_elsewhere("mount --bind \"$2\" \"$1\"", &outside, &inside, "ssl")];
+    let mut libraries = Libraries::default();
+    let [hosts, containers] = processes.each_ref().map(|process| only(&libraries.examine(process.pid()), is_openssl));
+    let inode = |path: &Path| std::os::unix::fs::MetadataExt::ino(&fs::metadata(path).expect("readable"));
+    assert_eq!(inode(&hosts.probe_path()), inode(&outside.join("ssl")));
+    assert_eq!(inode(&containers.probe_path()), inode(&inside.join("ssl")));
+    assert_eq!(libraries.take_unreadable(), []);
+}
+
+#[test]
+fn containers_of_one_image_share_its_library_and_those_that_changed_it_do_not() {
+    let folder = Folder::new("image");
+    let (image, mount) = (folder.file("image"), folder.file("mount"));
+    for folder in [&image, &mount] {
+        fs::create_dir(folder).expect("a folder");
+    }
+    fs::copy(system_library("libssl.so.3"), image.join("ssl")).expect("copied");
+    let overlay = "mount -t tmpfs tmpfs \"$1\" && mkdir \"$1/upper\" \"$1/work\" \"$1/merged\" && \
+                   mount -t overlay -o \"lowerdir=$2,upperdir=$1/upper,workdir=$1/work\" overlay \"$1/merged\"";
+    let changing = format!("{overlay} && touch \"$1/merged/ssl\"");
+    let processes = [overlay, overlay, &changing].map(|how| load_elsewhere(how, &mount, &image, "merged/ssl"));
+    let mut libraries = Libraries::default();
+    let [first, second, changed] =
+        processes.each_ref().map(|process| only(&libraries.examine(process.pid()), is_openssl));
+    assert!(Rc::ptr_eq(&first, &second), "{first:?} {second:?}");
+    assert_ne!(first.id, changed.id);
+    assert_eq!(first.functions, changed.functions);
+    assert_eq!(libraries.take_unreadable(), []);
 }

@@ -1,0 +1,75 @@
+//! GnuTLS.
+
+use aya_ebpf::{macros::uprobe, programs::ProbeContext};
+use tracer_ebpf::ssl::family::GNUTLS;
+
+use super::{Outcome, enter, result, try_has_read, try_read, try_write};
+use crate::{
+    kernel::{access::Probe, file::File},
+    selection::current_process_selected,
+    session::{Session, What},
+};
+
+/// `ssize_t gnutls_record_send(gnutls_session_t session, const void *data, size_t data_size)`, and others that begin so
+#[uprobe]
+pub fn gnutls_send(ctx: ProbeContext) -> u32 {
+    let _ = (|| try_write(&ctx, GNUTLS, ctx.arg(0)?, ctx.arg(1)?, ctx.arg(2)?))();
+    0
+}
+
+/// `ssize_t gnutls_record_recv(gnutls_session_t session, void *data, size_t data_size)`
+#[uprobe]
+pub fn gnutls_receive(ctx: ProbeContext) -> u32 {
+    let _ = (|| try_read(&ctx, GNUTLS, ctx.arg(0)?, ctx.arg(1)?, 0))();
+    0
+}
+
+/// Its return instruction: how many bytes it took, 0 at the end, negative for an error.
+#[uprobe]
+pub fn gnutls_has_received(ctx: ProbeContext) -> u32 {
+    let _ = try_has_read(&ctx, |_| u64::try_from(result(&ctx) as i64).ok());
+    0
+}
+
+/// Any other call by which records may be sent, such as `int gnutls_handshake(gnutls_session_t session)`.
+#[uprobe]
+pub fn gnutls_call(ctx: ProbeContext) -> u32 {
+    let _ = ctx.arg(0).and_then(|session| enter(&ctx, GNUTLS, session, What::Other, 0, 0).map(drop));
+    0
+}
+
+/// `void gnutls_transport_set_int2(gnutls_session_t session, int recv_int, int send_int)` and
+/// `void gnutls_transport_set_ptr2(gnutls_session_t session, gnutls_transport_ptr_t recv_ptr, gnutls_transport_ptr_t send_ptr)`
+#[uprobe]
+pub fn gnutls_set_two(ctx: ProbeContext) -> u32 {
+    let _ = (|| try_set(&ctx, ctx.arg(0)?, ctx.arg(2)?))();
+    0
+}
+
+/// `void gnutls_transport_set_ptr(gnutls_session_t session, gnutls_transport_ptr_t ptr)`
+#[uprobe]
+pub fn gnutls_set_one(ctx: ProbeContext) -> u32 {
+    let _ = (|| try_set(&ctx, ctx.arg(0)?, ctx.arg(1)?))();
+    0
+}
+
+/// What is handed over is a descriptor, unless the application sends by a function of its own. A pointer is no number of an open
+/// file: tables of files are far smaller than any address.
+#[inline(always)]
+fn try_set(ctx: &ProbeContext, session: u64, descriptor: u64) -> Outcome {
+    let session = enter(ctx, GNUTLS, session, What::SetDescriptor, 0, 0)?;
+    let descriptor = if descriptor > i32::MAX as u64 { -1 } else { descriptor as i32 };
+    session.renew(File::<Probe>::of_descriptor(descriptor).and_then(File::sock));
+    Some(())
+}
+
+/// `void gnutls_deinit(gnutls_session_t session)`
+#[uprobe]
+pub fn gnutls_free(ctx: ProbeContext) -> u32 {
+    if current_process_selected::<Probe>()
+        && let Some(session) = ctx.arg(0)
+    {
+        Session::forget(session);
+    }
+    0
+}

@@ -1,0 +1,5 @@
+//! Finding TLS libraries: in files, and in processes.
+
+mod files;
+mod image;
+mod processes;
