@@ -208,14 +208,15 @@ impl Libraries {
     /// Name and version of the library of a family (one of `tracer_ebpf::ssl::family`) that a process uses. `None` if it uses
     /// none or several, or is gone.
     pub fn name(&mut self, pid: u32, family: u32) -> Option<Rc<str>> {
-        let libraries = match self.processes.get(&pid) {
-            Some(ids) => {
-                ids.iter().filter_map(|id| self.files.get(id)).flat_map(|file| file.libraries.clone()).collect()
-            }
-            None => self.examine(pid),
+        let known = self.processes.get(&pid).map(Vec::as_slice).unwrap_or_default();
+        let known = known.iter().filter_map(|id| self.files.get(id)).flat_map(|file| &file.libraries);
+        let is_of_family = |library: &&Rc<Library>| library.kind.family() == Some(family);
+        // It may have loaded the library since it was looked at.
+        let libraries = match known.filter(is_of_family).cloned().collect::<Vec<_>>() {
+            none if none.is_empty() => self.examine(pid),
+            known => known,
         };
-        let mut products =
-            libraries.iter().filter(|library| library.kind.family() == Some(family)).map(|library| library.product());
+        let mut products = libraries.iter().filter(is_of_family).map(|library| library.product());
         let product = products.next()?;
         products.all(|other| other == product).then(|| product.into())
     }
