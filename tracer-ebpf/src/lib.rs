@@ -706,6 +706,8 @@ offsets! {
         iter_iovec_kind: "ITER_IOVEC";
         /// One segment in user memory (6.0 on).
         iter_ubuf_kind: "ITER_UBUF", optional;
+        /// Number of the helper that tells a probe which of its places it is at (5.15 on).
+        get_attach_cookie: "BPF_FUNC_get_attach_cookie", optional;
     }
 }
 

@@ -105,6 +105,8 @@ pub struct Call {
     pub taken_at: u64,
     /// The stack as the probe found it.
     pub stack: u64,
+    /// The library's number, if the kernel tells it, and the session is not joined.
+    pub library: u64,
     /// What it does.
     pub what: What,
     /// One of [`family`](tracer_ebpf::ssl::family).
@@ -257,7 +259,11 @@ pub fn join<A: Access>(kept: &mut Kept, sock: Sock<A>, source: Source<A>) -> Opt
         count(Loss::AmbiguousSession);
         evidence::NONE
     };
-    let family = last_call().map_or(0, |call| call.family);
+    // The bytes may be sent by another thread than the one that was in the library.
+    let (family, library) = match last_call() {
+        Some(call) if call.ssl == ssl => (call.family, call.library),
+        _ => (0, 0),
+    };
     send_joined(&JoinedRecord {
         kind: kind::JOINED,
         evidence,
@@ -267,6 +273,7 @@ pub fn join<A: Access>(kept: &mut Kept, sock: Sock<A>, source: Source<A>) -> Opt
         tgid,
         family: u32::from(family),
         process_started_at: current_name::<A>().0,
+        library,
     });
     Some(())
 }

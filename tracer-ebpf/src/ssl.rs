@@ -41,6 +41,8 @@ shared! {
         pub family: u32,
         /// `start_boottime` of the process.
         pub process_started_at: u64,
+        /// Number that user space gave the library as it put the probes on it; 0 if the kernel does not tell (before 5.15).
+        pub library: u64,
     }
 
     /// A process has mapped a file as code: at its start, or later by `dlopen`. On the ring buffer of the lifecycles.
@@ -65,4 +67,4 @@ shared! {
     }
 }
 
-const _: () = assert!(size_of::<JoinedRecord>() == 48 && size_of::<MappedRecord>() == 16 && size_of::<FileKey>() == 16);
+const _: () = assert!(size_of::<JoinedRecord>() == 56 && size_of::<MappedRecord>() == 16 && size_of::<FileKey>() == 16);

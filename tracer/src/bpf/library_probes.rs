@@ -7,7 +7,7 @@ use aya::{
     Ebpf,
     programs::{
         UProbe,
-        uprobe::{UProbeLinkId, UProbeScope},
+        uprobe::{UProbeAttachPoint, UProbeLinkId, UProbeScope},
     },
 };
 
@@ -89,23 +89,27 @@ type Link = (&'static str, UProbeLinkId);
 
 /// The probes that are in place, by what they are on. A file may hold more than one library.
 pub struct LibraryProbes {
+    /// Whether HTTP heads are wanted.
     heads: bool,
+    /// Whether the kernel tells programs the number of their place.
+    numbers: bool,
     links: HashMap<(FileId, &'static str), Vec<Link>>,
 }
 
 impl LibraryProbes {
-    /// Loads the programs. If no HTTP heads are wanted, what reads return is not looked at: it costs a third of all.
+    /// Loads the programs. If no HTTP `heads` are wanted, what reads return is not looked at: it costs a third of all. `numbers` says
+    /// whether the kernel tells programs the number of their place.
     ///
     /// # Errors
     /// If the kernel refuses one.
-    pub fn load(ebpf: &mut Ebpf, heads: bool) -> Result<Self> {
+    pub fn load(ebpf: &mut Ebpf, heads: bool, numbers: bool) -> Result<Self> {
         let mut names: Vec<_> = PROBES.iter().map(|(_, program, _)| *program).collect();
         names.sort_unstable();
         names.dedup();
         for name in names {
             program(ebpf, name)?.load().with_context(|| format!("the kernel refuses {name}"))?;
         }
-        Ok(Self { heads, links: HashMap::new() })
+        Ok(Self { heads, numbers, links: HashMap::new() })
     }
 
     /// Puts the probes on a library, unless they are there.
@@ -135,7 +139,10 @@ impl LibraryProbes {
             };
             for point in points {
                 let at = function.offset.saturating_add(point);
-                let link = program(ebpf, program_name)?.attach(at, library.probe_path(), UProbeScope::AllProcesses);
+                // An older kernel would refuse the number.
+                let cookie = self.numbers.then_some(library.number);
+                let point = UProbeAttachPoint { location: at.into(), cookie };
+                let link = program(ebpf, program_name)?.attach(point, library.probe_path(), UProbeScope::AllProcesses);
                 let link = link.with_context(|| format!("cannot put a probe on {}", name.symbol()))?;
                 links.push((program_name, link));
             }

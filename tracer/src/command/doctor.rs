@@ -101,7 +101,7 @@ impl Report {
                 for hook in &loaded.hooks {
                     self.hook(hook);
                 }
-                match LibraryProbes::load(&mut loaded.ebpf, true) {
+                match LibraryProbes::load(&mut loaded.ebpf, true, false) {
                     Ok(_) => self.line("TLS libraries", "can be probed"),
                     Err(error) => self.line("TLS libraries", &format!("MISSING ({error:#})")),
                 }

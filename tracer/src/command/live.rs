@@ -14,7 +14,7 @@ use tokio::{
     signal::unix::{Signal, SignalKind, signal},
     time::{Instant, sleep_until},
 };
-use tracer_ebpf::{SocketRecord, detail};
+use tracer_ebpf::{MISSING, SocketRecord, detail};
 
 use super::{
     open_output,
@@ -85,8 +85,7 @@ impl Session {
         let pipeline = Pipeline::new(recording, Correlator::new(clock, limits), output, sink);
         let mut reader = Reader::new(&mut ebpf, settings.config.detail == detail::EXCHANGES, pipeline)?;
         reader.send(UserEvent::Hooks(hooks))?;
-        let tls_libraries =
-            if settings.config.ssl != 0 { tls_libraries(&mut ebpf, settings.config.heads != 0) } else { None };
+        let tls_libraries = if settings.config.ssl != 0 { tls_libraries(&mut ebpf, &settings) } else { None };
         if let Some(tls_libraries) = &tls_libraries {
             reader.name_libraries(tls_libraries.shared());
         }
@@ -253,8 +252,8 @@ fn attach(loaded: &mut Loaded, selection: &Selection) -> Result<()> {
 }
 
 /// The probes on TLS libraries. Without them TLS is still seen on the wire.
-fn tls_libraries(ebpf: &mut Ebpf, heads: bool) -> Option<TlsLibraries> {
-    let loaded = TlsLibraries::load(ebpf, heads);
+fn tls_libraries(ebpf: &mut Ebpf, settings: &Settings) -> Option<TlsLibraries> {
+    let loaded = TlsLibraries::load(ebpf, settings.config.heads != 0, settings.offsets.get_attach_cookie != MISSING);
     loaded
         .inspect_err(|error| talk(&format!("no probes on TLS libraries: {error:#}; TLS is seen on the wire only")))
         .ok()

@@ -19,12 +19,12 @@ pub struct TlsLibraries {
 }
 
 impl TlsLibraries {
-    /// Loads the programs; `heads` tells whether HTTP heads are wanted.
+    /// Loads the programs; see [`LibraryProbes::load`].
     ///
     /// # Errors
     /// If the kernel refuses one.
-    pub fn load(ebpf: &mut Ebpf, heads: bool) -> Result<Self> {
-        Ok(Self { libraries: Rc::default(), probes: LibraryProbes::load(ebpf, heads)? })
+    pub fn load(ebpf: &mut Ebpf, heads: bool, numbers: bool) -> Result<Self> {
+        Ok(Self { libraries: Rc::default(), probes: LibraryProbes::load(ebpf, heads, numbers)? })
     }
 
     /// The libraries, for who names them.

@@ -7,7 +7,7 @@ use super::{Outcome, enter, result, try_has_read, try_read, try_write};
 use crate::{
     kernel::{access::Probe, file::File},
     selection::current_process_selected,
-    session::{Session, What},
+    session::{Direction, Session, What},
 };
 
 /// `ssize_t gnutls_record_send(gnutls_session_t session, const void *data, size_t data_size)`, and others that begin so
@@ -20,7 +20,12 @@ pub fn gnutls_send(ctx: ProbeContext) -> u32 {
 /// `ssize_t gnutls_record_recv(gnutls_session_t session, void *data, size_t data_size)`
 #[uprobe]
 pub fn gnutls_receive(ctx: ProbeContext) -> u32 {
-    let _ = (|| try_read(&ctx, GNUTLS, ctx.arg(0)?, ctx.arg(1)?, 0))();
+    let _ = (|| {
+        let session = try_read(&ctx, GNUTLS, ctx.arg(0)?, ctx.arg(1)?, 0)?;
+        // It leaves by a jump, so its return is not seen: what is sent next may begin a turn.
+        session.direction = Direction::None;
+        Some(())
+    })();
     0
 }
 

@@ -6,12 +6,13 @@ pub mod go;
 pub mod openssl;
 
 use aya_ebpf::{
+    EbpfContext as _,
     bindings::pt_regs,
-    helpers::{bpf_probe_read_user, generated::bpf_probe_read_user as copy_user},
+    helpers::{bpf_get_attach_cookie, bpf_probe_read_user, generated::bpf_probe_read_user as copy_user},
     programs::ProbeContext,
 };
 use tracer_ebpf::{
-    Loss,
+    Loss, MISSING,
     http::{Beginning, HEAD_LEN, HeadRecord, INDEX_UNKNOWN, beginning, flag},
     kind,
 };
@@ -20,7 +21,7 @@ use super::Outcome;
 use crate::{
     identity::{current_ids, current_name},
     kernel::access::Probe,
-    maps::config,
+    maps::{config, offset},
     output::{count, now, send_filled},
     selection::current_process_selected,
     session::{Call, Direction, Http, Session, What, last_call, note_call},
@@ -45,8 +46,20 @@ fn enter(
     }
     let session = Session::find_or_make(ssl)?;
     let is_joined = session.id().is_some();
-    note_call(Call { ssl, buffer, taken_at, stack: stack(ctx), what, family: family as u16, is_joined, reserved: 0 });
+    let library = if is_joined { 0 } else { library(ctx) };
+    let family = family as u16;
+    note_call(Call { ssl, buffer, taken_at, stack: stack(ctx), library, what, family, is_joined, reserved: 0 });
     Some(session)
+}
+
+/// The number of the library that the probe is on, if the kernel tells.
+#[inline(always)]
+fn library(ctx: &ProbeContext) -> u64 {
+    if offset!(get_attach_cookie) == MISSING {
+        return 0;
+    }
+    // SAFETY: the context that the kernel handed in.
+    unsafe { bpf_get_attach_cookie(ctx.as_ptr()) }
 }
 
 /// A library is handed plaintext to send.
@@ -58,8 +71,8 @@ fn try_write(ctx: &ProbeContext, family: u32, ssl: u64, buffer: u64, length: u64
 
 /// A library is asked for plaintext. Where it will be is kept for the return.
 #[inline(always)]
-fn try_read(ctx: &ProbeContext, family: u32, ssl: u64, buffer: u64, taken_at: u64) -> Outcome {
-    enter(ctx, family, ssl, What::Read, buffer, taken_at).map(drop)
+fn try_read(ctx: &ProbeContext, family: u32, ssl: u64, buffer: u64, taken_at: u64) -> Option<&'static mut Session> {
+    enter(ctx, family, ssl, What::Read, buffer, taken_at)
 }
 
 /// A read returns. `taken` tells how many bytes it took, by where the caller wants to know it.

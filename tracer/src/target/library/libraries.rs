@@ -57,6 +57,8 @@ pub struct Library {
     pub name: String,
     /// Which file it is.
     pub id: FileId,
+    /// A number that no other library has. From 1 on.
+    pub number: u64,
     /// Its functions.
     pub functions: Vec<Function>,
     file: Rc<File>,
@@ -114,6 +116,9 @@ pub struct Libraries {
     remembered: LruCache<Stamp, Rc<Analysis>>,
     released: Vec<Rc<Library>>,
     barren: Vec<FileId>,
+    /// Names of libraries that were handed out, by number.
+    products: LruCache<u64, Rc<str>>,
+    last_number: u64,
     unreadable: Vec<Unreadable>,
     left_out: u64,
 }
@@ -126,6 +131,8 @@ impl Default for Libraries {
             remembered: LruCache::new(REMEMBERED_MAX),
             released: Vec::new(),
             barren: Vec::new(),
+            products: LruCache::new(REMEMBERED_MAX),
+            last_number: 0,
             unreadable: Vec::new(),
             left_out: 0,
         }
@@ -179,6 +186,9 @@ impl Libraries {
         }
         let before = self.processes.insert(pid, ids);
         self.release(before.unwrap_or_default());
+        for library in &libraries {
+            self.products.insert(library.number, library.product().into());
+        }
         libraries
     }
 
@@ -205,9 +215,12 @@ impl Libraries {
         std::mem::take(&mut self.barren)
     }
 
-    /// Name and version of the library of a family (one of `tracer_ebpf::ssl::family`) that a process uses. `None` if it uses
-    /// none or several, or is gone.
-    pub fn name(&mut self, pid: u32, family: u32) -> Option<Rc<str>> {
+    /// Name and version of the library with this number, if it is known. Else of that of a family (one of
+    /// `tracer_ebpf::ssl::family`) that a process uses; `None` if it uses none or several, or is gone.
+    pub fn name(&mut self, pid: u32, family: u32, number: u64) -> Option<Rc<str>> {
+        if let Some(product) = self.products.get(&number) {
+            return Some(Rc::clone(product));
+        }
         let known = self.processes.get(&pid).map(Vec::as_slice).unwrap_or_default();
         let known = known.iter().filter_map(|id| self.files.get(id)).flat_map(|file| &file.libraries);
         let is_of_family = |library: &&Rc<Library>| library.kind.family() == Some(family);
@@ -283,7 +296,9 @@ impl Libraries {
         let file = Rc::new(file);
         let library = |part: &Part| {
             let Part { kind, version, functions } = part.clone();
-            Rc::new(Library { kind, version, name: mapping.name(), id, functions, file: Rc::clone(&file) })
+            self.last_number += 1;
+            let number = self.last_number;
+            Rc::new(Library { kind, version, name: mapping.name(), id, number, functions, file: Rc::clone(&file) })
         };
         Ok(analysis.parts.iter().map(library).collect())
     }
