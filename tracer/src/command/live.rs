@@ -157,9 +157,7 @@ impl Session {
         if !mapped.is_empty() {
             tls_libraries.look_at(&mut self.ebpf, mapped)?;
         }
-        if !ended.is_empty() {
-            tls_libraries.forget(&mut self.ebpf, ended);
-        }
+        tls_libraries.forget(&mut self.ebpf, ended);
         Ok(())
     }
 

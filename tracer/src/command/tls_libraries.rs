@@ -1,6 +1,11 @@
 //! The TLS libraries of a trace under way: finds those of its processes, and puts probes on them.
 
-use std::{cell::RefCell, rc::Rc};
+use std::{
+    cell::RefCell,
+    collections::VecDeque,
+    rc::Rc,
+    time::{Duration, Instant},
+};
 
 use anyhow::{Context as _, Result};
 use aya::{Ebpf, maps::HashMap};
@@ -9,13 +14,22 @@ use tracer_ebpf::ssl::FileKey;
 use super::talk;
 use crate::{
     bpf::library_probes::LibraryProbes,
-    target::{library::Libraries, process},
+    target::{
+        library::{Libraries, Library},
+        process,
+    },
 };
+
+/// How long probes stay on a library that nobody uses. A shell starts one short process after the other, and each would be
+/// through with its first calls before the probes were back.
+const STAY: Duration = Duration::from_secs(60);
 
 /// Libraries and probes.
 pub struct TlsLibraries {
     libraries: Rc<RefCell<Libraries>>,
     probes: LibraryProbes,
+    /// Libraries that nobody uses, and since when, the longest first.
+    unused: VecDeque<(Instant, Rc<Library>)>,
 }
 
 impl TlsLibraries {
@@ -24,7 +38,8 @@ impl TlsLibraries {
     /// # Errors
     /// If the kernel refuses one.
     pub fn load(ebpf: &mut Ebpf, heads: bool, numbers: bool) -> Result<Self> {
-        Ok(Self { libraries: Rc::default(), probes: LibraryProbes::load(ebpf, heads, numbers)? })
+        let probes = LibraryProbes::load(ebpf, heads, numbers)?;
+        Ok(Self { libraries: Rc::default(), probes, unused: VecDeque::new() })
     }
 
     /// The libraries, for who names them.
@@ -38,7 +53,7 @@ impl TlsLibraries {
     /// # Errors
     /// If the maps of the kernel side cannot be reached.
     pub fn look_at(&mut self, ebpf: &mut Ebpf, pids: impl IntoIterator<Item = u32>) -> Result<()> {
-        let Self { libraries, probes } = self;
+        let Self { libraries, probes, .. } = self;
         let mut libraries = libraries.borrow_mut();
         for pid in pids {
             for library in libraries.examine(pid) {
@@ -54,14 +69,18 @@ impl TlsLibraries {
         Ok(())
     }
 
-    /// Forgets processes that have ended, and takes the probes off libraries that nobody uses any more.
+    /// Forgets processes that have ended, and takes the probes off libraries that nobody has used for a while.
     pub fn forget(&mut self, ebpf: &mut Ebpf, pids: impl IntoIterator<Item = u32>) {
-        let Self { libraries, probes } = self;
+        let Self { libraries, probes, unused } = self;
         let mut libraries = libraries.borrow_mut();
         // Of a process with several threads each tells its end.
         pids.into_iter().filter(|pid| process::has_ended(*pid)).for_each(|pid| libraries.forget(pid));
-        for library in libraries.take_released() {
-            probes.take_off(ebpf, &library);
+        let now = Instant::now();
+        unused.extend(libraries.take_released().into_iter().map(|library| (now, library)));
+        while let Some((_, library)) = unused.pop_front_if(|(since, _)| now.duration_since(*since) >= STAY) {
+            if !libraries.in_use().any(|used| used.id == library.id) {
+                probes.take_off(ebpf, &library);
+            }
         }
     }
 }
