@@ -8,16 +8,23 @@ use hashbrown::HashSet;
 /// Most different values that are shared, in each of two generations; connections keep theirs alive by themselves.
 pub(super) const GENERATION: usize = 1_024;
 
+/// Values for which nothing is looked up.
+const RECENT: usize = 4;
+
 /// Values that connections share.
 pub(super) struct Shared<T> {
     newer: HashSet<Rc<T>, RandomState>,
     /// The full predecessor of `newer`.
     older: HashSet<Rc<T>, RandomState>,
+    /// Those asked for last, for which nothing is looked up: what one connection has, others soon have too.
+    recent: [Option<Rc<T>>; RECENT],
+    /// The place of the oldest.
+    oldest: usize,
 }
 
 impl<T> Default for Shared<T> {
     fn default() -> Self {
-        Self { newer: HashSet::default(), older: HashSet::default() }
+        Self { newer: HashSet::default(), older: HashSet::default(), recent: [const { None }; RECENT], oldest: 0 }
     }
 }
 
@@ -29,8 +36,18 @@ impl<T: Eq + Hash> Shared<T> {
     }
 
     /// The value as it is shared.
-    #[inline(never)]
     pub fn share(&mut self, value: T) -> Rc<T> {
+        if let Some(known) = self.recent.iter().flatten().find(|known| ***known == value) {
+            return Rc::clone(known);
+        }
+        let known = self.look_up(value);
+        self.recent[self.oldest] = Some(Rc::clone(&known));
+        self.oldest = (self.oldest + 1) % RECENT;
+        known
+    }
+
+    #[inline(never)]
+    fn look_up(&mut self, value: T) -> Rc<T> {
         if let Some(known) = self.newer.get(&value) {
             return Rc::clone(known);
         }
