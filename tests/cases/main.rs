@@ -9,6 +9,7 @@ mod detach;
 mod dns;
 mod exchanges;
 mod filters;
+mod http;
 mod labels;
 mod lives;
 mod network;

@@ -179,25 +179,26 @@ fn try_send<A: Access>(sock: Sock<A>, msg: Option<MsgHdr<A>>, size: u64, program
         kept.last_send = this;
     }
     let is_client = kept.detailed.socket.role != role::SERVER;
-    let (what, call) = match msg {
+    let length = if size > u64::from(u32::MAX) { u32::MAX } else { size as u32 };
+    let call = |msg: MsgHdr<A>, tcp| {
+        let by = Program { hook: Hook::Send, number: program };
+        Call { by, source: Source::ToSend(msg.iter()), length, from_client: is_client, at, tcp }
+    };
+    let what = match msg {
         Some(msg) => {
             if may_be_dns(kept) {
                 let _ = dns::try_sent_stream(sock, msg);
             }
-            let source = Source::ToSend(msg.iter());
-            let by = Program { hook: Hook::Send, number: program };
-            let length = if size > u64::from(u32::MAX) { u32::MAX } else { size as u32 };
-            let _ = session::join(kept, sock, source);
-            let call = Call { by, source, length, from_client: is_client, at, tcp };
-            (look(kept, call), Some(call))
+            let _ = session::join(kept, sock, Source::ToSend(msg.iter()));
+            look(kept, call(msg, tcp))
         }
-        None => (Look::Data, None),
+        None => Look::Data,
     };
     let socket = &kept.detailed.socket;
     let stale = is_client && socket.end_sign_at != 0 && socket.state_at_end == tcp_state::CLOSE_WAIT;
     let received_before = kept.detailed.exchanges.received;
     pass(kept, Hook::Send, what, Passed { at, asks: is_client, stale, received_before });
-    look_for_head(kept, call);
+    look_for_head(kept, msg, |msg| call(msg, None));
     Some(())
 }
 
@@ -232,30 +233,33 @@ fn try_receive<A: Access>(sock: Sock<A>, msg: Option<MsgHdr<A>>, flags: i32, cop
     if !is_answer && may_send() {
         count_sent(&mut kept.detailed.exchanges, tcp);
     }
-    let (what, call) = match msg {
-        Some(msg) if flags & MSG_TRUNC == 0 => {
+    let msg = if flags & MSG_TRUNC == 0 { msg } else { None };
+    let call = |msg: MsgHdr<A>, tcp| {
+        let by = Program { hook: Hook::Receive, number: program };
+        Call { by, source: Source::Received(msg.iter(), copied), length: copied, from_client: is_server, at, tcp }
+    };
+    let what = match msg {
+        Some(msg) => {
             if may_be_dns(kept) {
                 let _ = dns::try_received_stream(sock, msg, u64::from(copied));
             }
-            let source = Source::Received(msg.iter(), copied);
-            let by = Program { hook: Hook::Receive, number: program };
-            let call = Call { by, source, length: copied, from_client: is_server, at, tcp };
-            (look(kept, call), Some(call))
+            look(kept, call(msg, tcp))
         }
-        _ => (Look::Data, None),
+        None => Look::Data,
     };
     pass(kept, Hook::Receive, what, Passed { at, asks: is_server, stale: false, received_before });
-    look_for_head(kept, call);
+    look_for_head(kept, msg, |msg| call(msg, None));
     Some(())
 }
 
-/// Most messages end here: nothing is looked for.
+/// Most messages end here: nothing is looked for. What is needed to look is put together only then: to keep it until here costs
+/// more than that.
 #[inline(always)]
-fn look_for_head<A: Access>(kept: &mut Kept, call: Option<Call<A>>) {
-    if let Some(call) = call
+fn look_for_head<A: Access>(kept: &mut Kept, msg: Option<MsgHdr<A>>, call: impl FnOnce(MsgHdr<A>) -> Call<A>) {
+    if let Some(msg) = msg
         && heads::are_looked_for(kept)
     {
-        heads::look(kept, call);
+        heads::look(kept, call(msg));
     }
 }
 

@@ -1,7 +1,7 @@
 //! HTTP heads to facts: method, status, version, host, and what is said of keeping the connection. Nothing else of the bytes
 //! goes further: no path, no query, no other header, no body.
 
-use std::{borrow::Cow, mem::MaybeUninit, rc::Rc};
+use std::{mem::MaybeUninit, rc::Rc};
 
 use httparse::{Header, ParserConfig, Request, Response, Status};
 use tracer_ebpf::http::{HEAD_LEN, may_be_head};
@@ -59,24 +59,15 @@ pub fn read(message: &[u8]) -> Option<HttpHead> {
 }
 
 fn read_request(message: &[u8]) -> Option<HttpHead> {
-    let mut room = [const { MaybeUninit::uninit() }; MAX_HEADERS];
-    let message = ended(message);
-    let mut request = Request::new(&mut []);
-    config().parse_request_with_uninit_headers(&mut request, &message, &mut room).ok()?;
-    Some(HttpHead {
-        method: Some(method(request.method?)?),
-        version: request.version.and_then(version),
-        host: values(request.headers, "host").next().and_then(host),
-        ..of_headers(request.headers)
-    })
+    Some(read_lines(message, parse_request)?.0)
 }
 
 /// Reads a response and, if it is an interim one, those that follow it: what counts is the last.
 fn read_responses(mut message: &[u8]) -> Option<HttpHead> {
-    let (mut last, mut length) = read_response(message)?;
+    let (mut last, mut length) = read_lines(message, parse_response)?;
     while last.status.is_some_and(is_interim) {
         message = message.get(length..)?;
-        match read_response(message) {
+        match read_lines(message, parse_response) {
             Some(next) => (last, length) = next,
             None => break,
         }
@@ -84,21 +75,44 @@ fn read_responses(mut message: &[u8]) -> Option<HttpHead> {
     Some(last)
 }
 
-/// A response and the length of its head.
-fn read_response(message: &[u8]) -> Option<(HttpHead, usize)> {
+/// A head, and its length if it is whole.
+type Parsed = (HttpHead, Status<usize>);
+
+/// Reads a head by `parse`; of one that is cut, the whole lines. Returns its length too.
+fn read_lines(message: &[u8], parse: fn(&[u8]) -> Option<Parsed>) -> Option<(HttpHead, usize)> {
+    match parse(message)? {
+        (head, Status::Complete(length)) => Some((head, length)),
+        (start, Status::Partial) => {
+            let lines = message.iter().rposition(|byte| *byte == b'\n').map(|last| &message[..=last]);
+            let of_lines = lines.and_then(|lines| parse(&[lines, b"\r\n"].concat()));
+            Some((of_lines.map_or(start, |(head, _)| head), message.len()))
+        }
+    }
+}
+
+fn parse_request(message: &[u8]) -> Option<Parsed> {
     let mut room = [const { MaybeUninit::uninit() }; MAX_HEADERS];
-    let whole = ended(message);
-    let mut response = Response::new(&mut []);
-    let length = match config().parse_response_with_uninit_headers(&mut response, &whole, &mut room).ok()? {
-        Status::Complete(length) => length.min(message.len()),
-        Status::Partial => message.len(),
+    let mut request = Request::new(&mut []);
+    let status = config().parse_request_with_uninit_headers(&mut request, message, &mut room).ok()?;
+    let head = HttpHead {
+        method: Some(method(request.method?)?),
+        version: request.version.and_then(version),
+        host: values(request.headers, "host").next().and_then(host),
+        ..of_headers(request.headers)
     };
+    Some((head, status))
+}
+
+fn parse_response(message: &[u8]) -> Option<Parsed> {
+    let mut room = [const { MaybeUninit::uninit() }; MAX_HEADERS];
+    let mut response = Response::new(&mut []);
+    let status = config().parse_response_with_uninit_headers(&mut response, message, &mut room).ok()?;
     let head = HttpHead {
         status: Some(response.code.filter(|code| (100..=999).contains(code))?),
         version: response.version.and_then(version),
         ..of_headers(response.headers)
     };
-    Some((head, length))
+    Some((head, status))
 }
 
 /// Whether a final response follows this one.
@@ -112,16 +126,6 @@ fn config() -> ParserConfig {
     config.ignore_invalid_headers_in_requests(true).ignore_invalid_headers_in_responses(true);
     config.allow_obsolete_multiline_headers_in_responses(true);
     config
-}
-
-/// A head with the empty line at its end. One that is cut ends behind its last whole line; one without a whole line stays as it is.
-fn ended(message: &[u8]) -> Cow<'_, [u8]> {
-    let mut ends = message.windows(2).zip(1..);
-    let has_end = ends.any(|(two, at)| two == b"\n\n" || two == b"\n\r" && message.get(at + 1) == Some(&b'\n'));
-    match message.iter().rposition(|byte| *byte == b'\n') {
-        Some(last) if !has_end => Cow::Owned([&message[..=last], b"\r\n"].concat()),
-        _ => Cow::Borrowed(message),
-    }
 }
 
 fn method(text: &str) -> Option<HttpMethod> {

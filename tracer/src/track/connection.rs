@@ -7,8 +7,9 @@ use zerocopy::FromZeros;
 
 use super::{
     exchange::{Turn, Turned},
-    http::Http,
+    http::{Heads, Http},
     record::{HttpHead, LookedUp, Nanos, Process},
+    shared::Shared,
     summary::Place,
     tls::{self, Tls},
 };
@@ -155,11 +156,11 @@ impl Live {
     }
 
     /// Takes in what an HTTP head says that the owner sent or received in the exchange with this number.
-    pub fn see_head(&mut self, index: Option<u32>, sent: bool, head: &Rc<HttpHead>) {
+    pub fn see_head(&mut self, index: Option<u32>, sent: bool, head: &Rc<HttpHead>, shared: &mut Shared<Heads>) {
         let asks = sent != (self.record.role == role::SERVER);
-        let detail = self.detail();
-        let index = index.unwrap_or_else(|| detail.http.index_of(asks, detail.turn.count()));
-        detail.http.see(index, asks, head);
+        let Detail { turn, http, .. } = self.detail();
+        let index = index.unwrap_or_else(|| http.index_of(turn, asks));
+        http.see(turn, index, asks, head, shared);
     }
 
     /// Keeps how its exchanges stand, for when no further event tells.

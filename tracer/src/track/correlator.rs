@@ -15,10 +15,12 @@ use super::{
     dns::{Finished, Lookups},
     early::{Early, Waiting},
     exchange::{Counted, Turn, Turned},
+    http::Heads,
     losses::Losses,
     process::Processes,
     record::{Hello, Hook, HttpHead, Lookup, Loss, Record},
     report::{self, Occasion, Standing, Together},
+    shared::Shared,
     summary::Totals,
     table::Table,
     tls,
@@ -74,6 +76,8 @@ pub struct Correlator {
     puts_out_exchanges: bool,
     /// What the TLS of many connections has in common.
     shared: tls::Shared,
+    /// The same of HTTP heads.
+    heads: Shared<Heads>,
     /// Whether the trace has detail `exchanges`.
     sees_exchanges: bool,
     /// Whether releases are seen; without, a connection's life ends with TCP.
@@ -105,6 +109,7 @@ impl Correlator {
             waiting: Waiting::default(),
             puts_out_exchanges: true,
             shared: tls::Shared::default(),
+            heads: Shared::default(),
             sees_exchanges: false,
             sees_releases: true,
             latest_at: clock.began_at,
@@ -312,7 +317,7 @@ impl Correlator {
             return;
         }
         match self.table.get(id) {
-            Some(live) if at >= live.record.opened_at => live.see_head(index, sent, head),
+            Some(live) if at >= live.record.opened_at => live.see_head(index, sent, head, &mut self.heads),
             other => {
                 let may_come = other.is_none();
                 self.wait(id, may_come, || Early::Http(index, sent, Rc::clone(head)));
@@ -354,7 +359,7 @@ impl Correlator {
                 Early::Tls(record) => live.detail().tls.see_handshake(&record.handshake, &mut self.shared),
                 Early::Hello(hello) => live.detail().tls.see_hello(&hello, &mut self.shared),
                 Early::Library(library) => live.detail().tls.see_library(library.as_ref(), &mut self.shared),
-                Early::Http(index, sent, head) => live.see_head(index, sent, &head),
+                Early::Http(index, sent, head) => live.see_head(index, sent, &head, &mut self.heads),
             }
         }
     }

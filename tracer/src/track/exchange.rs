@@ -22,6 +22,9 @@ const WAS_STALE: u8 = 1 << 7;
 const KEPT: u32 = STALE | GREETING | MAYBE_TICKETS;
 const _: () = assert!(KEPT < BEGUN as u32);
 
+/// The newest HTTP heads belong to an exchange that many have followed.
+const FAR_BEHIND: i8 = i8::MIN;
+
 /// An idle time that is not known.
 const UNKNOWN: Nanos = Nanos::MAX;
 
@@ -38,6 +41,9 @@ pub(super) struct Turn {
     received_before: u64,
     index: u32,
     flags: u8,
+    /// How many exchanges after this one begins the newest with HTTP heads; [`FAR_BEHIND`] if that is long ago. A byte, so that
+    /// connections without any pay nothing.
+    heads: i8,
     /// The summary's group that they are counted in.
     pub group: Place,
 }
@@ -129,6 +135,7 @@ impl Turn {
             received_before: record.received_before,
             index: record.index,
             flags: kept(record.flags) | BEGUN | self.past(),
+            heads: self.heads_before(record.index),
             group: self.group,
         };
         before
@@ -156,6 +163,7 @@ impl Turn {
             received_before: exchanges.received_before,
             index,
             flags: kept(exchanges.flags) | BEGUN | self.past(),
+            heads: self.heads_before(index),
             group: self.group,
         };
         before
@@ -200,6 +208,25 @@ impl Turn {
     /// Whether any exchange was begun when the peer had closed.
     pub fn was_stale(&self) -> bool {
         self.flags & (STALE as u8 | WAS_STALE) != 0
+    }
+
+    /// The exchange with the newest HTTP heads; without any heads the first. `None` if many have followed it.
+    pub fn newest_heads(&self) -> Option<u32> {
+        if self.heads == FAR_BEHIND { None } else { self.index.checked_add_signed(self.heads.into()) }
+    }
+
+    /// Notes which exchange has the newest HTTP heads. `false` if it is too far from the present one.
+    pub fn note_heads(&mut self, index: u32) -> bool {
+        let ahead = i8::try_from(i64::from(index) - i64::from(self.index)).ok().filter(|ahead| *ahead != FAR_BEHIND);
+        self.heads = ahead.unwrap_or(self.heads);
+        ahead.is_some()
+    }
+
+    /// Where the newest HTTP heads stand, seen from a later exchange.
+    #[inline(always)]
+    fn heads_before(&self, later: u32) -> i8 {
+        let steps = i8::try_from(later - self.index).unwrap_or(i8::MAX);
+        if self.heads == FAR_BEHIND { FAR_BEHIND } else { self.heads.saturating_sub(steps) }
     }
 
     fn has_begun(&self) -> bool {

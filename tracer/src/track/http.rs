@@ -2,24 +2,27 @@
 
 use std::rc::Rc;
 
-use super::record::{HttpHead, HttpVersion};
+use super::{
+    exchange::Turn,
+    record::{HttpHead, HttpVersion},
+    shared::Shared,
+};
 
-/// A connection's heads. Most connections have none, so it is kept small.
+/// A connection's heads. Most connections have none, and those that have mostly have what others have too.
 #[derive(Default)]
-pub(super) struct Http(Option<Box<Heads>>);
+pub(super) struct Http(Option<Rc<Heads>>);
 
-/// The heads of the present exchange and of the next: a request passes before the exchange that it begins is told.
-#[derive(Default)]
-struct Heads {
-    exchanges: [Pair; 2],
-    /// The connection's HTTP/2, if it is that: all that it carries is.
-    http2: Option<Rc<HttpHead>>,
+/// The heads of the newest exchange that has any, and of the one before it: a request passes before the exchange that it begins
+/// is told, and so before the exchange before it is over.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
+pub(super) struct Heads {
+    newest: Pair,
+    before: Pair,
 }
 
 /// The heads of one exchange.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
 pub(super) struct Pair {
-    index: u32,
     /// Of the request.
     pub request: Option<Rc<HttpHead>>,
     /// Of the response.
@@ -28,51 +31,57 @@ pub(super) struct Pair {
 
 impl Http {
     /// Takes in a head of the exchange with this number, from the side that asks or from the one that answers. One that is not of
-    /// that side says nothing.
-    pub fn see(&mut self, index: u32, asks: bool, head: &Rc<HttpHead>) {
-        let is_http2 = head.version == Some(HttpVersion::V2);
-        let is_of_its_side = if asks { head.method.is_some() || is_http2 } else { head.status.is_some() };
+    /// that side says nothing, nor does one of an exchange that is over.
+    pub fn see(&mut self, turn: &mut Turn, index: u32, asks: bool, head: &Rc<HttpHead>, shared: &mut Shared<Heads>) {
+        let is_of_its_side = if asks { head.method.is_some() || is_http2(head) } else { head.status.is_some() };
         if !is_of_its_side {
             return;
         }
-        let heads = self.0.get_or_insert_default();
-        if is_http2 {
-            heads.http2 = Some(Rc::clone(head));
-        } else if let Some(pair) = heads.pair(index) {
-            pair.see(asks, head);
+        let known = self.0.as_deref();
+        let mut heads = match known.zip(turn.newest_heads()) {
+            Some((known, newest)) if index == newest => known.clone(),
+            Some((known, newest)) if index.checked_sub(1) == Some(newest) => {
+                Heads { newest: Pair::default(), before: known.newest.clone() }
+            }
+            Some((_, newest)) if index < newest => return,
+            _ => Heads::default(),
+        };
+        heads.newest.see(asks, head);
+        if !asks {
+            // With an answer the exchange before is over.
+            heads.before = Pair::default();
+        }
+        if turn.note_heads(index) && known != Some(&heads) {
+            self.0 = Some(shared.share(heads));
         }
     }
 
-    /// The number of the exchange that a head belongs to which was seen in a TLS library, when so many exchanges were answered:
-    /// an answer's first byte passes before the library has it in the clear, an ask's after it.
-    pub fn index_of(&self, asks: bool, answered: u32) -> u32 {
-        let newest = self.0.as_deref().map(|heads| &heads.exchanges[1]).filter(|pair| pair.request.is_some());
+    /// The number of the exchange that a head belongs to which was seen in a TLS library. An answer's first byte passes before the
+    /// library has it in the clear, an ask's after it.
+    pub fn index_of(&self, turn: &Turn, asks: bool) -> u32 {
+        let newest = self.0.as_deref().zip(turn.newest_heads()).filter(|(heads, _)| heads.newest.request.is_some());
         match (asks, newest) {
-            (true, Some(newest)) if newest.response.is_some() => answered.max(newest.index.saturating_add(1)),
-            (true, _) => answered,
-            (false, Some(newest)) => newest.index,
-            (false, None) => answered.saturating_sub(1),
+            (true, Some((heads, index))) if heads.newest.response.is_some() => {
+                turn.count().max(index.saturating_add(1))
+            }
+            (true, _) => turn.count(),
+            (false, Some((_, index))) => index,
+            (false, None) => turn.count().saturating_sub(1),
         }
     }
 
     /// The heads of the exchange with this number.
-    pub fn of(&self, index: u32) -> Pair {
+    pub fn of(&self, turn: &Turn, index: u32) -> Pair {
         let Some(heads) = self.0.as_deref() else { return Pair::default() };
-        if let Some(http2) = &heads.http2 {
-            return Pair { index, request: Some(Rc::clone(http2)), response: None };
+        if heads.newest.request.as_deref().is_some_and(is_http2) {
+            // All that such a connection carries is that.
+            return heads.newest.clone();
         }
-        heads.exchanges.iter().rfind(|pair| pair.index == index).cloned().unwrap_or_default()
-    }
-}
-
-impl Heads {
-    /// The place for an exchange's heads; `None` if it is over.
-    fn pair(&mut self, index: u32) -> Option<&mut Pair> {
-        let [older, newer] = &mut self.exchanges;
-        if index > newer.index {
-            *older = std::mem::replace(newer, Pair { index, ..Pair::default() });
+        match turn.newest_heads() {
+            Some(newest) if newest == index => heads.newest.clone(),
+            Some(newest) if newest.checked_sub(1) == Some(index) => heads.before.clone(),
+            _ => Pair::default(),
         }
-        [newer, older].into_iter().find(|pair| pair.index == index)
     }
 }
 
@@ -88,8 +97,15 @@ impl Pair {
     }
 }
 
+fn is_http2(head: &HttpHead) -> bool {
+    head.version == Some(HttpVersion::V2)
+}
+
 #[cfg(test)]
 mod tests {
+    use tracer_ebpf::ExchangeRecord;
+    use zerocopy::FromZeros;
+
     use super::{super::record::HttpMethod, *};
 
     fn request(host: &str) -> Rc<HttpHead> {
@@ -100,76 +116,145 @@ mod tests {
         Rc::new(HttpHead { status: Some(status), ..HttpHead::default() })
     }
 
-    fn told(http: &Http, index: u32) -> (Option<String>, Option<u16>) {
-        let Pair { request, response, .. } = http.of(index);
-        (request.and_then(|head| head.host.clone()), response.and_then(|head| head.status))
+    /// A connection's heads, and its present exchange.
+    #[derive(Default)]
+    struct Connection {
+        turn: Turn,
+        http: Http,
+        shared: Shared<Heads>,
+    }
+
+    impl Connection {
+        fn asks(&mut self, index: u32, host: &str) {
+            self.http.see(&mut self.turn, index, true, &request(host), &mut self.shared);
+        }
+
+        /// Begins to answer, with a head or without.
+        fn answers(&mut self, index: u32, status: Option<u16>) {
+            let record = ExchangeRecord { index, ..ExchangeRecord::new_zeroed() };
+            self.turn.answered(&record, |_, _| ());
+            if let Some(status) = status {
+                self.http.see(&mut self.turn, index, false, &response(status), &mut self.shared);
+            }
+        }
+
+        fn told(&self, index: u32) -> (Option<String>, Option<u16>) {
+            let Pair { request, response } = self.http.of(&self.turn, index);
+            (request.and_then(|head| head.host.clone()), response.and_then(|head| head.status))
+        }
     }
 
     #[test]
     fn the_heads_of_the_present_exchange_and_the_next_are_kept_apart() {
-        let mut http = Http::default();
-        for index in 0..5 {
-            http.see(index, true, &request(&index.to_string()));
+        let mut connection = Connection::default();
+        let expected = |index: u32| (Some(index.to_string()), Some(200 + index as u16));
+        for index in 0..300 {
+            connection.asks(index, &index.to_string());
             if index > 0 {
-                assert_eq!(told(&http, index - 1), (Some((index - 1).to_string()), Some(200 + index as u16 - 1)));
+                assert_eq!(connection.told(index - 1), expected(index - 1));
             }
-            http.see(index, false, &response(200 + index as u16));
-            assert_eq!(told(&http, index), (Some(index.to_string()), Some(200 + index as u16)));
+            connection.answers(index, None);
+            if index > 0 {
+                assert_eq!(connection.told(index - 1), expected(index - 1), "it is reported now");
+            }
+            connection.answers(index, Some(200 + index as u16));
+            assert_eq!(connection.told(index), expected(index));
         }
-        assert_eq!(told(&http, 2), (None, None), "it is over");
-        http.see(2, true, &request("late"));
-        assert_eq!(told(&http, 2), (None, None));
-        assert_eq!(told(&http, 9), (None, None));
+        connection.asks(200, "late");
+        assert_eq!((connection.told(200), connection.told(400)), ((None, None), (None, None)));
     }
 
     #[test]
     fn an_answer_without_a_request_is_told_as_such() {
-        let mut http = Http::default();
-        http.see(0, true, &request("a"));
-        http.see(0, false, &response(100));
-        http.see(1, false, &response(201));
-        assert_eq!((told(&http, 0), told(&http, 1)), ((Some("a".to_owned()), Some(100)), (None, Some(201))));
+        let mut connection = Connection::default();
+        connection.asks(0, "a");
+        connection.answers(0, Some(100));
+        assert_eq!(connection.told(0), (Some("a".to_owned()), Some(100)));
+        connection.answers(1, Some(201));
+        assert_eq!(connection.told(1), (None, Some(201)));
     }
 
     #[test]
     fn the_first_request_counts_and_the_final_response() {
-        let mut http = Http::default();
-        http.see(0, true, &request("first"));
-        http.see(0, true, &request("ahead"));
+        let mut connection = Connection::default();
+        connection.asks(0, "first");
+        connection.asks(0, "ahead");
         for status in [100, 103, 404, 200] {
-            http.see(0, false, &response(status));
+            connection.answers(0, Some(status));
         }
-        assert_eq!(told(&http, 0), (Some("first".to_owned()), Some(404)));
+        assert_eq!(connection.told(0), (Some("first".to_owned()), Some(404)));
+    }
+
+    #[test]
+    fn heads_are_of_no_exchange_that_follows_without_any() {
+        let mut connection = Connection::default();
+        connection.asks(0, "a");
+        connection.answers(0, Some(200));
+        for index in 1..600 {
+            connection.answers(index, None);
+            assert_eq!(connection.told(index), (None, None), "{index}");
+        }
+        connection.asks(600, "b");
+        assert_eq!((connection.told(600).0.as_deref(), connection.told(599).0), (Some("b"), None));
+        // Many events were lost.
+        connection.asks(5_000, "c");
+        assert_eq!(connection.told(5_000), (None, None), "too far from what is known");
+        connection.answers(5_000, Some(204));
+        assert_eq!(connection.told(5_000), (None, Some(204)));
     }
 
     #[test]
     fn a_head_of_the_other_side_says_nothing() {
-        let mut http = Http::default();
-        http.see(0, false, &request("a"));
-        http.see(0, true, &response(200));
-        assert_eq!(told(&http, 0), (None, None));
+        let Connection { mut turn, mut http, mut shared } = Connection::default();
+        http.see(&mut turn, 0, false, &request("a"), &mut shared);
+        http.see(&mut turn, 0, true, &response(200), &mut shared);
+        assert_eq!(http.of(&turn, 0), Pair::default());
     }
 
     #[test]
     fn heads_from_a_library_are_put_to_the_exchange_that_they_begin_or_answer() {
-        let mut http = Http::default();
-        // The answer is told when its first byte has passed: after the request, and before its own head.
-        for (answered, host, status) in [(0, "a", 200), (1, "b", 201), (1, "c", 202)] {
-            http.see(http.index_of(true, answered), true, &request(host));
-            http.see(http.index_of(false, answered + 1), false, &response(status));
+        let mut connection = Connection::default();
+        let index = |connection: &Connection, asks| connection.http.index_of(&connection.turn, asks);
+        for (number, host) in (0..).zip(["a", "b", "c"]) {
+            assert_eq!(index(&connection, true), number);
+            connection.asks(number, host);
+            // The server hands over its answer before its first byte has passed, the client has it after that.
+            assert_eq!(index(&connection, false), number);
+            connection.answers(number, None);
+            assert_eq!(index(&connection, false), number);
+            connection.answers(number, Some(200));
         }
-        let told: Vec<_> = (1..3).map(|index| told(&http, index)).collect();
-        assert_eq!(told, [(Some("b".to_owned()), Some(201)), (Some("c".to_owned()), Some(202))]);
-        assert_eq!((Http::default().index_of(false, 3), Http::default().index_of(true, 3)), (2, 3));
+        connection.answers(3, None);
+        assert_eq!(index(&Connection { turn: connection.turn, ..Connection::default() }, false), 3);
+    }
+
+    #[test]
+    fn a_request_is_of_the_next_exchange_though_the_answer_before_it_is_not_told_yet() {
+        let mut connection = Connection::default();
+        connection.asks(0, "a");
+        // What is as short as an alert is told when something follows it.
+        connection.http.see(&mut connection.turn, 0, false, &response(204), &mut connection.shared);
+        assert_eq!(connection.http.index_of(&connection.turn, true), 1);
     }
 
     #[test]
     fn all_exchanges_of_http_2_are_of_that() {
-        let mut http = Http::default();
-        http.see(1, true, &Rc::new(HttpHead { version: Some(HttpVersion::V2), ..HttpHead::default() }));
-        for index in [0, 1, 7] {
-            let Pair { request, response, .. } = http.of(index);
+        let Connection { mut turn, mut http, mut shared } = Connection::default();
+        let preface = Rc::new(HttpHead { version: Some(HttpVersion::V2), ..HttpHead::default() });
+        http.see(&mut turn, 1, true, &preface, &mut shared);
+        for index in [0, 1, 7, 1_000] {
+            let Pair { request, response } = http.of(&turn, index);
             assert_eq!((request.and_then(|head| head.version), response), (Some(HttpVersion::V2), None));
         }
+    }
+
+    #[test]
+    fn connections_with_the_same_heads_share_them() {
+        let (mut one, mut other) = (Connection::default(), Connection::default());
+        let mut shared = Shared::default();
+        for connection in [&mut one, &mut other] {
+            connection.http.see(&mut connection.turn, 0, true, &request("a"), &mut shared);
+        }
+        assert!(Rc::ptr_eq(one.http.0.as_ref().expect("heads"), other.http.0.as_ref().expect("heads")));
     }
 }

@@ -13,6 +13,7 @@ mod losses;
 mod process;
 pub mod record;
 mod report;
+mod shared;
 mod spread;
 mod summary;
 mod table;

@@ -325,7 +325,7 @@ fn standing(live: &Live, present: &Present, now: Option<&Exchanges>, clock: Cloc
 pub(super) fn exchange(live: &Live, turned: &Turned, standing: Standing, clock: Clock) -> Exchange {
     let record = &live.record;
     let (cold, duration) = (is_cold(live, turned.index), turned.duration());
-    let heads = live.known_detail().map(|detail| detail.http.of(turned.index)).unwrap_or_default();
+    let heads = live.known_detail().map(|detail| detail.http.of(&detail.turn, turned.index)).unwrap_or_default();
     Exchange {
         connection: ConnectionId { socket: record.id, life: live.life },
         index: turned.index,

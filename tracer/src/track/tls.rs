@@ -2,8 +2,6 @@
 
 use std::rc::Rc;
 
-use foldhash::fast::RandomState;
-use hashbrown::HashSet;
 use tracer_ebpf::{
     SocketRecord, role,
     tls::handshake::{Handshake, flag, phase},
@@ -13,10 +11,8 @@ use super::{
     clock::span,
     close::Verdict,
     record::{self, Bound, Closer, Confidence, Hello, Nanos, Parts, TlsFailed, TlsFailure, TlsSource},
+    shared,
 };
-
-/// Most different ways of TLS that are shared, in each of two generations; connections keep theirs alive by themselves.
-const GENERATION: usize = 1_024;
 
 /// Traits that take no look-up.
 const RECENT: usize = 16;
@@ -51,9 +47,7 @@ struct Seen {
 /// The traits that connections share.
 #[derive(Default)]
 pub(super) struct Shared {
-    newer: HashSet<Rc<Traits>, RandomState>,
-    /// The full predecessor of `newer`.
-    older: HashSet<Rc<Traits>, RandomState>,
+    all: shared::Shared<Traits>,
     /// Those asked for last, which take no look-up: most handshakes say what one shortly before them said.
     recent: [Option<Rc<Traits>>; RECENT],
 }
@@ -69,22 +63,9 @@ impl Shared {
         {
             return Rc::clone(traits);
         }
-        let traits = self.look_up(Traits { hello: Rc::clone(hello), seen, library: library.cloned() });
+        let traits = self.all.share(Traits { hello: Rc::clone(hello), seen, library: library.cloned() });
         self.recent[place] = Some(Rc::clone(&traits));
         traits
-    }
-
-    #[inline(never)]
-    fn look_up(&mut self, traits: Traits) -> Rc<Traits> {
-        if let Some(known) = self.newer.get(&traits) {
-            return Rc::clone(known);
-        }
-        let known = self.older.take(&traits).unwrap_or_else(|| Rc::new(traits));
-        if self.newer.len() >= GENERATION {
-            self.older = std::mem::take(&mut self.newer);
-        }
-        self.newer.insert(Rc::clone(&known));
-        known
     }
 }
 
@@ -256,11 +237,11 @@ mod tests {
             tls.traits.expect("seen")
         };
         let first = of("a", &mut shared);
-        for number in 0..5 * GENERATION {
+        for number in 0..5 * shared::GENERATION {
             of(&number.to_string(), &mut shared);
             assert!(Rc::ptr_eq(&first, &of("a", &mut shared)), "used often, never forgotten");
         }
-        assert!(shared.newer.len() + shared.older.len() <= 2 * GENERATION);
+        assert!(shared.all.len() <= 2 * shared::GENERATION);
     }
 
     #[test]

@@ -8,7 +8,7 @@ use tracer::{
     stage::event::{Event, OpenSocket, UserEvent},
     track::{
         Correlator, Limits,
-        record::{Bound, Closer, Exchange, Hello, How, Parts, Record, TlsFailed, TlsFailure},
+        record::{Bound, Closer, Exchange, Hello, How, HttpMethod, Parts, Record, TlsFailed, TlsFailure},
     },
 };
 use tracer_ebpf::{
@@ -431,7 +431,7 @@ fn read<T: FromBytes>(bytes: &[u8]) -> T {
 /// Bytes that only the kind makes an event.
 fn any_garbage() -> impl Strategy<Value = Event> {
     let bytes = prop::collection::vec(prop_oneof![Just(0), Just(1), any::<u8>()], size_of::<DetailedRecord>());
-    (bytes, 0..6u64, 0..4u64, 0..7u32).prop_map(|(bytes, id, opened_at, what)| match what {
+    (bytes, 0..6u64, 0..4u64, 0..8u32).prop_map(|(bytes, id, opened_at, what)| match what {
         0..4 => {
             let mut record: DetailedRecord = read(&bytes);
             let kind = [kind::OPENED, kind::PEER_CLOSED, kind::RELEASED, kind::ENDED][what as usize];
@@ -440,6 +440,11 @@ fn any_garbage() -> impl Strategy<Value = Event> {
         }
         4 => Event::Exchange(ExchangeRecord { id, kind: kind::ANSWERED, ..read(&bytes) }),
         5 => Event::Tls(TlsRecord { id, kind: kind::TLS, ..read(&bytes) }),
+        6 => {
+            let record: ExchangeRecord = read(&bytes);
+            let head = if bytes[1] > 100 { request(HttpMethod::Get) } else { response(bytes[0].into(), true) };
+            user(UserEvent::Http { at: record.at, id, index: record.index, sent: bytes[2] > 100, head: head.into() })
+        }
         _ => {
             let (at, sent_idle) = (u64::from(bytes[0]) << 50, Some(u64::from(bytes[1]) << 56));
             let socket = OpenSocket { sent_idle, received_idle: Some(u64::MAX), ..open_socket(id, at) };
