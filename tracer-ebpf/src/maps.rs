@@ -117,7 +117,7 @@ pub static SESSIONS: LruHashMap<SessionKey, Session, 32768> = LruHashMap::new();
 
 /// Each thread's last call into a TLS library (key: thread). Written by the probes on them.
 #[btf_map]
-pub static CALLS: LruHashMap<u64, Call, 16384> = LruHashMap::new();
+pub static LIBRARY_CALLS: LruHashMap<u64, Call, 16384> = LruHashMap::new();
 
 /// First bytes of records that sessions have made and that no socket was seen to send yet (value: the session's address).
 /// Written by the probe on what hands them to the library's output, read by the hook of sends.

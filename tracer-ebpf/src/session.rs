@@ -18,7 +18,7 @@ use crate::{
         access::{Access, Pointer, Probe},
         sock::Sock,
     },
-    maps::{CALLS, CIPHERTEXTS, SESSIONS, config},
+    maps::{LIBRARY_CALLS, CIPHERTEXTS, SESSIONS, config},
     message::Source,
     output::{count, now, send_joined},
     socket::number_of,
@@ -203,7 +203,7 @@ impl Session {
 /// The last call of the current thread.
 #[inline(always)]
 pub fn last_call() -> Option<&'static mut Call> {
-    let call = CALLS.get_ptr_mut(bpf_get_current_pid_tgid())?;
+    let call = LIBRARY_CALLS.get_ptr_mut(bpf_get_current_pid_tgid())?;
     // SAFETY: a map value that lives as long as the program runs; only this thread uses it.
     Some(unsafe { &mut *call })
 }
@@ -214,7 +214,7 @@ pub fn note_call(call: Call) {
     match last_call() {
         Some(last) => *last = call,
         None => {
-            let _ = CALLS.insert(bpf_get_current_pid_tgid(), call, u64::from(BPF_ANY));
+            let _ = LIBRARY_CALLS.insert(bpf_get_current_pid_tgid(), call, u64::from(BPF_ANY));
         }
     }
 }
