@@ -104,9 +104,14 @@ pub static ADOPTED: HashMap<u64, u64, 131072> = HashMap::new();
 #[btf_map]
 pub static CONNECT_ARGS: LruHashMap<u64, ConnectArgs, 4096> = LruHashMap::new();
 
-/// Arguments of a receive that is under way, for its return probe, where fexit cannot be had (key: thread).
+/// The receive that each thread began last, for the probe where it takes a datagram, where fexit cannot be had (key:
+/// thread). One that took nothing stays until the thread's next.
 #[btf_map]
-pub static RECEIVE_ARGS: LruHashMap<u64, ReceiveArgs, 4096> = LruHashMap::new();
+pub static RECEIVES: LruHashMap<u64, Call, 4096> = LruHashMap::new();
+
+/// Calls that are followed from entry to return, see `calls` (key: thread).
+#[btf_map]
+pub static CALLS: HashMap<u64, Call, 4096> = HashMap::new();
 
 /// Losses by cause, see `tracer_ebpf::Loss`. Only ever counted up; user space reports the differences.
 #[btf_map]
@@ -122,12 +127,12 @@ pub struct ConnectArgs {
     pub address: u64,
 }
 
-/// A value of [`RECEIVE_ARGS`].
+/// A value of [`RECEIVES`] and [`CALLS`].
 #[repr(C)]
 #[derive(Clone, Copy)]
-pub struct ReceiveArgs {
+pub struct Call {
     /// `struct sock *`.
     pub sock: u64,
-    /// `struct msghdr *`.
+    /// `struct msghdr *`, 0 for an accept.
     pub msg: u64,
 }

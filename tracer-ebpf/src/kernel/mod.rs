@@ -3,5 +3,6 @@
 
 pub mod access;
 pub mod msg;
+pub mod skb;
 pub mod sock;
 pub mod task;

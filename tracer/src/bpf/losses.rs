@@ -26,6 +26,7 @@ const CAUSES: &[(Loss, &str)] = &[
     (Loss::TargetsFull, "targets_full"),
     (Loss::ExchangeRingFull, "exchange_ring_full"),
     (Loss::UnreadablePayload, "unreadable_payload"),
+    (Loss::CallMissed, "call_missed"),
 ];
 
 /// The kernel lets no program interrupt itself on one processor: a hook that fires in an interrupt, or after a preemption,
