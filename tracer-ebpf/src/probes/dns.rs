@@ -209,7 +209,7 @@ fn take(sock: Sock<Probe>) -> Option<MsgHdr<Probe>> {
     (call.sock == sock.pointer as u64).then(|| MsgHdr::new(call.msg as Pointer))
 }
 
-/// A receive lets go of its datagram, of which it has copied so many bytes; it says so by a negative number if it only looked at it.
+/// A receive lets go of its datagram, of which it has copied so many bytes. The number is negative if it only looked at them.
 #[inline(always)]
 fn try_consume(ctx: &ProbeContext, is_v6: bool) -> Outcome {
     let sock = Sock::<Probe>::new(ctx.arg(0)?);

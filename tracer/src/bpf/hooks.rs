@@ -101,9 +101,9 @@ pub fn superseded(kernel: &Btf) -> Vec<&'static str> {
     HOOKS.iter().filter(is_absent).map(|spec| spec.name).collect()
 }
 
-/// Functions that this kernel lacks, or that are named in `without`, of those that a kprobe hooks where another choice is left. A
-/// kprobe for what is not there loads, and fails only when it is attached; where no choice is left, that tells better than BTF, which
-/// does not hold every function.
+/// Functions that this kernel lacks, or that are named in `without`, of those that a kprobe hooks where another choice is
+/// left. A kprobe for what is not there loads, and fails only when it is attached. Where no choice is left, that tells better
+/// than BTF, which does not hold every function.
 pub fn absent(kernel: &Btf, without: &[String]) -> Vec<&'static str> {
     let choices = HOOKS.iter().flat_map(|spec| spec.choices.split_last().map_or(&[][..], |(_, others)| others));
     let is_absent =
