@@ -20,6 +20,7 @@ mod recording;
 mod run;
 mod targets;
 mod tls;
+mod waiting;
 mod whole_shared_traces;
 
 /// Declares functions that take a running trace as tests, once with each kind of hooks.

@@ -19,6 +19,7 @@ mod span;
 mod talk;
 pub mod tls;
 mod tracer;
+mod waiting;
 
 pub use actor::Actor;
 pub use apart::{Comparison, SLACK_MS, until_undisturbed};
@@ -34,6 +35,7 @@ pub use resolver::Resolver;
 pub use span::{Range, Span};
 pub use talk::{Expected, Log, Talk, send_parts};
 pub use tracer::{Backend, Exit, Trace, Tracer, conntracer, parse_lines, tracer_path};
+pub use waiting::while_waiting;
 
 /// Where cargo put the other binaries of this package: a test binary lies in `deps/`, beside them.
 pub fn client_binary(name: &str) -> std::path::PathBuf {

@@ -473,13 +473,16 @@ pub enum Loss {
     ExchangeRingFull = 7,
     /// A message's first bytes could not be read (paged out, or in a form that is not known): TLS may have gone unseen.
     UnreadablePayload = 8,
+    /// A call was not followed from its beginning to its end: an accepted connection, or the answer to a lookup, may be
+    /// missing. Only where fexit cannot be had.
+    CallMissed = 9,
     /// A TLS library's session answers to two connections: what passes in it is told of neither.
-    AmbiguousSession = 9,
+    AmbiguousSession = 10,
 }
 
 impl Loss {
     /// Number of counters.
-    pub const COUNT: u32 = 10;
+    pub const COUNT: u32 = 11;
 }
 
 /// Marks a field that this kernel lacks in [`Offsets`]. Positive as a number of 32 bits: BPF compares with such a constant in
@@ -598,6 +601,14 @@ offsets! {
         sk_storage: "sock" . "sk_bpf_storage", 8;
         /// Error for the application.
         sk_err: "sock" . "sk_err", 4;
+        /// `IPPROTO_*`, in sockets of IPv4 and IPv6.
+        sk_protocol: "sock" . "sk_protocol", 2;
+        /// First subflow of a Multipath TCP socket.
+        mptcp_first: "mptcp_sock" . "first", 8, optional;
+        /// Start of a packet's memory.
+        skb_head: "sk_buff" . "head", 8;
+        /// Where its transport header is, counted from there.
+        skb_transport_header: "sk_buff" . "transport_header", 2;
         /// Local port in packets, network order; it stays when the socket has given its port back.
         tcp_sport: "tcp_sock" . "inet_conn.icsk_inet.inet_sport", 2;
         /// Tick of the last payload received.

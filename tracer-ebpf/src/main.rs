@@ -4,6 +4,7 @@
 // Inline assembly for BPF is not stable; see `socket::full_barrier`.
 #![cfg_attr(target_arch = "bpf", feature(asm_experimental_arch))]
 
+mod calls;
 mod follow;
 mod heads;
 mod identity;

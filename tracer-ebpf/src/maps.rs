@@ -12,7 +12,7 @@ use crate::{
     message::Message,
     overlap::{Hook, Marks},
     probes::ssl::go::GoRead,
-    session::{Call, Mark, Session, SessionKey},
+    session::{LibraryCall, Mark, Session, SessionKey},
 };
 
 /// Settings of this trace. Written by user space before load, read-only after: the verifier sees constants and drops
@@ -106,9 +106,14 @@ pub static ADOPTED: HashMap<u64, u64, 131072> = HashMap::new();
 #[btf_map]
 pub static CONNECT_ARGS: LruHashMap<u64, ConnectArgs, 4096> = LruHashMap::new();
 
-/// Arguments of a receive that is under way, for its return probe, where fexit cannot be had (key: thread).
+/// The receive that each thread began last, for the probe where it takes a datagram, where fexit cannot be had (key:
+/// thread). One that took nothing stays until the thread's next.
 #[btf_map]
-pub static RECEIVE_ARGS: LruHashMap<u64, ReceiveArgs, 4096> = LruHashMap::new();
+pub static RECEIVES: LruHashMap<u64, Call, 4096> = LruHashMap::new();
+
+/// Calls that are followed from entry to return, see `calls` (key: thread).
+#[btf_map]
+pub static CALLS: HashMap<u64, Call, 4096> = HashMap::new();
 
 /// Sessions of TLS libraries. Written by the probes on them, deleted when the library frees the session; of more than fit, the
 /// one unused for longest is forgotten.
@@ -117,7 +122,7 @@ pub static SESSIONS: LruHashMap<SessionKey, Session, 32768> = LruHashMap::new();
 
 /// Each thread's last call into a TLS library (key: thread). Written by the probes on them.
 #[btf_map]
-pub static LIBRARY_CALLS: LruHashMap<u64, Call, 16384> = LruHashMap::new();
+pub static LIBRARY_CALLS: LruHashMap<u64, LibraryCall, 16384> = LruHashMap::new();
 
 /// First bytes of records that sessions have made and that no socket was seen to send yet (value: the session's address).
 /// Written by the probe on what hands them to the library's output, read by the hook of sends.
@@ -146,12 +151,12 @@ pub struct ConnectArgs {
     pub address: u64,
 }
 
-/// A value of [`RECEIVE_ARGS`].
+/// A value of [`RECEIVES`] and [`CALLS`].
 #[repr(C)]
 #[derive(Clone, Copy)]
-pub struct ReceiveArgs {
+pub struct Call {
     /// `struct sock *`.
     pub sock: u64,
-    /// `struct msghdr *`.
+    /// `struct msghdr *`, 0 for an accept.
     pub msg: u64,
 }

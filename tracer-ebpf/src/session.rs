@@ -18,7 +18,7 @@ use crate::{
         access::{Access, Pointer, Probe},
         sock::Sock,
     },
-    maps::{LIBRARY_CALLS, CIPHERTEXTS, SESSIONS, config},
+    maps::{CIPHERTEXTS, LIBRARY_CALLS, SESSIONS, config},
     message::Source,
     output::{count, now, send_joined},
     socket::number_of,
@@ -96,7 +96,7 @@ pub enum What {
 /// The last call of a thread into a TLS library.
 #[repr(C)]
 #[derive(Clone, Copy)]
-pub struct Call {
+pub struct LibraryCall {
     /// The session.
     pub ssl: u64,
     /// Where a read puts what it reads.
@@ -202,7 +202,7 @@ impl Session {
 
 /// The last call of the current thread.
 #[inline(always)]
-pub fn last_call() -> Option<&'static mut Call> {
+pub fn last_call() -> Option<&'static mut LibraryCall> {
     let call = LIBRARY_CALLS.get_ptr_mut(bpf_get_current_pid_tgid())?;
     // SAFETY: a map value that lives as long as the program runs; only this thread uses it.
     Some(unsafe { &mut *call })
@@ -210,7 +210,7 @@ pub fn last_call() -> Option<&'static mut Call> {
 
 /// Notes that the current thread has called into a library.
 #[inline(always)]
-pub fn note_call(call: Call) {
+pub fn note_call(call: LibraryCall) {
     match last_call() {
         Some(last) => *last = call,
         None => {

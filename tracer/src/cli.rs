@@ -109,6 +109,9 @@ pub struct Doctor {
     /// Also print how many instructions the kernel's verifier looked at, program by program.
     #[arg(long, hide = true)]
     pub verifier: bool,
+    /// Leave a hook out, or a function for whose lack a hook has another choice, as if the kernel did not have it (for tests).
+    #[arg(long, value_name = "HOOK", hide = true)]
+    pub without_hook: Vec<String>,
 }
 
 /// Which processes. None means the whole node.
@@ -215,7 +218,7 @@ pub struct Live {
     /// Which kind of hooks: typed ones with kprobes where they are refused, or only kprobes.
     #[arg(long, value_enum, default_value_t)]
     pub backend: Backend,
-    /// Leave a hook out, as if the kernel did not have it (for tests).
+    /// Leave a hook out, or a function for whose lack a hook has another choice, as if the kernel did not have it (for tests).
     #[arg(long, value_name = "HOOK", hide = true)]
     pub without_hook: Vec<String>,
     /// Size in MiB of each event buffer (one for connections, one for exchanges), a power of two.

@@ -4,5 +4,6 @@
 pub mod access;
 pub mod file;
 pub mod msg;
+pub mod skb;
 pub mod sock;
 pub mod task;

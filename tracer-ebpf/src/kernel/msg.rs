@@ -211,7 +211,7 @@ fn not_empty(slice: UserSlice) -> Option<UserSlice> {
 
 /// Reads kernel memory that no type describes.
 #[inline(always)]
-fn read<T>(address: Pointer, offset: usize) -> Option<T> {
+pub fn read<T>(address: Pointer, offset: usize) -> Option<T> {
     // SAFETY: the helper checks the address and fails on a bad one.
     unsafe { bpf_probe_read_kernel(address.byte_add(offset).cast::<T>()) }.ok()
 }

@@ -10,6 +10,11 @@ use crate::maps::offset;
 
 const AF_INET: u16 = 2;
 const AF_INET6: u16 = 10;
+const IPPROTO_TCP: u16 = 6;
+const IPPROTO_MPTCP: u16 = 262;
+
+/// A field that the kernel lacks, or memory that cannot be read.
+pub struct BadRead;
 
 /// A TCP socket, read by `A`.
 #[derive(Clone, Copy)]
@@ -112,6 +117,33 @@ impl<A: Access> Sock<A> {
     pub fn netns(self) -> Option<u32> {
         let net: Pointer = A::read(self.pointer, offset!(sk_net))?;
         A::read(net, offset!(net_inum))
+    }
+
+    /// The connection over TCP that a socket of IPv4 or IPv6 is: itself, or the first subflow of Multipath TCP. `Ok(None)` for
+    /// other protocols.
+    ///
+    /// # Errors
+    /// If the kernel's fields cannot be read.
+    #[inline(always)]
+    pub fn over_tcp(self) -> Result<Option<Self>, BadRead> {
+        let family: u16 = A::read(self.pointer, offset!(sk_family)).ok_or(BadRead)?;
+        if family != AF_INET && family != AF_INET6 {
+            return Ok(None);
+        }
+        match A::read(self.pointer, offset!(sk_protocol)).ok_or(BadRead)? {
+            IPPROTO_TCP => Ok(Some(self)),
+            IPPROTO_MPTCP => {
+                let first = A::read::<Pointer>(self.pointer, offset!(mptcp_first)).filter(|first| !first.is_null());
+                first.map(Self::new).map(Some).ok_or(BadRead)
+            }
+            _ => Ok(None),
+        }
+    }
+
+    /// Whether it is a socket of IPv6, whatever it talks to.
+    #[inline(always)]
+    pub fn is_v6(self) -> Option<bool> {
+        A::read::<u16>(self.pointer, offset!(sk_family)).map(|family| family == AF_INET6)
     }
 
     /// Whether the peer's FIN has arrived.

@@ -1,19 +1,25 @@
 //! A server's connection begins. Hook: the return of `inet_csk_accept`, because it runs in the process that accepts; the
 //! change to ESTABLISHED runs in softirq, before anybody owns the connection.
+//!
+//! Without fexit it is the entry of `security_sock_graft`, by which the process that accepts ties the new connection to its
+//! descriptor. A return probe would do, but leaves out returns in silence when many threads wait in `accept`; it is there for
+//! kernels without that function, and what it leaves out is counted.
 
 use aya_ebpf::{
     EbpfContext as _,
-    macros::{fexit, kretprobe},
-    programs::{FExitContext, RetProbeContext},
+    macros::{fexit, kprobe, kretprobe, raw_tracepoint},
+    programs::{FExitContext, ProbeContext, RawTracePointContext, RetProbeContext},
 };
 use tracer_ebpf::{Loss, SocketRecord, flag, kind, role, tcp_state};
 
 use super::Outcome;
 use crate::{
+    calls,
     kernel::{
         access::{Access, Direct, Pointer, Probe},
         sock::Sock,
     },
+    maps::Call,
     output::{count, now, send_socket},
     overlap::{Event, Hook, programs, serve},
     selection::{connection_selected, current_process_selected},
@@ -54,8 +60,41 @@ fn accept<const PROGRAM: u32>(ctx: &FExitContext, accepted: Pointer) -> Outcome 
     serve::<PROGRAM>(Hook::Accept, event, || is_served(sock), || try_accept(sock))
 }
 
+/// `void security_sock_graft(struct sock *sk, struct socket *parent)`, once for each accept of any kind of socket.
+#[kprobe(function = "security_sock_graft")]
+pub fn accept_kprobe(ctx: ProbeContext) -> u32 {
+    let _ = ctx.arg(0).and_then(|sock| try_graft(Sock::<Probe>::new(sock)));
+    0
+}
+
+#[inline(always)]
+fn try_graft<A: Access>(sock: Sock<A>) -> Outcome {
+    let Ok(connection) = sock.over_tcp() else {
+        count(Loss::BadRead);
+        return None;
+    };
+    try_accept(connection?)
+}
+
+#[kprobe(function = "inet_csk_accept")]
+pub fn accept_enters_kprobe(ctx: ProbeContext) -> u32 {
+    if let Some(sock) = ctx.arg(0)
+        && current_process_selected::<Probe>()
+    {
+        calls::enters(Call { sock, msg: 0 });
+    }
+    0
+}
+
+#[raw_tracepoint(tracepoint = "sched_process_exit")]
+pub fn accept_ends_raw_tp(_: RawTracePointContext) -> i32 {
+    calls::ends();
+    0
+}
+
 #[kretprobe(function = "inet_csk_accept")]
 pub fn accept_kretprobe(ctx: RetProbeContext) -> u32 {
+    let _ = calls::returns();
     let _ = try_accept(Sock::<Probe>::new(ctx.ret()));
     0
 }

@@ -1,12 +1,16 @@
 //! Names are looked up: what goes to port 53 and comes from there. Hooks: the entry of `udp_sendmsg` and `udpv6_sendmsg`,
 //! where a query still lies in the application's memory, and the return of `udp_recvmsg` and `udpv6_recvmsg`, where an answer
 //! lies there. Over TCP, [`try_sent_stream`] and [`try_received_stream`] take what passes. User space parses it.
+//!
+//! Without fexit the second one is the entry of `skb_consume_udp`, by which a receive lets go of the datagram that it has
+//! copied; where the copy lies is known from the entry of the receive. A return probe would do, but leaves out returns in silence
+//! when many threads wait for a datagram; it is there for kernels without that function, and what it leaves out is counted.
 
 use aya_ebpf::{
     bindings::BPF_ANY,
     helpers::bpf_get_current_pid_tgid,
-    macros::{fentry, fexit, kprobe, kretprobe},
-    programs::{FEntryContext, FExitContext, ProbeContext, RetProbeContext},
+    macros::{fentry, fexit, kprobe, kretprobe, raw_tracepoint},
+    programs::{FEntryContext, FExitContext, ProbeContext, RawTracePointContext, RetProbeContext},
 };
 use tracer_ebpf::{
     Loss,
@@ -16,13 +20,15 @@ use tracer_ebpf::{
 
 use super::Outcome;
 use crate::{
+    calls,
     identity::{current_ids, current_name},
     kernel::{
         access::{Access, Direct, Pointer, Probe},
         msg::{MsgHdr, Peer, UserSlice, consumes},
+        skb::source_port,
         sock::{Sock, is_v4_mapped},
     },
-    maps::{RECEIVE_ARGS, ReceiveArgs},
+    maps::{Call, RECEIVES},
     output::{count, now, send_filled},
     overlap::{Hook, programs, serve_by_mark},
     selection::current_process_selected,
@@ -63,7 +69,8 @@ fn udpv6_send<const PROGRAM: u32>(ctx: &FEntryContext) -> Outcome {
 macro_rules! receive_programs {
     ($($function:literal, $hook:ident:
         $six:ident: $($six_number:literal $six_name:ident),+; $five:ident: $($five_number:literal $five_name:ident),+;
-        $four:ident: $($four_number:literal $four_name:ident),+; $kprobe:ident, $kretprobe:ident;)*) => {$(
+        $four:ident: $($four_number:literal $four_name:ident),+;
+        $kprobe:ident, $consumed:ident($is_v6:literal); $enters:ident, $ends:ident, $kretprobe:ident;)*) => {$(
         programs! {
             /// `(struct sock *sk, struct msghdr *msg, size_t len, int noblock, int flags, int *addr_len)`
             #[fexit(function = $function)]
@@ -108,13 +115,36 @@ macro_rules! receive_programs {
 
         #[kprobe(function = $function)]
         pub fn $kprobe(ctx: ProbeContext) -> u32 {
-            let _ = keep_arguments(&ctx);
+            let _ = begun(&ctx).and_then(keep);
             0
         }
 
+        /// `void skb_consume_udp(struct sock *sk, struct sk_buff *skb, int len)`
+        #[kprobe(function = "skb_consume_udp")]
+        pub fn $consumed(ctx: ProbeContext) -> u32 {
+            let _ = try_consume(&ctx, $is_v6);
+            0
+        }
+
+        #[kprobe(function = $function)]
+        pub fn $enters(ctx: ProbeContext) -> u32 {
+            let _ = begun(&ctx).map(calls::enters);
+            0
+        }
+
+        #[raw_tracepoint(tracepoint = "sched_process_exit")]
+        pub fn $ends(_: RawTracePointContext) -> i32 {
+            calls::ends();
+            0
+        }
+
+        // The flags stand in another place on each kernel; the return probe goes without, and takes a message that was only
+        // looked at for one received: it is the same one, a little early.
         #[kretprobe(function = $function)]
         pub fn $kretprobe(ctx: RetProbeContext) -> u32 {
-            let _ = take_arguments().and_then(|(sock, msg)| try_receive(sock, msg, 0, ctx.ret()));
+            let _ = calls::returns().and_then(|Call { sock, msg }| {
+                try_receive(Sock::<Probe>::new(sock as Pointer), MsgHdr::new(msg as Pointer), 0, ctx.ret())
+            });
             0
         }
     )*};
@@ -125,12 +155,13 @@ receive_programs! {
         udp_receive_6: 1 udp_receive_6_fexit, 2 udp_receive_6_2_fexit, 3 udp_receive_6_3_fexit;
         udp_receive_5: 1 udp_receive_5_fexit, 2 udp_receive_5_2_fexit, 3 udp_receive_5_3_fexit;
         udp_receive_4: 1 udp_receive_4_fexit, 2 udp_receive_4_2_fexit, 3 udp_receive_4_3_fexit;
-        udp_receive_kprobe, udp_receive_kretprobe;
+        udp_receive_kprobe, udp_consumed_kprobe(false); udp_enters_kprobe, udp_ends_raw_tp, udp_receive_kretprobe;
     "udpv6_recvmsg", UdpV6Receive:
         udpv6_receive_6: 1 udpv6_receive_6_fexit, 2 udpv6_receive_6_2_fexit, 3 udpv6_receive_6_3_fexit;
         udpv6_receive_5: 1 udpv6_receive_5_fexit, 2 udpv6_receive_5_2_fexit, 3 udpv6_receive_5_3_fexit;
         udpv6_receive_4: 1 udpv6_receive_4_fexit, 2 udpv6_receive_4_2_fexit, 3 udpv6_receive_4_3_fexit;
-        udpv6_receive_kprobe, udpv6_receive_kretprobe;
+        udpv6_receive_kprobe, udpv6_consumed_kprobe(true);
+        udpv6_enters_kprobe, udpv6_ends_raw_tp, udpv6_receive_kretprobe;
 }
 
 #[kprobe(function = "udp_sendmsg")]
@@ -150,25 +181,56 @@ fn sent(ctx: &ProbeContext) -> Option<(Sock<Probe>, MsgHdr<Probe>, u64)> {
     Some((Sock::new(ctx.arg(0)?), MsgHdr::new(ctx.arg(1)?), ctx.arg(2)?))
 }
 
-/// A return probe sees no arguments, so they are kept at the entry. The flags stand in another place on each kernel; the
-/// fallback goes without, and takes a message that was only looked at for one received: it is the same one, a little early.
+/// A receive that may get an answer.
 #[inline(always)]
-fn keep_arguments(ctx: &ProbeContext) -> Outcome {
-    let arguments = ReceiveArgs { sock: ctx.arg(0)?, msg: ctx.arg(1)? };
-    if !may_be_dns(Sock::<Probe>::new(arguments.sock as Pointer)) || !current_process_selected::<Probe>() {
-        return None;
-    }
-    // A full table costs no more than this one message.
-    RECEIVE_ARGS.insert(bpf_get_current_pid_tgid(), arguments, u64::from(BPF_ANY)).ok()
+fn begun(ctx: &ProbeContext) -> Option<Call> {
+    let call = Call { sock: ctx.arg(0)?, msg: ctx.arg(1)? };
+    let wanted = may_be_dns(Sock::<Probe>::new(call.sock as Pointer)) && current_process_selected::<Probe>();
+    wanted.then_some(call)
 }
 
 #[inline(always)]
-fn take_arguments() -> Option<(Sock<Probe>, MsgHdr<Probe>)> {
+fn keep(call: Call) -> Outcome {
+    let thread = bpf_get_current_pid_tgid();
+    if RECEIVES.insert(thread, call, u64::from(BPF_ANY)).is_err() {
+        // Its message would be taken to lie where that of the call before did.
+        let _ = RECEIVES.remove(thread);
+    }
+    Some(())
+}
+
+/// What this thread's receive from the socket fills, if that was kept.
+#[inline(always)]
+fn take(sock: Sock<Probe>) -> Option<MsgHdr<Probe>> {
     let thread = bpf_get_current_pid_tgid();
     // SAFETY: only this thread writes its entry.
-    let ReceiveArgs { sock, msg } = unsafe { RECEIVE_ARGS.get(thread) }.copied()?;
-    let _ = RECEIVE_ARGS.remove(thread);
-    Some((Sock::new(sock as Pointer), MsgHdr::new(msg as Pointer)))
+    let call = unsafe { RECEIVES.get(thread) }.copied()?;
+    let _ = RECEIVES.remove(thread);
+    (call.sock == sock.pointer as u64).then(|| MsgHdr::new(call.msg as Pointer))
+}
+
+/// A receive lets go of its datagram, of which it has copied so many bytes. The number is negative if it only looked at them.
+#[inline(always)]
+fn try_consume(ctx: &ProbeContext, is_v6: bool) -> Outcome {
+    let sock = Sock::<Probe>::new(ctx.arg(0)?);
+    let (skb, length): (Pointer, i32) = (ctx.arg(1)?, ctx.arg(2)?);
+    if sock.is_v6()? != is_v6 || !may_be_dns(sock) {
+        return None;
+    }
+    let msg = take(sock);
+    if length <= 0 || !current_process_selected::<Probe>() {
+        return None;
+    }
+    let Some(msg) = msg else {
+        // It began before the trace, or there was no room to keep it.
+        match source_port(skb) {
+            Some(PORT) => count(Loss::CallMissed),
+            Some(_) => {}
+            None => count(Loss::BadRead),
+        }
+        return None;
+    };
+    try_receive(sock, msg, 0, length)
 }
 
 /// Whether a socket may exchange messages with port 53: it is connected there, or not connected.

@@ -33,6 +33,11 @@ impl Attach {
             Self::RawTracepoint(_) => "raw_tracepoint",
         }
     }
+
+    /// Whether its programs have typed pointers.
+    fn is_typed(self) -> bool {
+        matches!(self, Self::Fentry(_) | Self::Fexit(_) | Self::TpBtf(_))
+    }
 }
 
 /// A BPF program and where it goes.
@@ -63,8 +68,8 @@ pub enum Part {
 pub struct Spec {
     /// Name in reports: the kernel function or tracepoint.
     pub name: &'static str,
-    /// What can serve it, best first. The programs of one choice go together; the last choice needs no typed pointers, and
-    /// is empty where nothing else will do.
+    /// What can serve it, best first. The programs of one choice go together. The last choices need no typed pointers: of
+    /// kprobes where the kernel has the functions for them, then what will do everywhere, empty where nothing will.
     pub choices: &'static [&'static [Program]],
     /// Whether it touches socket records: those hooks must all agree on where the records are.
     pub keeps_records: bool,
@@ -79,14 +84,10 @@ pub struct Spec {
 }
 
 impl Spec {
-    /// The choices that a kernel with typed pointers has.
-    pub fn typed(&self) -> &'static [&'static [Program]] {
-        &self.choices[..self.choices.len() - 1]
-    }
-
-    /// The choice that every kernel has.
+    /// The choices without typed pointers.
     pub fn fallback(&self) -> &'static [&'static [Program]] {
-        &self.choices[self.choices.len() - 1..]
+        let typed = self.choices.iter().take_while(|choice| choice.iter().any(|program| program.attach.is_typed()));
+        &self.choices[typed.count()..]
     }
 
     /// Name of the backend that is used where all is well.
@@ -102,7 +103,25 @@ pub fn superseded(kernel: &Btf) -> Vec<&'static str> {
     HOOKS.iter().filter(is_absent).map(|spec| spec.name).collect()
 }
 
-/// A choice's name: that of the program that reports (a kretprobe's kprobe only keeps arguments for it).
+/// Functions that this kernel lacks, or that are named in `without`, of those that a kprobe hooks where another choice is
+/// left. A kprobe for what is not there loads, and fails only when it is attached. Where no choice is left, that tells better
+/// than BTF, which does not hold every function.
+pub fn absent(kernel: &Btf, without: &[String]) -> Vec<&'static str> {
+    let choices = HOOKS.iter().flat_map(|spec| spec.choices.split_last().map_or(&[][..], |(_, others)| others));
+    let is_absent =
+        |function: &&str| without.iter().any(|name| name == function) || kernel.prototype(function).is_none();
+    choices.flat_map(|choice| probed(choice)).filter(is_absent).collect()
+}
+
+/// Functions that the programs of a choice hook by kprobe.
+pub fn probed(choice: &[Program]) -> impl Iterator<Item = &'static str> {
+    choice.iter().filter_map(|program| match program.attach {
+        Attach::Kprobe(function) => Some(function),
+        _ => None,
+    })
+}
+
+/// A choice's name: that of the program that reports, which is the last (others keep arguments for it, or count what it misses).
 ///
 /// The order within a choice is that of attaching, and it matters to second programs: they run after the first. A
 /// tracepoint runs its programs in the order in which they came, a trampoline the latest first.
@@ -231,6 +250,11 @@ pub const HOOKS: &[Spec] = &[
             in_processes!("udp_receive_4", "fexit", Attach::Fexit("udp_recvmsg"), "3", "2"),
             &[
                 program("udp_receive_kprobe", Attach::Kprobe("udp_recvmsg")),
+                program("udp_consumed_kprobe", Attach::Kprobe("skb_consume_udp")),
+            ],
+            &[
+                program("udp_ends_raw_tp", Attach::RawTracepoint("sched_process_exit")),
+                program("udp_enters_kprobe", Attach::Kprobe("udp_recvmsg")),
                 program("udp_receive_kretprobe", Attach::Kretprobe("udp_recvmsg")),
             ],
         ],
@@ -248,6 +272,11 @@ pub const HOOKS: &[Spec] = &[
             in_processes!("udpv6_receive_4", "fexit", Attach::Fexit("udpv6_recvmsg"), "3", "2"),
             &[
                 program("udpv6_receive_kprobe", Attach::Kprobe("udpv6_recvmsg")),
+                program("udpv6_consumed_kprobe", Attach::Kprobe("skb_consume_udp")),
+            ],
+            &[
+                program("udpv6_ends_raw_tp", Attach::RawTracepoint("sched_process_exit")),
+                program("udpv6_enters_kprobe", Attach::Kprobe("udpv6_recvmsg")),
                 program("udpv6_receive_kretprobe", Attach::Kretprobe("udpv6_recvmsg")),
             ],
         ],
@@ -377,7 +406,12 @@ pub const HOOKS: &[Spec] = &[
         choices: &[
             in_processes!("accept_2", "fexit", Attach::Fexit("inet_csk_accept")),
             in_processes!("accept_4", "fexit", Attach::Fexit("inet_csk_accept")),
-            &[program("accept_kretprobe", Attach::Kretprobe("inet_csk_accept"))],
+            &[program("accept_kprobe", Attach::Kprobe("security_sock_graft"))],
+            &[
+                program("accept_ends_raw_tp", Attach::RawTracepoint("sched_process_exit")),
+                program("accept_enters_kprobe", Attach::Kprobe("inet_csk_accept")),
+                program("accept_kretprobe", Attach::Kretprobe("inet_csk_accept")),
+            ],
         ],
         keeps_records: true,
         detail: detail::CONNECTIONS,
@@ -458,3 +492,31 @@ pub const HOOKS: &[Spec] = &[
         without: "TLS libraries that are loaded while the trace is under way",
     },
 ];
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn is_typed(choice: &[Program]) -> bool {
+        choice.iter().any(|program| program.attach.is_typed())
+    }
+
+    #[test]
+    fn every_hook_has_choices_with_typed_pointers_first_and_then_some_without() {
+        for spec in HOOKS {
+            let fallback = spec.fallback();
+            let typed = &spec.choices[..spec.choices.len() - fallback.len()];
+            assert!(!typed.is_empty() && typed.iter().all(|choice| is_typed(choice)), "{}", spec.name);
+            assert!(!fallback.is_empty() && !fallback.iter().any(|choice| is_typed(choice)), "{}", spec.name);
+        }
+    }
+
+    #[test]
+    fn what_waits_is_left_to_return_probes_only_where_nothing_else_will_do() {
+        for name in ["inet_csk_accept", "udp_recvmsg", "udpv6_recvmsg"] {
+            let spec = HOOKS.iter().find(|spec| spec.name == name).expect("a hook of that name");
+            let backends: Vec<_> = spec.fallback().iter().map(|choice| backend_of(choice)).collect();
+            assert_eq!(backends, ["kprobe", "kretprobe"], "{name}");
+        }
+    }
+}

@@ -10,7 +10,7 @@ use aya::{
 use tracer_ebpf::{Config, MESSAGE_HOOKS, MESSAGE_PROGRAMS, Offsets, SocketRecord, detail, storage};
 use zerocopy::IntoBytes as _;
 
-use super::hooks::{Attach, HOOKS, Part, Program, Spec, backend_of};
+use super::hooks::{Attach, HOOKS, Part, Program, Spec, backend_of, probed};
 use crate::track::record::Hook;
 
 /// The BPF object, built by `build.rs`.
@@ -41,6 +41,8 @@ pub struct Settings {
     pub preemptible: bool,
     /// Names of hooks to leave out.
     pub without: Vec<String>,
+    /// Functions that are not there to be hooked by kprobe: see [`absent`](super::hooks::absent).
+    pub absent: Vec<&'static str>,
     /// Names of hooks that this kernel has no use for: see [`superseded`](super::hooks::superseded).
     pub superseded: Vec<&'static str>,
     /// Size of each ring buffer in bytes, a power of two and a multiple of the page size. The one of the exchanges is made as
@@ -215,6 +217,10 @@ fn load_hook(
     let choices = if settings.backend == Backend::Kprobe { spec.fallback() } else { spec.choices };
     let mut refusals = Vec::new();
     for choice in choices.iter().filter(|choice| !choice.is_empty()) {
+        if let Some(function) = probed(choice).find(|function| settings.absent.contains(function)) {
+            refusals.push(format!("kprobe: no function {function}"));
+            continue;
+        }
         let needed = |program: &&Program| settings.preemptible || program.part != Part::IfPreemptible;
         let programs: Vec<_> = choice.iter().filter(needed).copied().collect();
         match load_all(ebpf, btf, &programs) {

@@ -26,6 +26,7 @@ const CAUSES: &[(Loss, &str)] = &[
     (Loss::TargetsFull, "targets_full"),
     (Loss::ExchangeRingFull, "exchange_ring_full"),
     (Loss::UnreadablePayload, "unreadable_payload"),
+    (Loss::CallMissed, "call_missed"),
     (Loss::AmbiguousSession, "ambiguous_session"),
 ];
 

@@ -7,7 +7,7 @@ use tracer_ebpf::{Config, detail};
 
 use super::live::own_path;
 use crate::{
-    bpf::{self, Backend, Settings, library_probes::LibraryProbes},
+    bpf::{self, Settings, library_probes::LibraryProbes},
     cli,
     kernel::{btf::Btf, features, offsets},
     track::record::Hook,
@@ -27,7 +27,7 @@ pub fn doctor(options: &cli::Doctor) -> Result<bool> {
     let mut report = Report { text: String::new(), can_trace: true };
     report.machine();
     report.privileges();
-    report.hooks(options.backend, options.verifier);
+    report.hooks(options);
     let verdict = if report.can_trace { "conntracer can trace here" } else { "conntracer cannot trace here" };
     report.line("verdict", verdict);
     std::io::Write::write_all(&mut std::io::stdout(), report.text.as_bytes())?;
@@ -65,7 +65,7 @@ impl Report {
         }
     }
 
-    fn hooks(&mut self, backend: Backend, verifier: bool) {
+    fn hooks(&mut self, options: &cli::Doctor) {
         let btf = match Btf::of_running_kernel() {
             Ok(btf) => btf,
             Err(error) => return self.obstacle("BTF", &format!("{:#}", anyhow::Error::from(error))),
@@ -85,10 +85,11 @@ impl Report {
         let settings = Settings {
             config: Config { detail: detail::EXCHANGES, ssl: 1, heads: 1, ..Config::EVERYTHING },
             offsets: resolved.offsets,
-            backend,
+            backend: options.backend,
             // Every program is to be looked at, not only those that this kernel would get.
-            preemptible: verifier || features::may_skip_hooks(&btf),
-            without: Vec::new(),
+            preemptible: options.verifier || features::may_skip_hooks(&btf),
+            without: options.without_hook.clone(),
+            absent: bpf::hooks::absent(&btf, &options.without_hook),
             superseded: bpf::hooks::superseded(&btf),
             ring_bytes: 1 << 20,
             max_connections: 1024,
@@ -105,7 +106,7 @@ impl Report {
                     Ok(_) => self.line("TLS libraries", "can be probed"),
                     Err(error) => self.line("TLS libraries", &format!("MISSING ({error:#})")),
                 }
-                if verifier {
+                if options.verifier {
                     for (program, count) in loaded.verified_instructions() {
                         let count = count.map_or_else(|| "-".to_owned(), |count| count.to_string());
                         self.line(&format!("verified {program}"), &count);

@@ -295,6 +295,7 @@ fn settings(selection: &Selection, live: &cli::Live, heads: bool) -> Result<Sett
         backend: live.backend,
         preemptible: features::may_skip_hooks(&btf),
         without: live.without_hook.clone(),
+        absent: bpf::hooks::absent(&btf, &live.without_hook),
         superseded: bpf::hooks::superseded(&btf),
         ring_bytes,
         max_connections: live.max_connections,

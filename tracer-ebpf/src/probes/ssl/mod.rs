@@ -24,7 +24,7 @@ use crate::{
     maps::{config, offset},
     output::{count, now, send_filled},
     selection::current_process_selected,
-    session::{Call, Direction, Http, Session, What, last_call, note_call},
+    session::{Direction, Http, LibraryCall, Session, What, last_call, note_call},
     verifier::at_most,
 };
 
@@ -48,7 +48,7 @@ fn enter(
     let is_joined = session.id().is_some();
     let library = if is_joined { 0 } else { library(ctx) };
     let family = family as u16;
-    note_call(Call { ssl, buffer, taken_at, stack: stack(ctx), library, what, family, is_joined, reserved: 0 });
+    note_call(LibraryCall { ssl, buffer, taken_at, stack: stack(ctx), library, what, family, is_joined, reserved: 0 });
     Some(session)
 }
 
