@@ -108,7 +108,7 @@ fn heads(id: usize, known: &[(Rc<HttpHead>, Rc<HttpHead>)]) -> Vec<Event> {
         Event::User(Box::new(UserEvent::Http { at: u64::MAX / 2, id: id as u64, index, sent, head: Rc::clone(head) }))
     };
     let both = |index| [head(index, true, request), head(index, false, response)];
-    busy(id).into_iter().chain(both(0)).chain(both(1)).chain([head(2, true, request)]).collect()
+    busy(id).into_iter().chain(both(Some(0))).chain(both(Some(1))).chain([head(Some(2), true, request)]).collect()
 }
 
 fn said(server: usize) -> (Rc<HttpHead>, Rc<HttpHead>) {

@@ -13,7 +13,7 @@ use tracer::{
     track::record::{
         Bound, Close, Closer, Confidence, Connection, ConnectionId, Exchange, Exchanges, Group, GroupExchanges, Hello,
         Hook, How, HttpHead, HttpMethod, HttpVersion, KeepAlive, LookedUp, Lookup, Loss, Parts, Process, Record, Role,
-        Setup, Summary, Tls, TlsFailed, TlsFailure, WallTime,
+        Setup, Summary, Tls, TlsFailed, TlsFailure, TlsSource, WallTime,
     },
 };
 
