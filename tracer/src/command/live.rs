@@ -74,6 +74,10 @@ impl Session {
         // Only records of exchanges tell what heads say, and a recording may be asked for those later.
         let heads = output.wants_exchanges() || live.record.is_some();
         let settings = settings(&selection, live, heads)?;
+        if settings.config.ssl != 0 && !selection.begins_with_our_children() {
+            // The command of `run` would begin with the limit that this process has.
+            let _ = features::lift_file_limit();
+        }
         // The verifier takes its time; the trace begins when it is through.
         let mut loaded = bpf::load(&settings)?;
         let clock = clock();

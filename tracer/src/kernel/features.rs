@@ -159,6 +159,15 @@ pub fn lift_memlock_limit() -> io::Result<()> {
     Ok(setrlimit(Resource::Memlock, Rlimit { current: None, maximum: None })?)
 }
 
+/// Raises the limit on open files as far as it goes: each probe takes two, and a library gets some twenty probes.
+///
+/// # Errors
+/// If the kernel refuses.
+pub fn lift_file_limit() -> io::Result<()> {
+    let maximum = getrlimit(Resource::Nofile).maximum;
+    Ok(setrlimit(Resource::Nofile, Rlimit { current: maximum, maximum })?)
+}
+
 fn nanos(time: Timespec) -> u64 {
     let seconds = u64::try_from(time.tv_sec).unwrap_or(0);
     seconds.saturating_mul(1_000_000_000).saturating_add(u64::try_from(time.tv_nsec).unwrap_or(0))

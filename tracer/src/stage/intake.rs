@@ -153,6 +153,11 @@ impl Intake {
         std::mem::take(&mut self.undecodable)
     }
 
+    /// What waits for its session's connection waits in vain.
+    pub fn give_up_sessions(&mut self) {
+        self.sessions.give_up_all();
+    }
+
     /// What an event calls for before it goes down the pipeline.
     #[inline(always)]
     fn prepare(&mut self, event: EventRef<'_>, each: impl FnOnce(&SocketRecord)) -> Result<()> {

@@ -181,6 +181,11 @@ impl Reader {
     /// # Errors
     /// As [`Reader::read`].
     pub fn stop(mut self, at: u64) -> Result<()> {
+        // Nothing more will come to say which connections they are of.
+        self.intake.give_up_sessions();
+        for (cause, count) in self.intake.take_undecodable() {
+            self.lost("user", cause, count)?;
+        }
         self.send(UserEvent::Stop { at })?;
         self.intake.pipeline.finish(None)
     }

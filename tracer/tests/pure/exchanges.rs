@@ -443,7 +443,13 @@ fn any_garbage() -> impl Strategy<Value = Event> {
         6 => {
             let record: ExchangeRecord = read(&bytes);
             let head = if bytes[1] > 100 { request(HttpMethod::Get) } else { response(bytes[0].into(), true) };
-            user(UserEvent::Http { at: record.at, id, index: Some(record.index), sent: bytes[2] > 100, head: head.into() })
+            user(UserEvent::Http {
+                at: record.at,
+                id,
+                index: Some(record.index),
+                sent: bytes[2] > 100,
+                head: head.into(),
+            })
         }
         _ => {
             let (at, sent_idle) = (u64::from(bytes[0]) << 50, Some(u64::from(bytes[1]) << 56));

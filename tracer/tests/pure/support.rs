@@ -277,7 +277,13 @@ impl Traffic {
     /// What was just sent or received begins with this head.
     pub fn head(&mut self, at: u64, sent: bool, head: HttpHead) -> &mut Self {
         let (id, index) = (self.socket.id, self.exchanges.count - 1);
-        self.events.push(Event::User(Box::new(UserEvent::Http { at, id, index: Some(index), sent, head: head.into() })));
+        self.events.push(Event::User(Box::new(UserEvent::Http {
+            at,
+            id,
+            index: Some(index),
+            sent,
+            head: head.into(),
+        })));
         self
     }
 

@@ -25,7 +25,11 @@ pub const CONNECTIONS: &str = "connections";
 pub const SUMMARY: &str = "summary";
 /// In detail `exchanges`, with every exchange written.
 pub const EXCHANGES: &str = "exchanges";
-/// Likewise, tracing a process that has nothing to do with the loops.
+/// As the summary, with probes on TLS libraries.
+pub const UPROBES: &str = "uprobes";
+/// As the exchanges, with probes on TLS libraries, which then also look at what reads return.
+pub const UPROBES_EXCHANGES: &str = "uprobes-exchanges";
+/// As the exchanges, tracing a process that has nothing to do with the loops.
 pub const UNSELECTED: &str = "unselected";
 /// bpftrace with two probes and a histogram.
 const TWO_KPROBES: &str = "two-kprobes";
@@ -59,13 +63,14 @@ pub struct Bound {
 const NOISE: f64 = 0.005;
 
 /// Every bound. In detail `connections` one iteration of `churn` is two lives.
-pub const BOUNDS: [Bound; 10] = [
+pub const BOUNDS: [Bound; 11] = [
     Bound { tracer: CONNECTIONS, of: CHURN, limit: Limit::Added(15_000) },
     Bound { tracer: CONNECTIONS, of: RR, limit: Limit::Share(NOISE) },
     Bound { tracer: EXCHANGES, of: CHURN, limit: Limit::Added(20_000) },
     Bound { tracer: SUMMARY, of: RR, limit: Limit::Added(2_400) },
     Bound { tracer: EXCHANGES, of: RR, limit: Limit::Added(6_000) },
     Bound { tracer: SUMMARY, of: TLS_RR, limit: Limit::Added(2_600) },
+    Bound { tracer: UPROBES, of: TLS_RR, limit: Limit::Added(16_000) },
     Bound { tracer: SUMMARY, of: TLS_CHURN, limit: Limit::Share(0.006) },
     Bound { tracer: EXCHANGES, of: TLS_CHURN, limit: Limit::Share(0.006) },
     Bound { tracer: EXCHANGES, of: BULK, limit: Limit::Share(0.01) },
@@ -85,6 +90,8 @@ pub fn plans(tracer: &str, peers: Option<&Peers>) -> Vec<String> {
         ours(CONNECTIONS, &[CHURN, RR], "--detail connections"),
         ours(SUMMARY, &[CHURN, RR, TLS_RR, TLS_CHURN], "--detail exchanges --no-exchanges"),
         ours(EXCHANGES, &LOOPS, "--detail exchanges"),
+        ours(UPROBES, &[TLS_RR, TLS_CHURN], "--detail exchanges --no-exchanges --ssl=on"),
+        ours(UPROBES_EXCHANGES, &[TLS_RR, TLS_CHURN], "--detail exchanges --ssl=on"),
         ours(UNSELECTED, &[RR], "--detail exchanges -p {pid}"),
     ];
     if let Some(peers) = peers {
@@ -108,7 +115,7 @@ pub fn connection_lines(tracer: &str, of: &str, iterations: i64) -> Option<i64> 
         "tcpconnlat" => Some(connections),
         // A line when it opens, a line when it closes.
         "tcptracer" => Some(4 * connections),
-        "tcplife" | CONNECTIONS | SUMMARY | EXCHANGES => Some(2 * connections),
+        "tcplife" | CONNECTIONS | SUMMARY | EXCHANGES | UPROBES | UPROBES_EXCHANGES => Some(2 * connections),
         UNSELECTED => Some(0),
         _ => None,
     }
@@ -119,7 +126,7 @@ pub fn exchange_lines(tracer: &str, of: &str, iterations: i64) -> i64 {
     match (tracer, of) {
         // All of it is one ask that is never answered.
         (EXCHANGES, BULK) => 2,
-        (EXCHANGES, _) => 2 * iterations,
+        (EXCHANGES | UPROBES_EXCHANGES, _) => 2 * iterations,
         _ => 0,
     }
 }
