@@ -11,7 +11,7 @@ use std::{
     time::Duration,
 };
 
-use harness::{Backend, Ends, Family, Pair, Role, Trace, Tracer, conntracer, eventually, output_within};
+use harness::{Backend, Connection, Ends, Family, Pair, Role, Trace, Tracer, conntracer, eventually, output_within};
 use serde_json::{Value, json};
 
 /// What must show nowhere. curl sends it in the path, the query, the name and word for a login, a header, a cookie and the
@@ -102,7 +102,11 @@ fn curl(arguments: &[&str]) -> u16 {
 /// What was told of HTTP at one end of a connection, exchange by exchange.
 #[track_caller]
 fn told_at(trace: &Tracer, ends: Ends) -> Vec<Option<Value>> {
-    let connection = trace.connection(ends);
+    // A look whether a server listens already may have come from the same port.
+    let is_it = |connection: &Connection| {
+        Ends::new(connection.local, connection.remote) == ends && connection.exchanges != Some(0)
+    };
+    let connection = trace.connection_where(&format!("{ends:?}"), is_it);
     trace.exchanges_of(&connection).into_iter().map(|exchange| exchange.http).collect()
 }
 
