@@ -17,6 +17,7 @@ mod owners;
 mod preexisting;
 mod recording;
 mod run;
+mod sessions;
 mod targets;
 mod tls;
 mod whole_shared_traces;

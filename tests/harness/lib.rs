@@ -33,7 +33,7 @@ pub use record::{Close, Closer, Connection, Exchange, How, Line, Lookup, Role, S
 pub use resolver::Resolver;
 pub use span::{Range, Span};
 pub use talk::{Expected, Log, Talk, send_parts};
-pub use tracer::{Backend, Exit, Trace, Tracer, conntracer, parse_lines, tracer_path};
+pub use tracer::{Backend, Exit, Trace, Tracer, conntracer, parse_lines, traced_run, tracer_path};
 
 /// Where cargo put the other binaries of this package: a test binary lies in `deps/`, beside them.
 pub fn client_binary(name: &str) -> std::path::PathBuf {
