@@ -51,6 +51,8 @@ pub struct SessionKey {
 #[repr(C)]
 #[derive(Clone, Copy)]
 pub struct Session {
+    /// Tells it from others at the same address, before and after it: when it was made, or began anew.
+    pub number: u64,
     /// The connection's number; 0 if it is not known, or [`AMBIGUOUS`].
     id: u64,
     /// `struct sock *` behind the descriptor that it was given; 0 if it was given none.
@@ -104,6 +106,8 @@ pub struct Call {
     pub taken_at: u64,
     /// The stack as the probe found it.
     pub stack: u64,
+    /// What lay there: where the call returns to.
+    pub returns_to: u64,
     /// What it does.
     pub what: What,
     /// One of [`family`](tracer_ebpf::ssl::family).
@@ -137,7 +141,11 @@ impl Mark {
 }
 
 impl Session {
-    const NEW: Self = Self { id: 0, sock: 0, direction: Direction::None, http: Http::Unknown };
+    /// One of which nothing is known yet.
+    #[inline(always)]
+    fn new() -> Self {
+        Self { number: now(), id: 0, sock: 0, direction: Direction::None, http: Http::Unknown }
+    }
 
     /// The connection's number, if it is known.
     #[inline(always)]
@@ -172,7 +180,7 @@ impl Session {
             return Some(session);
         }
         // The map throws out the one unused for longest rather than refuse.
-        let _ = SESSIONS.insert(key, Self::NEW, u64::from(BPF_ANY));
+        let _ = SESSIONS.insert(key, Self::new(), u64::from(BPF_ANY));
         Self::of(key)
     }
 
@@ -185,7 +193,7 @@ impl Session {
     /// Begins anew, for another connection: on this socket, if that is known.
     #[inline(always)]
     pub fn renew(&mut self, sock: Option<Pointer>) {
-        *self = Self { sock: sock.map_or(0, |sock| sock as u64), ..Self::NEW };
+        *self = Self { sock: sock.map_or(0, |sock| sock as u64), ..Self::new() };
     }
 }
 
@@ -254,7 +262,7 @@ pub fn join<A: Access>(kept: &mut Kept, sock: Sock<A>, source: Source<A>) -> Opt
         evidence,
         at: now(),
         id,
-        ssl,
+        session: session.number,
         tgid,
         family: u32::from(family),
         process_started_at: current_name::<A>().0,

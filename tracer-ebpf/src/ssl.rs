@@ -33,8 +33,8 @@ shared! {
         pub at: u64,
         /// The connection's number.
         pub id: u64,
-        /// Address of the library's session object.
-        pub ssl: u64,
+        /// Number of the library's session: no two of a process have the same.
+        pub session: u64,
         /// Process.
         pub tgid: u32,
         /// One of [`family`].

@@ -9,7 +9,10 @@ use tracer_ebpf::ssl::FileKey;
 use super::talk;
 use crate::{
     bpf::library_probes::LibraryProbes,
-    target::{library::Libraries, process},
+    target::{
+        library::{Kind, Libraries},
+        process,
+    },
 };
 
 /// Libraries and probes.
@@ -41,7 +44,10 @@ impl TlsLibraries {
         let Self { libraries, probes } = self;
         let mut libraries = libraries.borrow_mut();
         for pid in pids {
-            for library in libraries.examine(pid) {
+            let mut found = libraries.examine(pid);
+            // What tells the records of a call comes behind what tells the calls.
+            found.sort_by_key(|library| library.kind == Kind::Crypto);
+            for library in found {
                 if let Err(error) = probes.put_on(ebpf, &library) {
                     talk(&format!("{}: {error:#}; its TLS is seen on the wire only", library.name));
                 }

@@ -210,14 +210,14 @@ impl Intake {
     /// Sends down the pipeline which library works on a connection, and what was seen in it before that was known.
     #[inline(never)]
     fn joined(&mut self, record: &JoinedRecord) -> Result<()> {
-        let &JoinedRecord { at, id, tgid, ssl, family, .. } = record;
+        let &JoinedRecord { at, id, tgid, session, family, .. } = record;
         if record.evidence == evidence::NONE {
-            self.sessions.give_up((tgid, ssl));
+            self.sessions.give_up((tgid, session));
             return Ok(());
         }
         let library = self.libraries.as_ref().and_then(|libraries| libraries.borrow_mut().name(tgid, family));
         self.send(UserEvent::Library { at, id, library })?;
-        for Seen { at, sent, head } in self.sessions.join((tgid, ssl)) {
+        for Seen { at, sent, head } in self.sessions.join((tgid, session)) {
             self.send(UserEvent::Http { at, id, index: None, sent, head })?;
         }
         Ok(())

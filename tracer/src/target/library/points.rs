@@ -41,7 +41,9 @@ pub fn entry(code: &[u8], convention: Convention) -> u64 {
         let used = factory.info(&instruction).used_registers();
         let is_lost = used.iter().any(|used| {
             let is_written = !matches!(used.access(), OpAccess::None | OpAccess::Read | OpAccess::CondRead);
-            is_written && arguments.contains(&used.register().full_register())
+            let register = used.register().full_register();
+            // A probe finds where the call returns to at the top of the stack.
+            is_written && (arguments.contains(&register) || register == Register::RSP)
         });
         if is_lost || instruction.flow_control() != FlowControl::Next {
             break;
