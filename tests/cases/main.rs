@@ -18,6 +18,7 @@ mod owners;
 mod preexisting;
 mod recording;
 mod run;
+mod sessions;
 mod targets;
 mod tls;
 mod waiting;

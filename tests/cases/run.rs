@@ -2,7 +2,7 @@
 
 use std::process::{Command, Stdio};
 
-use harness::{Actor, Closer, Role, Trace, conntracer, tracer_path};
+use harness::{Actor, Closer, Role, Trace, conntracer, traced_run, tracer_path};
 
 /// A server of HTTP/1.1 in Python that keeps connections open, and a client that uses one twice.
 const TALK: &str = r#"
@@ -24,20 +24,9 @@ for _ in range(2):
 client.close()
 "#;
 
-/// `conntracer run` of these words; returns its end, what it wrote, and to where.
-fn run(words: &[&str]) -> (harness::Exit, Trace) {
-    let dir = tempfile::tempdir().expect("a folder");
-    let file = dir.path().join("out.ndjson");
-    let options = ["run", "--format", "ndjson", "--output", file.to_str().expect("UTF-8"), "--"];
-    let exit = conntracer(&[], &[&options, words].concat());
-    let text = std::fs::read_to_string(&file).unwrap_or_else(|error| panic!("{error}: {exit:#?}"));
-    let trace = Trace::of_text(exit.status, &text, exit.stderr.clone());
-    (exit, trace)
-}
-
 #[test]
 fn a_program_is_traced_from_its_first_connection() {
-    let (exit, trace) = run(&["python3", "-c", TALK]);
+    let (exit, trace) = traced_run(&[], &["python3", "-c", TALK]);
     trace.assert_nothing_lost();
     assert_eq!(exit.stdout, "hello\nhello\n", "the program's output is its own");
     let clients: Vec<_> = trace.connections.iter().filter(|c| c.role == Some(Role::Client)).collect();
@@ -61,7 +50,7 @@ fn children_of_the_program_are_traced_under_their_own_names() {
         server.order("send 10");
         server.order("close");
     });
-    let (_, trace) = run(&["sh", "-c", &script]);
+    let (_, trace) = traced_run(&[], &["sh", "-c", &script]);
     answer.join().expect("the server");
     trace.assert_nothing_lost();
     let [client] = &trace.connections[..] else { panic!("one connection: {trace:#?}") };

@@ -34,7 +34,7 @@ pub use record::{Close, Closer, Connection, Exchange, How, Line, Lookup, Role, S
 pub use resolver::Resolver;
 pub use span::{Range, Span};
 pub use talk::{Expected, Log, Talk, send_parts};
-pub use tracer::{Backend, Exit, Trace, Tracer, conntracer, parse_lines, tracer_path};
+pub use tracer::{Backend, Exit, Trace, Tracer, conntracer, parse_lines, traced_run, tracer_path};
 pub use waiting::while_waiting;
 
 /// Where cargo put the other binaries of this package: a test binary lies in `deps/`, beside them.

@@ -198,10 +198,31 @@ pub struct Exchange {
     pub bytes_out: Option<u64>,
     pub bytes_in: Option<u64>,
     pub setup: Option<Setup>,
-    pub http: Option<serde_json::Value>,
+    pub http: Option<Http>,
     pub stale: bool,
     pub open: bool,
     pub confidence: Vec<Confidence>,
+}
+
+/// What the heads of HTTP said.
+#[derive(Clone, Debug, PartialEq, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Http {
+    pub method: Option<String>,
+    pub status: Option<u16>,
+    pub version: Option<String>,
+    pub host: Option<String>,
+    pub connection_header: Vec<String>,
+    pub close_asked: Option<String>,
+    pub keep_alive: Option<HttpKeepAlive>,
+}
+
+/// The Keep-Alive header.
+#[derive(Clone, Debug, PartialEq, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct HttpKeepAlive {
+    pub timeout_s: Option<u64>,
+    pub max: Option<u64>,
 }
 
 /// What a cold exchange paid before its first byte could be sent.

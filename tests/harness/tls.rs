@@ -3,13 +3,17 @@
 mod authority;
 mod chopper;
 mod client;
+mod joins;
 mod nginx;
+mod numbered;
 mod server;
 
 pub use authority::{Authority, Certificate};
 pub use chopper::Chopper;
 pub use client::{Client, Request, Told, hello};
+pub use joins::Joins;
 pub use nginx::{Nginx, Served, Site};
+pub use numbered::{Asked, Load, Numbered};
 pub use server::{PythonServer, Watched};
 
 /// The name that the servers' certificate is for.

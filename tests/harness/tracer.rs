@@ -38,6 +38,9 @@ const READY: &str = "conntracer: tracing";
 /// Loading makes the kernel verify every program, which takes its time on an emulated processor.
 const START: Duration = Duration::from_secs(90);
 
+/// To start, and for a program with many connections to do its work.
+const RUN: Duration = Duration::from_secs(240);
+
 /// From an event in the kernel to its line here.
 const DELIVERY: Duration = Duration::from_secs(15);
 
@@ -529,9 +532,27 @@ impl Exit {
     }
 }
 
+/// `conntracer run` of these words, to its end; returns that, and what it wrote.
+#[track_caller]
+pub fn traced_run(options: &[&str], words: &[impl AsRef<str>]) -> (Exit, Trace) {
+    let dir = tempfile::tempdir().expect("a folder");
+    let file = dir.path().join("out.ndjson");
+    let output = ["run", "--format", "ndjson", "--output", file.to_str().expect("UTF-8")];
+    let words: Vec<&str> = words.iter().map(AsRef::as_ref).collect();
+    let exit = conntracer_within(RUN, &[], &[&output, options, &["--"], &words].concat());
+    let text = std::fs::read_to_string(&file).unwrap_or_else(|error| panic!("{error}: {exit:#?}"));
+    let trace = Trace::of_text(exit.status, &text, exit.stderr.clone());
+    (exit, trace)
+}
+
 /// Runs `conntracer ARGS` to its end; `wrap` are the words of a program that starts it, or none.
 #[track_caller]
 pub fn conntracer(wrap: &[&str], args: &[&str]) -> Exit {
+    conntracer_within(START, wrap, args)
+}
+
+#[track_caller]
+fn conntracer_within(limit: Duration, wrap: &[&str], args: &[&str]) -> Exit {
     let binary = tracer_path();
     let binary = binary.to_str().expect("a path in UTF-8");
     let words: Vec<&str> = wrap.iter().chain(&[binary]).chain(args).copied().collect();
@@ -548,7 +569,7 @@ pub fn conntracer(wrap: &[&str], args: &[&str]) -> Exit {
     thread::scope(|scope| {
         let out = scope.spawn(move || read(&mut stdout));
         let err = scope.spawn(move || read(&mut stderr));
-        let status = await_exit(&mut child, START);
+        let status = await_exit(&mut child, limit);
         if status.is_none() {
             let _ = child.kill();
             let _ = child.wait();

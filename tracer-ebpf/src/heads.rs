@@ -110,7 +110,7 @@ fn send<A: Access>(kept: &Kept, call: Call<A>) {
     message.kind = kind::HEAD;
     message.at = call.at;
     message.id = kept.detailed.socket.id;
-    message.ssl = 0;
+    message.session = 0;
     message.tgid = tgid;
     message.tid = tid;
     message.process_started_at = current_name::<A>().0;

@@ -26,8 +26,8 @@ shared! {
         pub at: u64,
         /// The connection's number; 0 if it is not known.
         pub id: u64,
-        /// Address of the TLS library's session object; 0 if it was seen on TCP.
-        pub ssl: u64,
+        /// Number of the TLS library's session; 0 if it was seen on TCP.
+        pub session: u64,
         /// Process.
         pub tgid: u32,
         /// Thread.

@@ -52,6 +52,8 @@ pub struct SessionKey {
 #[repr(C)]
 #[derive(Clone, Copy)]
 pub struct Session {
+    /// Tells it from others at the same address, before and after it: when it was made, or began anew.
+    pub number: u64,
     /// The connection's number; 0 if it is not known, or [`AMBIGUOUS`].
     id: u64,
     /// `struct sock *` behind the descriptor that it was given; 0 if it was given none.
@@ -103,8 +105,10 @@ pub struct LibraryCall {
     pub buffer: u64,
     /// Where it says how much that was, if not in its result.
     pub taken_at: u64,
-    /// The stack as the probe found it.
+    /// The top of the stack as the function was called.
     pub stack: u64,
+    /// What lay there: where the call returns to. Of a session that is not joined.
+    pub returns_to: u64,
     /// The library's number, if the kernel tells it, and the session is not joined.
     pub library: u64,
     /// What it does.
@@ -140,7 +144,11 @@ impl Mark {
 }
 
 impl Session {
-    const NEW: Self = Self { id: 0, sock: 0, direction: Direction::None, http: Http::Unknown };
+    /// One of which nothing is known yet.
+    #[inline(always)]
+    fn new() -> Self {
+        Self { number: now(), id: 0, sock: 0, direction: Direction::None, http: Http::Unknown }
+    }
 
     /// The connection's number, if it is known.
     #[inline(always)]
@@ -175,7 +183,7 @@ impl Session {
             return Some(session);
         }
         // The map throws out the one unused for longest rather than refuse.
-        let _ = SESSIONS.insert(key, Self::NEW, u64::from(BPF_ANY));
+        let _ = SESSIONS.insert(key, Self::new(), u64::from(BPF_ANY));
         Self::of(key)
     }
 
@@ -196,7 +204,7 @@ impl Session {
     /// Begins anew, for another connection: on this socket, if that is known.
     #[inline(always)]
     pub fn renew(&mut self, sock: Option<Pointer>) {
-        *self = Self { sock: sock.map_or(0, |sock| sock as u64), ..Self::NEW };
+        *self = Self { sock: sock.map_or(0, |sock| sock as u64), ..Self::new() };
     }
 }
 
@@ -269,7 +277,7 @@ pub fn join<A: Access>(kept: &mut Kept, sock: Sock<A>, source: Source<A>) -> Opt
         evidence,
         at: now(),
         id,
-        ssl,
+        session: session.number,
         tgid,
         family: u32::from(family),
         process_started_at: current_name::<A>().0,

@@ -22,6 +22,12 @@ pub mod evidence {
     pub const NONE: u32 = 4;
 }
 
+/// Of the number that user space gives to the place of a probe, so many low bits tell how many bytes the function has moved the stack
+/// pointer by there; the others are the library's number.
+pub const FRAME_BITS: u32 = 16;
+/// Those bits.
+pub const FRAME_MASK: u64 = (1 << FRAME_BITS) - 1;
+
 shared! {
     /// It has become known which connection a session of a TLS library belongs to. On the ring buffer of the exchanges.
     pub struct JoinedRecord {
@@ -33,8 +39,8 @@ shared! {
         pub at: u64,
         /// The connection's number.
         pub id: u64,
-        /// Address of the library's session object.
-        pub ssl: u64,
+        /// Number of the library's session: no two of a process have the same.
+        pub session: u64,
         /// Process.
         pub tgid: u32,
         /// One of [`family`].

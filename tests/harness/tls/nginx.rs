@@ -10,7 +10,7 @@ use std::{
 
 use serde::Deserialize;
 
-use super::Authority;
+use super::{Asked, Authority};
 use crate::clock::eventually;
 
 /// How a server of nginx is set up.
@@ -82,6 +82,8 @@ pub struct Served {
     reused: String,
     sni: String,
     alpn: String,
+    /// The Host header of the request.
+    host: String,
 }
 
 impl Served {
@@ -166,10 +168,29 @@ impl Nginx {
     #[track_caller]
     pub fn served(&self, client_port: u16) -> Served {
         eventually(&format!("nginx to log the connection from port {client_port}"), || {
-            let log = fs::read_to_string(self.dir.path().join("access.log")).ok()?;
-            let mut lines = log.lines().filter_map(|line| serde_json::from_str::<Served>(line).ok());
-            lines.find(|served| served.port == client_port)
+            self.log().into_iter().find(|served| served.port == client_port)
         })
+    }
+
+    /// What it was asked for on each connection, once there have been so many requests.
+    #[track_caller]
+    pub fn asked(&self, requests: usize) -> Asked {
+        let log = eventually(&format!("nginx to log {requests} requests"), || {
+            let log = self.log();
+            (log.len() >= requests).then_some(log)
+        });
+        assert_eq!(log.len(), requests, "{log:#?}");
+        let mut asked = Asked::new();
+        for served in log {
+            asked.entry(served.port).or_default().push(served.host);
+        }
+        asked
+    }
+
+    /// All that it has logged, a request each, in order.
+    fn log(&self) -> Vec<Served> {
+        let log = fs::read_to_string(self.dir.path().join("access.log")).unwrap_or_default();
+        log.lines().filter_map(|line| serde_json::from_str(line).ok()).collect()
     }
 }
 
@@ -208,7 +229,7 @@ fn configuration(dir: &Path, addresses: &[SocketAddr], ports: &[u16]) -> String 
 events {{}}
 http {{
 log_format tls escape=json '{{\"port\":$remote_port,\"version\":\"$ssl_protocol\",\"cipher\":\"$ssl_cipher\",\
-\"reused\":\"$ssl_session_reused\",\"sni\":\"$ssl_server_name\",\"alpn\":\"$ssl_alpn_protocol\"}}';
+\"reused\":\"$ssl_session_reused\",\"sni\":\"$ssl_server_name\",\"alpn\":\"$ssl_alpn_protocol\",\"host\":\"$http_host\"}}';
 access_log {dir}/access.log tls;
 {folders}ssl_certificate {}; ssl_certificate_key {}; ssl_client_certificate {}; ssl_session_cache shared:sessions:1m;
 {servers}}}
@@ -231,8 +252,8 @@ mod tests {
             ("ECDHE-ECDSA-AES128-GCM-SHA256", "TLS_ECDHE_ECDSA_WITH_AES_128_GCM_SHA256"),
             ("ECDHE-ECDSA-CHACHA20-POLY1305", "TLS_ECDHE_ECDSA_WITH_CHACHA20_POLY1305_SHA256"),
         ] {
-            let [version, reused, sni, alpn] = [(); 4].map(|()| String::new());
-            let served = Served { port: 1, version, cipher: openssl.to_owned(), reused, sni, alpn };
+            let [version, reused, sni, alpn, host] = [(); 5].map(|()| String::new());
+            let served = Served { port: 1, version, cipher: openssl.to_owned(), reused, sni, alpn, host };
             assert_eq!(served.cipher(), iana);
         }
     }

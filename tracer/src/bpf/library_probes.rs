@@ -10,10 +10,11 @@ use aya::{
         uprobe::{UProbeAttachPoint, UProbeLinkId, UProbeScope},
     },
 };
+use tracer_ebpf::ssl::FRAME_BITS;
 
 use crate::target::library::{
     FileId, FunctionName, Kind, Library, Release,
-    points::{self, Convention},
+    points::{self, Convention, Entry},
 };
 
 /// Where in a function a program goes.
@@ -133,14 +134,19 @@ impl LibraryProbes {
             let Some(function) = library.functions.iter().find(|function| function.name == *name) else { continue };
             let code = library.code(function).with_context(|| format!("cannot read {}", name.symbol()))?;
             let points = match place {
-                Place::Entry => vec![points::entry(&code, convention)],
+                Place::Entry if self.numbers => vec![points::entry(&code, convention)],
+                // The program must find the stack as it was at the call.
+                Place::Entry => vec![Entry::default()],
                 Place::Returns if !self.heads => continue,
-                Place::Returns => points::returns(&code).unwrap_or_default(),
+                Place::Returns => {
+                    let returns = points::returns(&code).unwrap_or_default();
+                    returns.into_iter().map(|offset| Entry { offset, frame: 0 }).collect()
+                }
             };
             for point in points {
-                let at = function.offset.saturating_add(point);
+                let at = function.offset.saturating_add(point.offset);
                 // An older kernel would refuse the number.
-                let cookie = self.numbers.then_some(library.number);
+                let cookie = self.numbers.then_some(library.number << FRAME_BITS | point.frame);
                 let point = UProbeAttachPoint { location: at.into(), cookie };
                 let link = program(ebpf, program_name)?.attach(point, library.probe_path(), UProbeScope::AllProcesses);
                 let link = link.with_context(|| format!("cannot put a probe on {}", name.symbol()))?;

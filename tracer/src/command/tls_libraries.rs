@@ -15,7 +15,7 @@ use super::talk;
 use crate::{
     bpf::library_probes::LibraryProbes,
     target::{
-        library::{Libraries, Library},
+        library::{Kind, Libraries, Library},
         process,
     },
 };
@@ -56,7 +56,10 @@ impl TlsLibraries {
         let Self { libraries, probes, .. } = self;
         let mut libraries = libraries.borrow_mut();
         for pid in pids {
-            for library in libraries.examine(pid) {
+            let mut found = libraries.examine(pid);
+            // What tells the records of a call comes behind what tells the calls.
+            found.sort_by_key(|library| library.kind == Kind::Crypto);
+            for library in found {
                 if let Err(error) = probes.put_on(ebpf, &library) {
                     talk(&format!("{}: {error:#}; its TLS is seen on the wire only", library.name));
                 }

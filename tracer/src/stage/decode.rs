@@ -89,7 +89,7 @@ pub struct Head<'i> {
     pub id: u64,
     /// The number of its exchange, if that is known.
     pub index: Option<u32>,
-    /// The TLS library's session that it was seen in: process and address; `None` if it was seen on TCP.
+    /// The TLS library's session that it was seen in: process and number; `None` if it was seen on TCP.
     pub session: Option<SessionId>,
     /// The connection's owner sent it.
     pub sent: bool,
@@ -97,7 +97,7 @@ pub struct Head<'i> {
     pub bytes: &'i [u8],
 }
 
-/// A session of a TLS library: process and address of the session object.
+/// A session of a TLS library: process and number of the session.
 pub type SessionId = (u32, u64);
 
 /// A [`HeadRecord`] without its bytes.
@@ -108,7 +108,7 @@ struct HeadHead {
     length: u32,
     at: u64,
     id: u64,
-    ssl: u64,
+    session: u64,
     tgid: u32,
     tid: u32,
     process_started_at: u64,
@@ -248,7 +248,7 @@ fn head(item: &[u8]) -> Result<Head<'_>, DecodeError> {
     let is_whole = bytes.len() == HEAD_LEN;
     let some = if is_whole { bytes.get(..head.length as usize) } else { valid(bytes, head.length, HEAD_LEN) };
     let bytes = some.ok_or(wrong_size)?;
-    let session = (head.ssl != 0).then_some((head.tgid, head.ssl));
+    let session = (head.session != 0).then_some((head.tgid, head.session));
     let index = (head.index != INDEX_UNKNOWN).then_some(head.index);
     Ok(Head { at: head.at, id: head.id, index, session, sent: head.flags & http::flag::SENT != 0, bytes })
 }

@@ -215,15 +215,15 @@ impl Intake {
     /// Sends down the pipeline which library works on a connection, and what was seen in it before that was known.
     #[inline(never)]
     fn joined(&mut self, record: &JoinedRecord) -> Result<()> {
-        let &JoinedRecord { at, id, tgid, ssl, family, library, .. } = record;
+        let &JoinedRecord { at, id, tgid, session, family, library, .. } = record;
         if record.evidence == evidence::NONE {
-            self.sessions.give_up((tgid, ssl));
+            self.sessions.give_up((tgid, session));
             return Ok(());
         }
         let libraries = self.libraries.as_ref();
         let library = libraries.and_then(|libraries| libraries.borrow_mut().name(tgid, family, library));
         self.send(UserEvent::Library { at, id, library })?;
-        for Seen { at, sent, head } in self.sessions.join((tgid, ssl)) {
+        for Seen { at, sent, head } in self.sessions.join((tgid, session)) {
             self.send(UserEvent::Http { at, id, index: None, sent, head })?;
         }
         Ok(())

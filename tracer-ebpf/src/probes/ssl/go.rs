@@ -1,10 +1,10 @@
 //! Go's `crypto/tls`, from 1.17 on, where arguments are passed in registers. A goroutine may go on in another thread, so what a read has
 //! to remember is kept by goroutine.
 
-use aya_ebpf::{bindings::BPF_ANY, helpers::bpf_probe_read_user, macros::uprobe, programs::ProbeContext};
+use aya_ebpf::{bindings::BPF_ANY, macros::uprobe, programs::ProbeContext};
 use tracer_ebpf::ssl::family::GO;
 
-use super::{Outcome, enter, pass, registers};
+use super::{Outcome, enter, pass, registers, word};
 use crate::{
     identity::current_ids,
     kernel::{
@@ -36,7 +36,7 @@ pub fn go_write(ctx: ProbeContext) -> u32 {
 fn try_go_write(ctx: &ProbeContext) -> Outcome {
     let (conn, buffer, length) = arguments(ctx);
     let session = enter_go(ctx, conn, What::Other)?;
-    pass(session, conn, Direction::Out, buffer, length)
+    pass(session, Direction::Out, buffer, length)
 }
 
 /// `func (c *Conn) Read(b []byte) (int, error)`
@@ -67,7 +67,7 @@ fn try_go_has_read(ctx: &ProbeContext) -> Outcome {
     let GoRead { conn, buffer } = unsafe { GO_READS.get(goroutine) }.copied()?;
     let _ = GO_READS.remove(goroutine);
     let length = u64::try_from(registers(ctx).rax as i64).ok()?;
-    pass(Session::find(conn)?, conn, Direction::In, buffer, length)
+    pass(Session::find(conn)?, Direction::In, buffer, length)
 }
 
 /// A read of a goroutine that is under way.
@@ -94,8 +94,6 @@ fn enter_go(ctx: &ProbeContext, conn: u64, what: What) -> Option<&'static mut Se
 /// The socket of a `tls.Conn`, if what it is made on is a `net.TCPConn`.
 #[inline(always)]
 fn socket(conn: u64) -> Option<Pointer> {
-    // SAFETY: the helper checks the address and fails on a bad one.
-    let word = |address: u64| unsafe { bpf_probe_read_user(address as *const u64) }.ok();
     let connection = word(conn + VALUE)?;
     let descriptor = word(connection)?;
     if word(descriptor)? >= LARGEST_LOCK {

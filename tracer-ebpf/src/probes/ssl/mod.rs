@@ -15,6 +15,7 @@ use tracer_ebpf::{
     Loss, MISSING,
     http::{Beginning, HEAD_LEN, HeadRecord, INDEX_UNKNOWN, beginning, flag},
     kind,
+    ssl::{FRAME_BITS, FRAME_MASK},
 };
 
 use super::Outcome;
@@ -46,15 +47,19 @@ fn enter(
     }
     let session = Session::find_or_make(ssl)?;
     let is_joined = session.id().is_some();
-    let library = if is_joined { 0 } else { library(ctx) };
-    let family = family as u16;
-    note_call(LibraryCall { ssl, buffer, taken_at, stack: stack(ctx), library, what, family, is_joined, reserved: 0 });
+    // Of a session that is joined nothing of this is asked for.
+    let place = if is_joined { 0 } else { place(ctx) };
+    let stack = stack(ctx).wrapping_add(place & FRAME_MASK);
+    let returns_to = if is_joined { 0 } else { word(stack).unwrap_or(0) };
+    let (library, family) = (place >> FRAME_BITS, family as u16);
+    note_call(LibraryCall { ssl, buffer, taken_at, stack, returns_to, library, what, family, is_joined, reserved: 0 });
     Some(session)
 }
 
-/// The number of the library that the probe is on, if the kernel tells.
+/// What user space said of the place that the probe is at, if the kernel tells: the library's number, and in the lower bits how far
+/// the function has moved the stack pointer by then. Where the kernel does not tell, the probe is on the first instruction.
 #[inline(always)]
-fn library(ctx: &ProbeContext) -> u64 {
+fn place(ctx: &ProbeContext) -> u64 {
     if offset!(get_attach_cookie) == MISSING {
         return 0;
     }
@@ -66,7 +71,7 @@ fn library(ctx: &ProbeContext) -> u64 {
 #[inline(always)]
 fn try_write(ctx: &ProbeContext, family: u32, ssl: u64, buffer: u64, length: u64) -> Outcome {
     let session = enter(ctx, family, ssl, What::Other, 0, 0)?;
-    pass(session, ssl, Direction::Out, buffer, length)
+    pass(session, Direction::Out, buffer, length)
 }
 
 /// A library is asked for plaintext. Where it will be is kept for the return.
@@ -87,12 +92,12 @@ fn try_has_read(ctx: &ProbeContext, taken: impl FnOnce(u64) -> Option<u64>) -> O
     call.what = What::Other;
     let length = taken(call.taken_at)?;
     let session = Session::find(call.ssl)?;
-    pass(session, call.ssl, Direction::In, call.buffer, length)
+    pass(session, Direction::In, call.buffer, length)
 }
 
 /// Plaintext passes. The first of each turn is looked at for an HTTP head.
 #[inline(always)]
-fn pass(session: &mut Session, ssl: u64, direction: Direction, buffer: u64, length: u64) -> Outcome {
+fn pass(session: &mut Session, direction: Direction, buffer: u64, length: u64) -> Outcome {
     if session.direction == direction || length == 0 {
         return None;
     }
@@ -115,11 +120,11 @@ fn pass(session: &mut Session, ssl: u64, direction: Direction, buffer: u64, leng
         (Some(Beginning::Http2), _) => Http::No,
         (Some(_), _) => Http::Yes,
     };
-    send_head(session.id().unwrap_or(0), ssl, direction, buffer, length)
+    send_head(session, direction, buffer, length)
 }
 
 #[inline(always)]
-fn send_head(id: u64, ssl: u64, direction: Direction, buffer: u64, length: u64) -> Outcome {
+fn send_head(session: &Session, direction: Direction, buffer: u64, length: u64) -> Outcome {
     let (tgid, tid) = current_ids();
     let (process_started_at, _) = current_name::<Probe>();
     send_filled(|record: *mut HeadRecord| {
@@ -134,8 +139,8 @@ fn send_head(id: u64, ssl: u64, direction: Direction, buffer: u64, length: u64) 
         record.kind = kind::HEAD;
         record.length = copied as u32;
         record.at = now();
-        record.id = id;
-        record.ssl = ssl;
+        record.id = session.id().unwrap_or(0);
+        record.session = session.number;
         record.tgid = tgid;
         record.tid = tid;
         record.process_started_at = process_started_at;
@@ -145,6 +150,13 @@ fn send_head(id: u64, ssl: u64, direction: Direction, buffer: u64, length: u64) 
         record.reserved = 0;
         Some(())
     })
+}
+
+/// A word of the process's memory.
+#[inline(always)]
+fn word(address: u64) -> Option<u64> {
+    // SAFETY: the helper checks the address and fails on a bad one.
+    unsafe { bpf_probe_read_user(address as *const u64) }.ok()
 }
 
 /// The thread's registers in user space.

@@ -3,7 +3,7 @@
 use aya_ebpf::{helpers::bpf_probe_read_user, macros::uprobe, programs::ProbeContext};
 use tracer_ebpf::ssl::family::OPENSSL;
 
-use super::{Outcome, enter, result, stack, try_has_read, try_read, try_write};
+use super::{Outcome, enter, result, stack, try_has_read, try_read, try_write, word};
 use crate::{
     kernel::{access::Probe, file::File},
     selection::current_process_selected,
@@ -130,6 +130,10 @@ fn try_bio_write(ctx: &ProbeContext) -> Outcome {
         return None;
     }
     if positive(ctx.arg(2)?) < MARK_LEN as u64 {
+        return None;
+    }
+    if word(call.stack)? != call.returns_to {
+        // That call has returned, and no probe was on the one that is under way: probes are put on one after the other.
         return None;
     }
     let data: u64 = ctx.arg(1)?;

@@ -4,7 +4,10 @@
 //! second trap: 800 instructions more each time (6.12). So the probe for the entry goes on the first instruction that the kernel
 //! emulates, if every call comes by there and the arguments are still where they were.
 
-use iced_x86::{Code, Decoder, DecoderOptions, FlowControl, Instruction, InstructionInfoFactory, OpAccess, Register};
+use iced_x86::{
+    Code, Decoder, DecoderOptions, FlowControl, Instruction, InstructionInfoFactory, OpAccess, OpKind, Register,
+};
+use tracer_ebpf::ssl::FRAME_MASK;
 
 /// Longest stretch of a function's beginning that is looked at, in bytes.
 const PROLOGUE: u64 = 64;
@@ -24,30 +27,54 @@ pub enum Convention {
     Go,
 }
 
-/// Where the probe for a function's entry goes, in bytes from its first instruction; `code` is the function's.
-pub fn entry(code: &[u8], convention: Convention) -> u64 {
+/// Where the probe for a function's entry goes.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Entry {
+    /// In bytes from its first instruction.
+    pub offset: u64,
+    /// How many bytes lie there between the top of the stack and where it was when the function was called.
+    pub frame: u64,
+}
+
+/// Where the probe for a function's entry goes; `code` is the function's.
+pub fn entry(code: &[u8], convention: Convention) -> Entry {
     let arguments = match convention {
         Convention::C => C_ARGUMENTS,
         Convention::Go => GO_ARGUMENTS,
     };
     let mut factory = InstructionInfoFactory::new();
+    let mut frame = 0;
     for instruction in instructions(code).take_while(|instruction| instruction.ip() < PROLOGUE) {
         if instruction.is_invalid() {
             break;
         }
         if is_emulated(&instruction) {
-            return instruction.ip();
+            return if frame <= FRAME_MASK { Entry { offset: instruction.ip(), frame } } else { Entry::default() };
+        }
+        if let Some(bytes) = taken_of_stack(&instruction) {
+            frame += bytes;
+            continue;
         }
         let used = factory.info(&instruction).used_registers();
         let is_lost = used.iter().any(|used| {
             let is_written = !matches!(used.access(), OpAccess::None | OpAccess::Read | OpAccess::CondRead);
-            is_written && arguments.contains(&used.register().full_register())
+            let register = used.register().full_register();
+            // A probe must find where the call returns to.
+            is_written && (arguments.contains(&register) || register == Register::RSP)
         });
         if is_lost || instruction.flow_control() != FlowControl::Next {
             break;
         }
     }
-    0
+    Entry::default()
+}
+
+/// How many bytes of the stack an instruction takes, if it is the usual one to do so.
+fn taken_of_stack(instruction: &Instruction) -> Option<u64> {
+    let takes = matches!(instruction.code(), Code::Sub_rm64_imm8 | Code::Sub_rm64_imm32)
+        && instruction.op0_kind() == OpKind::Register
+        && instruction.op0_register() == Register::RSP;
+    takes.then(|| instruction.immediate(1)).filter(|bytes| *bytes <= FRAME_MASK)
 }
 
 /// Each return instruction of a function, in bytes from its first instruction. `None` if the function cannot be followed to its end, or
@@ -108,20 +135,22 @@ mod tests {
 
     #[test]
     fn the_entry_is_probed_on_the_first_instruction_that_the_kernel_emulates() {
-        assert_eq!(entry(WITH_CANARY, Convention::C), 22);
-        assert_eq!(entry(&[0x55, 0x48, 0x89, 0xe5], Convention::C), 0, "push rbp");
-        assert_eq!(entry(&[0xf3, 0x0f, 0x1e, 0xfa, 0x41, 0x54], Convention::C), 4, "endbr64; push r12");
+        assert_eq!(entry(WITH_CANARY, Convention::C), Entry { offset: 22, frame: 24 });
+        assert_eq!(entry(&[0x55, 0x48, 0x89, 0xe5], Convention::C).offset, 0, "push rbp");
+        assert_eq!(entry(&[0xf3, 0x0f, 0x1e, 0xfa, 0x41, 0x54], Convention::C).offset, 4, "endbr64; push r12");
     }
 
     #[test]
     fn the_entry_is_probed_before_an_argument_is_lost() {
         let moves_first_argument = [0x48, 0x89, 0xd7, 0x55];
-        assert_eq!(entry(&moves_first_argument, Convention::C), 0, "mov rdi, rdx; push rbp");
-        assert_eq!(entry(&moves_first_argument, Convention::Go), 3, "which is none of Go's");
+        assert_eq!(entry(&moves_first_argument, Convention::C).offset, 0, "mov rdi, rdx; push rbp");
+        assert_eq!(entry(&moves_first_argument, Convention::Go).offset, 3, "which is none of Go's");
         let writes_half = [0x31, 0xff, 0x55];
-        assert_eq!(entry(&writes_half, Convention::C), 0, "xor edi, edi; push rbp");
+        assert_eq!(entry(&writes_half, Convention::C).offset, 0, "xor edi, edi; push rbp");
+        let aligns_stack = [0x48, 0x83, 0xe4, 0xf0, 0x55];
+        assert_eq!(entry(&aligns_stack, Convention::C).offset, 0, "and rsp, -16; push rbp");
         let exchanges = [0x48, 0x87, 0xd1, 0x55];
-        assert_eq!(entry(&exchanges, Convention::C), 0, "xchg rcx, rdx; push rbp");
+        assert_eq!(entry(&exchanges, Convention::C).offset, 0, "xchg rcx, rdx; push rbp");
     }
 
     #[test]
@@ -142,7 +171,8 @@ mod tests {
         #[test]
         fn whatever_the_bytes_a_point_lies_in_the_function(code in prop::collection::vec(any::<u8>(), 0..300)) {
             for convention in [Convention::C, Convention::Go] {
-                prop_assert!(entry(&code, convention) <= code.len() as u64);
+                let Entry { offset, frame } = entry(&code, convention);
+                prop_assert!(offset <= code.len() as u64 && frame <= FRAME_MASK);
             }
             for at in returns(&code).unwrap_or_default() {
                 prop_assert!((at as usize) < code.len());
