@@ -47,8 +47,8 @@ impl Http {
             _ => Heads::default(),
         };
         heads.newest.see(asks, head);
-        if !asks {
-            // With an answer the exchange before is over.
+        if !asks && turn.count() > index {
+            // This one has been told, and with that the one before it. A server's library has the answer before that.
             heads.before = Pair::default();
         }
         if turn.note_heads(index) && known != Some(&heads) {
@@ -226,6 +226,19 @@ mod tests {
         }
         connection.answers(3, None);
         assert_eq!(index(&Connection { turn: connection.turn, ..Connection::default() }, false), 3);
+    }
+
+    #[test]
+    fn heads_stay_until_their_exchange_is_told_though_the_next_answer_is_known_before() {
+        let mut connection = Connection::default();
+        for (number, host) in (0..).zip(["a", "b", "c"]) {
+            connection.asks(number, host);
+            connection.http.see(&mut connection.turn, number, false, &response(200), &mut connection.shared);
+            if number > 0 {
+                assert_eq!(connection.told(number - 1).1, Some(200), "it is told with the next");
+            }
+            connection.answers(number, None);
+        }
     }
 
     #[test]
