@@ -20,6 +20,7 @@ mod run;
 mod sessions;
 mod targets;
 mod tls;
+mod tls_libraries;
 mod whole_shared_traces;
 
 /// Declares functions that take a running trace as tests, once with each kind of hooks.
