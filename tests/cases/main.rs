@@ -21,6 +21,7 @@ mod run;
 mod sessions;
 mod targets;
 mod tls;
+mod tls_libraries;
 mod waiting;
 mod whole_shared_traces;
 

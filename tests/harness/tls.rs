@@ -3,18 +3,24 @@
 mod authority;
 mod chopper;
 mod client;
+mod database;
+mod haproxy;
 mod joins;
 mod nginx;
 mod numbered;
 mod server;
+mod stepwise;
 
 pub use authority::{Authority, Certificate};
 pub use chopper::Chopper;
 pub use client::{Client, Request, Told, hello};
+pub use database::{Database, pgbench, redis_benchmark};
+pub use haproxy::Haproxy;
 pub use joins::Joins;
 pub use nginx::{Nginx, Served, Site};
 pub use numbered::{Asked, Load, Numbered};
 pub use server::{PythonServer, Watched};
+pub use stepwise::Stepwise;
 
 /// The name that the servers' certificate is for.
 pub const NAME: &str = "shop.test";

@@ -33,6 +33,8 @@ pub fn build() -> Result<()> {
         (source("tls/Client.java"), folder.join("java_client"), java),
         (source("tls/timed.c"), folder.join("timed.so"), c),
         (source("tls/wire_clock.c"), folder.join("wire_clock.so"), c),
+        (source("tls/numbered/client.go"), folder.join("numbered_client"), go),
+        (source("tls/hostile.c"), folder.join("hostile"), c_with_openssl),
         (source("lookup.go"), folder.join("go_lookup"), pure_go),
     ] {
         if is_older(&built, &source)? {
@@ -67,8 +69,20 @@ fn java(source: &Path, built: &Path) -> Command {
 }
 
 fn c(source: &Path, built: &Path) -> Command {
+    let mut gcc = gcc();
+    gcc.args(["-shared", "-fPIC", "-o"]).arg(built).arg(source);
+    gcc
+}
+
+fn c_with_openssl(source: &Path, built: &Path) -> Command {
+    let mut gcc = gcc();
+    gcc.arg("-o").arg(built).arg(source).args(["-lssl", "-lcrypto"]);
+    gcc
+}
+
+fn gcc() -> Command {
     let mut gcc = Command::new("gcc");
-    gcc.args(["-O2", "-Wall", "-Wextra", "-Werror", "-shared", "-fPIC", "-o"]).arg(built).arg(source);
+    gcc.args(["-O2", "-Wall", "-Wextra", "-Werror"]);
     gcc
 }
 

@@ -57,6 +57,17 @@ pub const PACKAGES: &[(&str, Use)] = &[
     ("nodejs", Use::Tests),
     ("golang-go", Use::Tests),
     ("openjdk-17-jre-headless", Use::Tests),
+    // Clients of many libraries, all at once, and servers with workers.
+    ("libssl-dev", Use::Tests),
+    ("python3-requests", Use::Tests),
+    ("python3-aiohttp", Use::Tests),
+    ("ruby", Use::Tests),
+    ("php-cli", Use::Tests),
+    ("php-curl", Use::Tests),
+    ("wget", Use::Tests),
+    ("haproxy", Use::Tests),
+    ("redis-server", Use::Tests),
+    ("postgresql-15", Use::Tests),
     // The TLS loops, and a tool to compare with: bpftrace comes with LLVM and clang, 200 MB.
     ("libssl-dev", Use::Bench),
     ("bpftrace", Use::Bench),

@@ -171,6 +171,13 @@ impl Client {
         (fs::read_to_string(timed).unwrap_or_default(), last.expect("at least one connection"))
     }
 
+    /// Its command line, to be started by another program.
+    pub fn words(self, request: &Request<'_>) -> Vec<String> {
+        let command = self.command(request);
+        let words = [command.get_program()].into_iter().chain(command.get_args());
+        words.map(|word| word.to_str().expect("UTF-8").to_owned()).collect()
+    }
+
     /// The command line; a Debian program by its full path, for there may be others.
     fn command(self, request: &Request<'_>) -> Command {
         match self {

@@ -3,11 +3,15 @@
 use std::{
     fmt::Write,
     fs,
-    net::{Ipv4Addr, Ipv6Addr, SocketAddr, TcpListener, TcpStream},
+    net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, TcpListener, TcpStream},
     path::Path,
     process::{Child, Command, Stdio},
 };
 
+use nix::{
+    sys::signal::{Signal, kill},
+    unistd::Pid,
+};
 use serde::Deserialize;
 
 use super::{Asked, Authority};
@@ -128,16 +132,28 @@ impl Nginx {
     /// Starts it and waits until it serves. It and its ports are in the network namespace of this thread.
     #[track_caller]
     pub fn start() -> Self {
-        Self::listening_on(&[SocketAddr::from((Ipv4Addr::LOCALHOST, 0)), SocketAddr::from((Ipv6Addr::LOCALHOST, 0))])
+        Self::listening_on(&LOOPBACK)
+    }
+
+    /// The same with a master and so many workers, which serve. [`Nginx::pid`] is the master's.
+    #[track_caller]
+    pub fn with_workers(count: u32) -> Self {
+        Self::configured(&LOOPBACK, &format!("master_process on; worker_processes {count};"))
     }
 
     /// The same on these addresses; their ports do not matter.
     #[track_caller]
     pub fn listening_on(addresses: &[SocketAddr]) -> Self {
+        // One process, so that the one that is known serves.
+        Self::configured(addresses, "master_process off;")
+    }
+
+    #[track_caller]
+    fn configured(addresses: &[SocketAddr], processes: &str) -> Self {
         let dir = tempfile::tempdir().expect("a folder");
         let ports = free_ports();
         let config = dir.path().join("nginx.conf");
-        fs::write(&config, configuration(dir.path(), addresses, &ports)).expect("nginx's settings");
+        fs::write(&config, configuration(dir.path(), addresses, &ports, processes)).expect("nginx's settings");
         let mut nginx = Command::new("/usr/sbin/nginx");
         nginx.arg("-p").arg(dir.path()).arg("-c").arg(&config).stdin(Stdio::null());
         let child = nginx.spawn().unwrap_or_else(|error| panic!("{nginx:?}: {error}"));
@@ -196,10 +212,15 @@ impl Nginx {
 
 impl Drop for Nginx {
     fn drop(&mut self) {
-        let _ = self.child.kill();
+        // A master ends its workers.
+        let _ = kill(Pid::from_raw(self.child.id().cast_signed()), Signal::SIGTERM);
         let _ = self.child.wait();
     }
 }
+
+/// Where it listens if nothing else is said; ports do not matter.
+const LOOPBACK: [SocketAddr; 2] =
+    [SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), 0), SocketAddr::new(IpAddr::V6(Ipv6Addr::LOCALHOST), 0)];
 
 /// Ports that are free in this moment on either family; all are held until the last was found.
 fn free_ports() -> [u16; Site::ALL.len()] {
@@ -207,7 +228,7 @@ fn free_ports() -> [u16; Site::ALL.len()] {
     listeners.each_ref().map(|listener| listener.local_addr().expect("local address").port())
 }
 
-fn configuration(dir: &Path, addresses: &[SocketAddr], ports: &[u16]) -> String {
+fn configuration(dir: &Path, addresses: &[SocketAddr], ports: &[u16], processes: &str) -> String {
     let dir = dir.display();
     let authority = Authority::get();
     let mut servers = String::new();
@@ -223,9 +244,8 @@ fn configuration(dir: &Path, addresses: &[SocketAddr], ports: &[u16]) -> String 
     let folders: String = ["client_body", "proxy", "fastcgi", "uwsgi", "scgi"]
         .map(|kind| format!("{kind}_temp_path {dir}/{kind};\n"))
         .concat();
-    // One process, so that the one that is known serves.
     format!(
-        "user root; daemon off; master_process off; pid {dir}/pid; error_log {dir}/error.log;
+        "user root; daemon off; {processes} pid {dir}/pid; error_log {dir}/error.log;
 events {{}}
 http {{
 log_format tls escape=json '{{\"port\":$remote_port,\"version\":\"$ssl_protocol\",\"cipher\":\"$ssl_cipher\",\

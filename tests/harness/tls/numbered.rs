@@ -4,6 +4,7 @@
 use std::{
     collections::BTreeMap,
     net::SocketAddr,
+    path::PathBuf,
     process::{Child, Command, Stdio},
 };
 
@@ -96,13 +97,18 @@ fn text(path: &std::path::Path) -> String {
 }
 
 fn script(interpreter: &str, name: &str, more: &[&str], load: &Load) -> Vec<String> {
-    let script = text(&source("numbered").join(name));
+    let script = text(&source_of(name));
     let more = more.iter().map(|word| (*word).to_owned());
     [interpreter.to_owned(), script].into_iter().chain(settings(load)).chain(more).collect()
 }
 
+/// A source of the numbered clients.
+pub(super) fn source_of(name: &str) -> PathBuf {
+    source("numbered").join(name)
+}
+
 /// The settings that our own clients share.
-fn settings(load: &Load) -> [String; 5] {
+pub(super) fn settings(load: &Load) -> [String; 5] {
     let Load { to, connections, requests } = load;
     [
         format!("host={}", to.ip()),
