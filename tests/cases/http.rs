@@ -107,7 +107,8 @@ fn told_at(trace: &Tracer, ends: Ends) -> Vec<Option<Value>> {
         Ends::new(connection.local, connection.remote) == ends && connection.exchanges != Some(0)
     };
     let connection = trace.connection_where(&format!("{ends:?}"), is_it);
-    trace.exchanges_of(&connection).into_iter().map(|exchange| exchange.http).collect()
+    let as_json = |http| serde_json::to_value(http).expect("as JSON");
+    trace.exchanges_of(&connection).into_iter().map(|exchange| exchange.http.map(as_json)).collect()
 }
 
 /// The same at both ends, which must say the same.

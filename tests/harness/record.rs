@@ -3,7 +3,7 @@
 
 use std::net::{IpAddr, SocketAddr};
 
-use serde::Deserialize;
+use serde::{Deserialize, Serialize};
 use time::OffsetDateTime;
 
 /// One line of NDJSON.
@@ -205,7 +205,7 @@ pub struct Exchange {
 }
 
 /// What the heads of HTTP said.
-#[derive(Clone, Debug, PartialEq, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Deserialize, Serialize)]
 #[serde(deny_unknown_fields)]
 pub struct Http {
     pub method: Option<String>,
@@ -218,7 +218,7 @@ pub struct Http {
 }
 
 /// The Keep-Alive header.
-#[derive(Clone, Debug, PartialEq, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Deserialize, Serialize)]
 #[serde(deny_unknown_fields)]
 pub struct HttpKeepAlive {
     pub timeout_s: Option<u64>,
