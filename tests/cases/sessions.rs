@@ -3,7 +3,7 @@
 
 use harness::{
     Trace, Tracer,
-    tls::{Database, Haproxy, Joins, Load, Nginx, Numbered, Site, pgbench, redis_benchmark},
+    tls::{Database, Joins, Load, Nginx, Numbered, Site, pgbench, redis_benchmark},
     traced_run,
 };
 
@@ -98,25 +98,19 @@ fn a_program_that_is_faster_than_the_probes_is_told_of_no_wrong_connection() {
 
 #[test]
 fn a_server_with_workers() {
-    let load = |to| Load { to, connections: CONNECTIONS, requests: REQUESTS };
-    let (nginx, haproxy) = (Nginx::with_workers(2), Haproxy::start());
-    let servers = [load(nginx.address(Site::Tls13)), load(haproxy.address())];
-    let pids = [nginx.pid(), haproxy.pid()].map(|pid| pid.to_string());
-    let trace = Tracer::trace(&["-p", &pids[0], "-p", &pids[1]]);
-    for load in &servers {
-        assert!(Numbered::PythonHttp.spawn(load).wait().expect("a client").success());
-    }
-    let asked = [nginx.asked(servers[0].total()), haproxy.asked(servers[1].total())];
+    let nginx = Nginx::with_workers(2);
+    let load = Load { to: nginx.address(Site::Tls13), connections: CONNECTIONS, requests: REQUESTS };
+    let trace = Tracer::trace(&["-p", &nginx.pid().to_string()]);
+    assert!(Numbered::PythonHttp.spawn(&load).wait().expect("a client").success());
+    let asked = nginx.asked(load.total());
     let trace = trace.stop();
-    for (name, load, asked) in [("nginx", servers[0], &asked[0]), ("HAProxy", servers[1], &asked[1])] {
-        let joins = Joins::of_server(&trace, load.to, asked);
-        println!("{name} with workers: {joins}");
-        joins.assert_joined(99.0);
-    }
+    let joins = Joins::of_server(&trace, load.to, &asked);
+    println!("nginx with workers: {joins}");
+    joins.assert_joined(99.0);
     trace.assert_nothing_lost();
 }
 
-/// No HTTP passes: all that is told of a session is its library, of each connection that has one and of no other.
+/// No HTTP passes: all that is told of a session is that it was seen, of each connection that has one and of no other.
 #[track_caller]
 fn check_database(database: &Database, loads: &[(Vec<String>, usize)], plain: Option<Vec<String>>) {
     let server = Tracer::trace(&["-p", &database.pid().to_string()]);
@@ -129,7 +123,7 @@ fn check_database(database: &Database, loads: &[(Vec<String>, usize)], plain: Op
     for (end, trace) in [("client", &trace), ("server", &server)] {
         let its = trace.connections.iter().filter(|connection| [connection.local, connection.remote].contains(&to));
         let (tls, plain): (Vec<_>, Vec<_>) = its.partition(|connection| connection.tls.is_some());
-        let joined = tls.iter().filter(|c| c.tls().source == "both" && c.tls().library.is_some()).count();
+        let joined = tls.iter().filter(|connection| connection.tls().source == "both").count();
         println!("{}: {joined} of {} at the {end}, {} without TLS", tls[0].comm, tls.len(), plain.len());
         assert!(tls.len() >= expected, "{expected} connections over TLS: {tls:#?}");
         assert!(joined * 100 >= tls.len() * 99, "{tls:#?}");

@@ -65,7 +65,6 @@ pub const PACKAGES: &[(&str, Use)] = &[
     ("php-cli", Use::Tests),
     ("php-curl", Use::Tests),
     ("wget", Use::Tests),
-    ("haproxy", Use::Tests),
     ("redis-server", Use::Tests),
     ("postgresql-15", Use::Tests),
     // The TLS loops, and a tool to compare with: bpftrace comes with LLVM and clang, 200 MB.
