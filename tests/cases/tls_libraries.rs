@@ -10,7 +10,7 @@ use harness::{
 };
 
 /// Until probes are on a library that was mapped: user space is told at once, but the machine is slow.
-const SETTLES: Duration = Duration::from_secs(8);
+const SETTLES: Duration = Duration::from_secs(5);
 
 /// Few: these tests are about libraries.
 fn load(nginx: &Nginx, requests: u32) -> Load {

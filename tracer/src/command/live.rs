@@ -161,7 +161,7 @@ impl Session {
         if !mapped.is_empty() {
             tls_libraries.look_at(&mut self.ebpf, mapped)?;
         }
-        tls_libraries.forget(&mut self.ebpf, ended);
+        tls_libraries.forget(ended);
         Ok(())
     }
 
@@ -196,7 +196,7 @@ impl Session {
     /// # Errors
     /// As [`Session::until`].
     pub fn end(self) -> Result<()> {
-        let Self { ebpf, lru, mut reader, .. } = self;
+        let Self { ebpf, lru, mut reader, tls_libraries, .. } = self;
         // Detaching takes its time too.
         let stopped_at = features::boot_clock_now();
         reader.read_all(|_| {})?;
@@ -206,6 +206,7 @@ impl Session {
         let evicted = if lru { reader.evicted(&ebpf)? } else { 0 };
         reader.report_losses()?;
         reader.report_skipped(&ebpf, true)?;
+        drop(tls_libraries);
         drop(ebpf);
         // Nothing is attached any more; what came until then is still in the ring buffer.
         reader.read_rest()?;

@@ -73,7 +73,7 @@ impl TlsLibraries {
     }
 
     /// Forgets processes that have ended, and takes the probes off libraries that nobody has used for a while.
-    pub fn forget(&mut self, ebpf: &mut Ebpf, pids: impl IntoIterator<Item = u32>) {
+    pub fn forget(&mut self, pids: impl IntoIterator<Item = u32>) {
         let Self { libraries, probes, unused } = self;
         let mut libraries = libraries.borrow_mut();
         // Of a process with several threads each tells its end.
@@ -82,7 +82,7 @@ impl TlsLibraries {
         unused.extend(libraries.take_released().into_iter().map(|library| (now, library)));
         while let Some((_, library)) = unused.pop_front_if(|(since, _)| now.duration_since(*since) >= STAY) {
             if !libraries.in_use().any(|used| used.id == library.id) {
-                probes.take_off(ebpf, &library);
+                probes.take_off(&library);
             }
         }
     }
