@@ -17,6 +17,7 @@ mod owners;
 mod preexisting;
 mod recording;
 mod run;
+mod soak;
 mod targets;
 mod tls;
 mod whole_shared_traces;

@@ -33,6 +33,7 @@ pub fn build() -> Result<()> {
         (source("tls/Client.java"), folder.join("java_client"), java),
         (source("tls/timed.c"), folder.join("timed.so"), c),
         (source("tls/wire_clock.c"), folder.join("wire_clock.so"), c),
+        (source("soak/soak.go"), folder.join("go_soak"), go),
         (source("lookup.go"), folder.join("go_lookup"), pure_go),
     ] {
         if is_older(&built, &source)? {
