@@ -19,13 +19,16 @@ pub use self::{
     joins::Joins,
     load::{Done, Load},
 };
-use crate::{clock::eventually, programs::LoadedPrograms, tracer::Tracer, tracer::parse_lines};
+use crate::{programs::LoadedPrograms, tracer::Tracer, tracer::parse_lines};
 
 /// How long a trace stays attached.
 const ATTACHED: Duration = Duration::from_secs(10);
 
 /// How long the programs are left alone after it.
 const DETACHED: Duration = Duration::from_secs(1);
+
+/// Until a trace that says that it traces has its probes in place.
+const PUTTING_ON: Duration = Duration::from_secs(10);
 
 /// Fewer traces would not have come and gone.
 const FEWEST_TRACES: usize = 2;
@@ -75,12 +78,13 @@ fn trace_once(load: &Load, file: &Path, report: &mut Report) {
     let mut args = vec!["--ssl", "--verbose", "--output", file.to_str().expect("a path in UTF-8")];
     args.extend(words.iter().map(String::as_str));
     let tracer = Tracer::trace(&args);
-    let breakpoints = eventually("probes in the code of each program", || {
-        let counts: Option<Vec<usize>> =
-            pids.iter().map(|pid| Some(breakpoints::count(*pid)).filter(|n| *n > 0)).collect();
-        counts.map(|counts| counts.iter().sum())
-    });
-    report.breakpoints = report.breakpoints.min(breakpoints);
+    let breakpoints = || pids.iter().map(|pid| breakpoints::count(*pid)).collect::<Vec<_>>();
+    let began = Instant::now();
+    let mut found = breakpoints();
+    while found.contains(&0) && began.elapsed() < PUTTING_ON {
+        found = breakpoints();
+    }
+    report.breakpoints = report.breakpoints.min(found.iter().sum());
     thread::sleep(ATTACHED);
     tracer.signal(Signal::SIGINT);
     let trace = tracer.await_end();
@@ -92,7 +96,8 @@ fn trace_once(load: &Load, file: &Path, report: &mut Report) {
         }
     };
     check(trace.status.success(), format!("it ended with {}: {}", trace.status, trace.stderr));
-    for (pid, name) in pids.iter().zip(load.names()) {
+    for ((pid, name), found) in pids.iter().zip(load.names()).zip(found) {
+        check(found > 0, format!("no breakpoint came into the code of {name}: {}", trace.stderr));
         let left = breakpoints::count(*pid);
         check(left == 0, format!("{left} breakpoints stay in the code of {name}"));
     }
@@ -140,16 +145,19 @@ impl fmt::Display for Report {
         let losses = if losses.is_empty() { "nothing".to_owned() } else { losses.trim_start_matches(", ").to_owned() };
         writeln!(
             f,
-            "traces: {} exchanges, {} of them with an HTTP head, at least {breakpoints} breakpoints a trace, lost: {losses}",
+            "traces: {} exchanges, {} with HTTP heads, {} of those with the head of the exchange before or after, {} before their `open` \
+             line; at least {breakpoints} breakpoints a trace; lost: {losses}",
             joins.exchanges,
             joins.with_head(),
+            joins.displaced,
+            joins.early,
         )?;
         let (made, failed) = self.requests();
         let verdict = if failures.is_empty() { "PASS" } else { "FAIL" };
         write!(
             f,
             "{verdict}: {made} requests of Node and Go, {failed} failed, while {traces} traces came and went in {:.0} s; no program \
-             ended: {}; heads on a wrong connection or exchange: {}",
+             ended: {}; heads on a wrong connection: {}",
             took.as_secs_f64(),
             if failures.iter().any(|failure| failure.contains("has ended")) { "no" } else { "yes" },
             joins.wrong,

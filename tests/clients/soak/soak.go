@@ -71,6 +71,10 @@ var (
 	stopped  atomic.Bool
 )
 
+// Go gives a connection up when it learns more than 50 ms after the answer that the request was sent, as happens on a busy machine.
+// Nothing of the next request has been sent then.
+var errNotKept = errors.New("the connection was not kept")
+
 func number(name string) int {
 	parsed, err := strconv.Atoi(settings[name])
 	if err != nil {
@@ -128,7 +132,7 @@ func connect(config *tls.Config) (*link, error) {
 	var taken atomic.Bool
 	made.Transport = &http.Transport{DialTLSContext: func(context.Context, string, string) (net.Conn, error) {
 		if taken.Swap(true) {
-			return nil, errors.New("the connection was lost")
+			return nil, errNotKept
 		}
 		return conn, nil
 	}}
@@ -173,11 +177,13 @@ func work(config *tls.Config) {
 		body := bytes.Repeat(text, length/len(text)+1)[:length]
 		began := time.Now()
 		var err error
-		if over == nil {
-			over, err = connect(config)
-		}
-		if err == nil {
+		if over != nil {
 			err = over.post(body)
+		}
+		if over == nil || errors.Is(err, errNotKept) {
+			if over, err = connect(config); err == nil {
+				err = over.post(body)
+			}
 		}
 		if took := float64(time.Since(began).Nanoseconds()) / 1e6; took > 0 {
 			counted.change(func() {

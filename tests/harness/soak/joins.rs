@@ -2,8 +2,7 @@
 //! those are: `r3.c40000.node.soak.test` is the fourth request on the connection from port 40000.
 
 use std::{
-    collections::{BTreeMap, HashMap},
-    net::SocketAddr,
+    collections::{BTreeMap, HashMap, HashSet},
     ops::AddAssign,
 };
 
@@ -19,8 +18,12 @@ pub struct Joins {
     pub exchanges: u64,
     /// Of each process, those with the heads of request and response.
     pub heads: BTreeMap<u32, u64>,
-    /// Those with a head that belongs elsewhere.
+    /// Those with a head of another connection.
     pub wrong: u64,
+    /// Those with the head of another exchange of the same connection.
+    pub displaced: u64,
+    /// Those told before their connection's `open` line, or without one.
+    pub early: u64,
     /// What was lost, by cause.
     pub losses: BTreeMap<String, u64>,
     /// The first few that are wrong.
@@ -32,11 +35,15 @@ impl Joins {
     #[track_caller]
     pub fn of(lines: &[Line]) -> Self {
         let mut joins = Self::default();
-        let mut opens: HashMap<&str, (&Open, Option<i64>)> = HashMap::new();
+        let mut ends: HashMap<&str, Ends> = lines.iter().filter_map(Ends::of).collect();
+        let mut opened = HashSet::new();
         for line in lines {
             match line {
-                Line::Open(open) => drop(opens.insert(&open.id, (open, None))),
-                Line::Exchange(exchange) => joins.take(exchange, opens.get_mut(exchange.connection.as_str())),
+                Line::Open(open) => drop(opened.insert(open.id.as_str())),
+                Line::Exchange(exchange) => {
+                    joins.early += u64::from(!opened.contains(exchange.connection.as_str()));
+                    joins.take(exchange, ends.get_mut(exchange.connection.as_str()));
+                }
                 Line::Loss(loss) => *joins.losses.entry(loss.cause.clone()).or_default() += loss.count,
                 Line::Connection(_) | Line::Dns(_) | Line::Summary(_) => {}
             }
@@ -44,24 +51,19 @@ impl Joins {
         joins
     }
 
-    /// `open` is its connection, and by how much the client's count of requests is ahead of the exchanges there.
-    fn take(&mut self, exchange: &Exchange, open: Option<&mut (&Open, Option<i64>)>) {
+    fn take(&mut self, exchange: &Exchange, ends: Option<&mut Ends>) {
         self.exchanges += 1;
         let Some(http) = &exchange.http else { return };
-        let Some((open, ahead)) = open else { return self.mistake("no `open` line came before", exchange) };
+        let Some(ends) = ends else { return self.mistake("no line tells of the connection", exchange) };
         if let Some(host) = http["host"].as_str() {
             let Some((request, port)) = parse_host(host) else {
                 return self.mistake("this Host is nobody's", exchange);
             };
-            if Some(port) != client_of(open).map(|address| address.port()) {
+            if port != ends.client_port {
                 return self.mistake("the head of another connection", exchange);
             }
-            // Of a connection older than the trace the first is not known.
-            let ahead_here = request - exchange.index as i64;
-            let expected = *ahead.get_or_insert(if open.preexisting { ahead_here } else { 0 });
-            if ahead_here != expected {
-                return self.mistake("the head of another exchange of this connection", exchange);
-            }
+            let ahead = request - exchange.index as i64;
+            self.displaced += u64::from(ahead != *ends.ahead.get_or_insert(ahead));
         }
         if http["host"].is_null() || http["status"].is_null() {
             return;
@@ -89,6 +91,8 @@ impl AddAssign for Joins {
     fn add_assign(&mut self, other: Self) {
         self.exchanges += other.exchanges;
         self.wrong += other.wrong;
+        self.displaced += other.displaced;
+        self.early += other.early;
         other.heads.into_iter().for_each(|(pid, count)| *self.heads.entry(pid).or_default() += count);
         other.losses.into_iter().for_each(|(cause, count)| *self.losses.entry(cause).or_default() += count);
         let room = TOLD.saturating_sub(self.mistakes.len());
@@ -96,12 +100,28 @@ impl AddAssign for Joins {
     }
 }
 
-/// The client's end of a connection.
-fn client_of(open: &Open) -> Option<SocketAddr> {
-    Some(match open.role? {
-        Role::Client => open.local,
-        Role::Server => open.remote,
-    })
+/// What is known of a connection.
+struct Ends {
+    client_port: u16,
+    /// By how much the client's count of requests is ahead of the exchanges, since the first head. It is 0 but for connections older
+    /// than the trace.
+    ahead: Option<i64>,
+}
+
+impl Ends {
+    /// By the connection's number; a connection older than the trace may be told of only when it ends.
+    fn of(line: &Line) -> Option<(&str, Self)> {
+        let (id, role, local, remote) = match line {
+            Line::Open(Open { id, role, local, remote, .. }) => (id, role, local, remote),
+            Line::Connection(connection) => (&connection.id, &connection.role, &connection.local, &connection.remote),
+            _ => return None,
+        };
+        let client = match (*role)? {
+            Role::Client => local,
+            Role::Server => remote,
+        };
+        Some((id, Self { client_port: client.port(), ahead: None }))
+    }
 }
 
 /// Which request of a connection this is the Host of, and the client's port.
@@ -153,24 +173,36 @@ mod tests {
             exchange("2", 1, posted("r41.c2.node.soak.test")),
         ];
         let joins = Joins::of(&lines);
-        assert_eq!((joins.exchanges, joins.with_head(), joins.wrong), (5, 4, 0), "{joins:#?}");
+        assert_eq!(
+            (joins.exchanges, joins.with_head(), joins.wrong, joins.displaced, joins.early),
+            (5, 4, 0, 0, 0),
+            "{joins:#?}"
+        );
     }
 
     #[test]
-    fn heads_of_another_connection_or_exchange_are_wrong() {
+    fn heads_of_another_connection_are_wrong() {
         let lines = [
             open("1", false),
             exchange("1", 0, posted("r0.c2.go.soak.test")),
-            exchange("1", 0, posted("r1.c1.go.soak.test")),
-            open("2", true),
-            exchange("2", 0, posted("r40.c2.node.soak.test")),
-            exchange("2", 1, posted("r40.c2.node.soak.test")),
-            exchange("2", 2, posted("elsewhere.test")),
-            exchange("2", 2, json!({ "method": "GET", "status": 200, "host": "r42.c2.node.soak.test" })),
+            exchange("1", 1, posted("elsewhere.test")),
+            exchange("1", 2, json!({ "method": "GET", "status": 200, "host": "r2.c1.node.soak.test" })),
             exchange("3", 0, posted("r0.c3.go.soak.test")),
         ];
         let joins = Joins::of(&lines);
-        assert_eq!((joins.with_head(), joins.wrong), (1, 6), "{joins:#?}");
-        assert_eq!(joins.mistakes.len(), 6);
+        assert_eq!((joins.with_head(), joins.wrong, joins.displaced, joins.early), (0, 4, 0, 1), "{joins:#?}");
+        assert_eq!(joins.mistakes.len(), 4);
+    }
+
+    #[test]
+    fn heads_of_another_exchange_are_displaced() {
+        let lines = [
+            open("2", true),
+            exchange("2", 0, posted("r40.c2.node.soak.test")),
+            exchange("2", 1, posted("r40.c2.node.soak.test")),
+            exchange("2", 2, posted("r42.c2.node.soak.test")),
+        ];
+        let joins = Joins::of(&lines);
+        assert_eq!((joins.with_head(), joins.wrong, joins.displaced), (3, 0, 1), "{joins:#?}");
     }
 }
