@@ -1,4 +1,4 @@
-//! Whether the HTTP heads of a trace are told of the connections and exchanges that they passed on. Their Host headers say which
+//! Whether the HTTP heads of a trace are told of the connections, and the exchanges, that they passed on. Their Host headers say which
 //! those are: `r3.c40000.node.soak.test` is the fourth request on the connection from port 40000.
 
 use std::{
