@@ -15,6 +15,7 @@ mod pair;
 mod programs;
 pub mod record;
 mod resolver;
+pub mod soak;
 mod span;
 mod talk;
 pub mod tls;

@@ -1,19 +1,15 @@
 //! `cargo xtask accuracy`: what is traced, compared with what happened.
 
-use std::{
-    path::{Path, PathBuf},
-    process::ExitCode,
-    time::Duration,
-};
+use std::{path::Path, process::ExitCode, time::Duration};
 
-use anyhow::{Context, Result, bail};
+use anyhow::{Context, Result};
 
 use crate::{
-    build::{self, cargo},
-    command::{self, say},
+    build,
+    command::say,
     kernels::{self, Choice, Kernel},
     machine::{Machine, Stream},
-    paths, setup,
+    setup,
     vm::Hardware,
 };
 
@@ -53,7 +49,7 @@ pub struct Args {
 pub fn run(args: &Args) -> Result<ExitCode> {
     setup::ensure_everything()?;
     let tracer = build::tracer(true)?;
-    let programs = build_programs()?;
+    let programs = build::programs()?;
     let mut rows = String::new();
     let mut code = 0;
     for kernel in kernels::chosen(&args.kernel) {
@@ -92,14 +88,4 @@ fn measure(args: &Args, kernel: Kernel, tracer: &Path, programs: &Path, rows: &m
     };
     let outcome = machine.run(&mut take).with_context(|| format!("accuracy {}", kernel.name))?;
     Ok(outcome.code)
-}
-
-/// Builds the programs; returns the folder that holds them.
-fn build_programs() -> Result<PathBuf> {
-    let mut build = cargo();
-    build.args(["build", "--package", "conntracer-tests", "--bins"]);
-    if !command::status(&mut build)?.success() {
-        bail!("the programs of the measurement do not build (messages above)");
-    }
-    Ok(paths::target_dir().join("debug"))
 }

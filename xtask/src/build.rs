@@ -5,7 +5,7 @@ use std::{
     process::{Command, ExitCode},
 };
 
-use anyhow::Result;
+use anyhow::{Result, bail};
 
 use crate::{
     command::{self, say},
@@ -41,6 +41,16 @@ pub fn tracer(release: bool) -> Result<PathBuf> {
     }
     command::run(&mut build)?;
     Ok(paths::target_dir().join(if release { "release" } else { "debug" }).join("conntracer"))
+}
+
+/// Builds the programs that run in the VMs beside the tests; returns the folder that holds them.
+pub fn programs() -> Result<PathBuf> {
+    let mut build = cargo();
+    build.args(["build", "--package", "conntracer-tests", "--bins"]);
+    if !command::status(&mut build)?.success() {
+        bail!("the programs for the VMs do not build (messages above)");
+    }
+    Ok(paths::target_dir().join("debug"))
 }
 
 /// cargo in the checkout, with this machine's stable toolchain.

@@ -18,6 +18,7 @@ mod paths;
 mod peers;
 mod purity;
 mod setup;
+mod soak;
 mod tally;
 mod test;
 #[path = "../../tracer/build/toolchain.rs"]
@@ -55,6 +56,8 @@ enum Task {
     Bench(bench::Args),
     /// Compare what is traced with what happened
     Accuracy(accuracy::Args),
+    /// Keep Node and Go under load while probes come and go
+    Soak(soak::Args),
     /// Run a command as root in a VM on a Debian kernel
     Vm(vm::Args),
 }
@@ -80,6 +83,7 @@ fn run(task: &Task) -> Result<ExitCode> {
         Task::Fuzz(args) => fuzz::run(args),
         Task::Bench(args) => bench::run(args),
         Task::Accuracy(args) => accuracy::run(args),
+        Task::Soak(args) => soak::run(args),
         Task::Vm(args) => vm::run(args),
     }
 }
