@@ -55,7 +55,7 @@ impl Joins {
         self.exchanges += 1;
         let Some(http) = &exchange.http else { return };
         let Some(ends) = ends else { return self.mistake("no line tells of the connection", exchange) };
-        if let Some(host) = http["host"].as_str() {
+        if let Some(host) = http.host.as_deref() {
             let Some((request, port)) = parse_host(host) else {
                 return self.mistake("this Host is nobody's", exchange);
             };
@@ -65,10 +65,10 @@ impl Joins {
             let ahead = request - exchange.index as i64;
             self.displaced += u64::from(ahead != *ends.ahead.get_or_insert(ahead));
         }
-        if http["host"].is_null() || http["status"].is_null() {
+        if http.host.is_none() || http.status.is_none() {
             return;
         }
-        if (http["method"].as_str(), http["status"].as_u64()) != (Some("POST"), Some(200)) {
+        if (http.method.as_deref(), http.status) != (Some("POST"), Some(200)) {
             return self.mistake("no such method or status was sent", exchange);
         }
         *self.heads.entry(exchange.pid).or_default() += 1;
