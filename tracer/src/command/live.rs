@@ -307,10 +307,12 @@ fn settings(selection: &Selection, live: &cli::Live, heads: bool) -> Result<Sett
     })
 }
 
-/// Whether TLS libraries are to be probed. Only the hooks of detail `exchanges` know which connection a session belongs to.
+/// Whether TLS libraries are to be probed. Only the hooks of detail `exchanges` know which connection a session belongs to, and only the
+/// typed ones see the bytes that tell.
 fn wants_ssl(selection: &Selection, live: &cli::Live) -> bool {
     let by_default = !selection.is_whole_node();
     live.detail == cli::Detail::Exchanges
+        && live.backend == bpf::Backend::Auto
         && match live.ssl {
             cli::Ssl::Auto => by_default,
             cli::Ssl::On => true,
