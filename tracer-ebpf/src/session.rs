@@ -8,7 +8,7 @@ use aya_ebpf::{bindings::BPF_ANY, helpers::bpf_get_current_pid_tgid};
 use tracer_ebpf::{
     Loss, kind,
     ssl::{JoinedRecord, evidence},
-    tls::record::{HEADER_LEN, Header},
+    tls::record::{ContentType, HEADER_LEN, Header},
 };
 
 use crate::{
@@ -24,14 +24,17 @@ use crate::{
     socket::number_of,
 };
 
-/// Bytes of a record by which it is known again: its header, and as many of its body as no two records have in common. A
-/// ClientHello and a ServerHello have 10 bytes of random numbers among them, what is encrypted is as good as random.
+/// Bytes of a record by which it is known again: its header, and as many of its body as no two records have in common, see
+/// [`Mark::of`].
 pub const MARK_LEN: usize = HEADER_LEN + 16;
 
 /// How many sends of a connection are looked at for its session.
 const TRIES: u8 = 64;
 /// In place of the number of tries: it is joined.
 const JOINED: u8 = u8::MAX;
+
+/// Bits of a session's number that are its thread's.
+const THREAD_BITS: u32 = 13;
 
 /// In place of a connection's number: two answer to the session.
 const AMBIGUOUS: u64 = u64::MAX;
@@ -52,16 +55,24 @@ pub struct SessionKey {
 #[repr(C)]
 #[derive(Clone, Copy)]
 pub struct Session {
-    /// Tells it from others at the same address, before and after it: when it was made, or began anew.
+    /// Tells it from others of its process, also from those at the same address before and after it.
     pub number: u64,
     /// The connection's number; 0 if it is not known, or [`AMBIGUOUS`].
     id: u64,
     /// `struct sock *` behind the descriptor that it was given; 0 if it was given none.
     sock: u64,
+    /// The number of the connection that this was traced as then; 0 if it was not yet. Addresses of sockets are used again.
+    of_sock: u64,
+    /// The library's number, if the kernel tells it.
+    pub library: u64,
     /// Which way data passed last.
     pub direction: Direction,
     /// Whether what passes is HTTP.
     pub http: Http,
+    /// One of [`family`](tracer_ebpf::ssl::family); 0 until a call has told.
+    pub family: u32,
+    /// Explicit padding.
+    reserved: u32,
 }
 
 /// Which way data passed last.
@@ -87,12 +98,10 @@ pub enum Http {
 #[repr(u32)]
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub enum What {
-    /// It reads.
+    /// It reads, and has not returned.
     Read = 0,
-    /// It hands over the socket's descriptor.
-    SetDescriptor = 1,
-    /// Anything else by which records may be sent.
-    Other = 2,
+    /// Anything else.
+    Other = 1,
 }
 
 /// The last call of a thread into a TLS library.
@@ -107,18 +116,14 @@ pub struct LibraryCall {
     pub taken_at: u64,
     /// The top of the stack as the function was called.
     pub stack: u64,
-    /// What lay there: where the call returns to. Of a session that is not joined.
+    /// What lay there: where the call returns to.
     pub returns_to: u64,
-    /// The library's number, if the kernel tells it, and the session is not joined.
-    pub library: u64,
     /// What it does.
     pub what: What,
-    /// One of [`family`](tracer_ebpf::ssl::family).
-    pub family: u16,
     /// Whether the session's connection was known as the call began.
     pub is_joined: bool,
     /// Explicit padding.
-    pub reserved: u8,
+    pub reserved: [u8; 3],
 }
 
 /// The first bytes of a record that a session has made, as they are known again on a socket.
@@ -132,22 +137,52 @@ pub struct Mark {
 }
 
 impl Mark {
-    /// That of a record which begins so. `None` if it is none.
+    /// That of a record which begins so. `None` if it is none, or if another may begin so too: a ClientHello and a ServerHello have 10
+    /// bytes of random numbers among these, and what is encrypted is as good as random, but certificates and the like are not.
     #[inline(always)]
     fn of(record: &[u8; MARK_LEN], tgid: u32) -> Option<Self> {
         let (head, body) = record.split_first_chunk::<HEADER_LEN>()?;
-        Header::parse(head)?;
+        let is_unlike_others = match Header::parse(head)?.content_type {
+            ContentType::ApplicationData => true,
+            ContentType::Handshake => is_random_hello(body),
+            _ => false,
+        };
+        if !is_unlike_others {
+            return None;
+        }
         let (first, rest) = body.split_first_chunk()?;
         let bytes = [u64::from_ne_bytes(*first), u64::from_ne_bytes(*rest.first_chunk()?)];
         Some(Self { bytes, tgid, reserved: 0 })
     }
 }
 
+/// Whether the body of a handshake record begins with a ClientHello or a ServerHello. A HelloRetryRequest is a ServerHello whose random
+/// number is always the same (RFC 8446 4.1.3).
+#[inline(always)]
+fn is_random_hello(body: &[u8]) -> bool {
+    const CLIENT_HELLO: u8 = 1;
+    const SERVER_HELLO: u8 = 2;
+    let [message, _, _, _, _, _, a, b, c, d, ..] = *body else { return false };
+    message == CLIENT_HELLO || message == SERVER_HELLO && [a, b, c, d] != [0xcf, 0x21, 0xad, 0x74]
+}
+
 impl Session {
     /// One of which nothing is known yet.
     #[inline(always)]
     fn new() -> Self {
-        Self { number: now(), id: 0, sock: 0, direction: Direction::None, http: Http::Unknown }
+        // When it was made, and by which thread: the clock may stand still for a while.
+        let number = now() << THREAD_BITS | u64::from(current_ids().1) & ((1 << THREAD_BITS) - 1);
+        Self {
+            number,
+            id: 0,
+            sock: 0,
+            of_sock: 0,
+            library: 0,
+            direction: Direction::None,
+            http: Http::Unknown,
+            family: 0,
+            reserved: 0,
+        }
     }
 
     /// The connection's number, if it is known.
@@ -198,13 +233,15 @@ impl Session {
     #[inline(always)]
     pub fn is_of(&self, sock: Option<Sock<Probe>>) -> bool {
         let Some(sock) = sock else { return self.sock == 0 };
-        self.sock == sock.pointer as u64 && self.id().is_none_or(|id| number_of(sock) == Some(id))
+        self.sock == sock.pointer as u64 && self.of_sock == number_of(sock).unwrap_or(0)
     }
 
     /// Begins anew, for another connection: on this socket, if that is known.
     #[inline(always)]
     pub fn renew(&mut self, sock: Option<Pointer>) {
-        *self = Self { sock: sock.map_or(0, |sock| sock as u64), ..Self::new() };
+        let of_sock = sock.and_then(|sock| number_of(Sock::new(sock))).unwrap_or(0);
+        let (family, library) = (self.family, self.library);
+        *self = Self { sock: sock.map_or(0, |sock| sock as u64), of_sock, family, library, ..Self::new() };
     }
 }
 
@@ -250,11 +287,16 @@ pub fn join<A: Access>(kept: &mut Kept, sock: Sock<A>, source: Source<A>) -> Opt
         Some(ssl) => (ssl, evidence::CIPHERTEXT),
         None => (last_call()?.ssl, evidence::DESCRIPTOR),
     };
+    if by == evidence::CIPHERTEXT {
+        // It is sent once. What goes through a proxy of the same process is sent again.
+        let _ = CIPHERTEXTS.remove(mark);
+    }
     let session = Session::of(SessionKey { ssl, tgid, reserved: 0 })?;
-    if by == evidence::DESCRIPTOR && session.sock != sock.pointer as u64 {
+    let id = kept.detailed.socket.id;
+    let is_on_it = session.sock == sock.pointer as u64 && (session.of_sock == 0 || session.of_sock == id);
+    if by == evidence::DESCRIPTOR && (!is_on_it || session.id().is_some_and(|known| known != id)) {
         return None;
     }
-    let id = kept.detailed.socket.id;
     kept.session_tries = JOINED;
     if session.is_ambiguous() {
         return None;
@@ -267,11 +309,6 @@ pub fn join<A: Access>(kept: &mut Kept, sock: Sock<A>, source: Source<A>) -> Opt
         count(Loss::AmbiguousSession);
         evidence::NONE
     };
-    // The bytes may be sent by another thread than the one that was in the library.
-    let (family, library) = match last_call() {
-        Some(call) if call.ssl == ssl => (call.family, call.library),
-        _ => (0, 0),
-    };
     send_joined(&JoinedRecord {
         kind: kind::JOINED,
         evidence,
@@ -279,9 +316,9 @@ pub fn join<A: Access>(kept: &mut Kept, sock: Sock<A>, source: Source<A>) -> Opt
         id,
         session: session.number,
         tgid,
-        family: u32::from(family),
+        family: session.family,
         process_started_at: current_name::<A>().0,
-        library,
+        library: session.library,
     });
     Some(())
 }

@@ -16,10 +16,8 @@ pub mod evidence {
     pub const CIPHERTEXT: u32 = 1;
     /// The session was given the socket's descriptor.
     pub const DESCRIPTOR: u32 = 2;
-    /// The socket sent a record of the right length inside a call of the session, on the same thread; no other socket ever did.
-    pub const NESTING: u32 = 3;
-    /// Two sockets answer to it: which one it belongs to is not known, and what was known is void.
-    pub const NONE: u32 = 4;
+    /// Two sockets answer to it: which one it belongs to is not known, and nothing more is told of it.
+    pub const NONE: u32 = 3;
 }
 
 /// Of the number that user space gives to the place of a probe, so many low bits tell how many bytes the function has moved the stack

@@ -29,12 +29,22 @@ enum Place {
 /// A program and the function that it goes on.
 type Probe = (FunctionName, &'static str, Place);
 
-/// All programs. Of two on the same function the first is put on first: a read's return before its entry, so that no entry waits for
-/// a return that is not seen.
+/// All programs, in the order in which they are put on: what ends a session or begins it anew before what goes on in it, so that none is
+/// taken for another at the same address; a read's return before its entry, so that no entry waits for a return that is not seen.
 const PROBES: &[Probe] = {
     use FunctionName::*;
     use Place::*;
     &[
+        (SslSetFd, "ssl_set_fd", Entry),
+        (SslSetWfd, "ssl_set_fd", Entry),
+        (SslSetBio, "ssl_renew", Entry),
+        (SslSet0Wbio, "ssl_renew", Entry),
+        (SslClear, "ssl_renew", Entry),
+        (SslFree, "ssl_free", Entry),
+        (GnuTlsTransportSetInt2, "gnutls_set_two", Entry),
+        (GnuTlsTransportSetPtr2, "gnutls_set_two", Entry),
+        (GnuTlsTransportSetPtr, "gnutls_set_one", Entry),
+        (GnuTlsDeinit, "gnutls_free", Entry),
         (SslRead, "ssl_has_read", Returns),
         (SslRead, "ssl_read", Entry),
         (SslReadEx, "ssl_has_read_ex", Returns),
@@ -51,12 +61,6 @@ const PROBES: &[Probe] = {
         (SslConnect, "ssl_call", Entry),
         (SslAccept, "ssl_call", Entry),
         (SslShutdown, "ssl_call", Entry),
-        (SslSetFd, "ssl_set_fd", Entry),
-        (SslSetWfd, "ssl_set_fd", Entry),
-        (SslSetBio, "ssl_renew", Entry),
-        (SslSet0Wbio, "ssl_renew", Entry),
-        (SslClear, "ssl_renew", Entry),
-        (SslFree, "ssl_free", Entry),
         (BioWrite, "bio_write", Entry),
         (BioWriteEx, "bio_write", Entry),
         (GnuTlsRecordRecv, "gnutls_has_received", Returns),
@@ -72,10 +76,6 @@ const PROBES: &[Probe] = {
         (GnuTlsRecordRecvPacket, "gnutls_call", Entry),
         (GnuTlsHandshake, "gnutls_call", Entry),
         (GnuTlsBye, "gnutls_call", Entry),
-        (GnuTlsTransportSetInt2, "gnutls_set_two", Entry),
-        (GnuTlsTransportSetPtr2, "gnutls_set_two", Entry),
-        (GnuTlsTransportSetPtr, "gnutls_set_one", Entry),
-        (GnuTlsDeinit, "gnutls_free", Entry),
         (GoRead, "go_has_read", Returns),
         (GoRead, "go_read", Entry),
         (GoWrite, "go_write", Entry),
@@ -114,15 +114,25 @@ impl LibraryProbes {
         Ok(Self { heads, numbers, links: HashMap::new() })
     }
 
-    /// Puts the probes on a library, unless they are there.
+    /// Puts the probes on a library, unless that was tried before.
     ///
     /// # Errors
-    /// If the kernel refuses one; those that it took stay.
+    /// If the kernel refuses one; then there are none.
     pub fn put_on(&mut self, ebpf: &mut Ebpf, library: &Rc<Library>) -> Result<()> {
         let key = (library.id, library.kind.name());
         if self.links.contains_key(&key) {
             return Ok(());
         }
+        let mut links = Vec::new();
+        let outcome = self.put_all_on(ebpf, library, &mut links);
+        if outcome.is_err() {
+            take_off(std::mem::take(&mut links));
+        }
+        self.links.insert(key, links);
+        outcome
+    }
+
+    fn put_all_on(&self, ebpf: &mut Ebpf, library: &Library, links: &mut Vec<UProbeLink>) -> Result<()> {
         let convention = match library.kind {
             Kind::Go { release } if release.is_some_and(|release| release >= REGISTERS_SINCE) => Convention::Go,
             Kind::Go { .. } => {
@@ -130,7 +140,6 @@ impl LibraryProbes {
             }
             _ => Convention::C,
         };
-        let links = self.links.entry(key).or_default();
         for (name, program_name, place) in PROBES {
             let Some(function) = library.functions.iter().find(|function| function.name == *name) else { continue };
             let code = library.code(function).with_context(|| format!("cannot read {}", name.symbol()))?;

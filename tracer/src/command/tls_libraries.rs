@@ -81,7 +81,9 @@ impl TlsLibraries {
         let now = Instant::now();
         unused.extend(libraries.take_released().into_iter().map(|library| (now, library)));
         while let Some((_, library)) = unused.pop_front_if(|(since, _)| now.duration_since(*since) >= STAY) {
-            if !libraries.in_use().any(|used| used.id == library.id) {
+            // One that was used again meanwhile stands here again, further behind.
+            let was_used_again = unused.iter().any(|(_, later)| later.id == library.id);
+            if !was_used_again && !libraries.in_use().any(|used| used.id == library.id) {
                 probes.take_off(&library);
             }
         }

@@ -1,7 +1,11 @@
 //! One item of the ring buffers all the way: decodes it, names its process, reads its TLS hellos, DNS messages and HTTP heads, and
 //! sends what there is down the pipeline.
 
-use std::{cell::RefCell, collections::BTreeMap, rc::Rc};
+use std::{
+    cell::RefCell,
+    collections::{BTreeMap, BTreeSet},
+    rc::Rc,
+};
 
 use anyhow::Result;
 use tracer_ebpf::{
@@ -26,8 +30,7 @@ use crate::target::library::Libraries;
 /// HTTP heads that were seen in a TLS library and whose connection did not become known.
 const UNJOINED: &str = "http_unjoined";
 
-/// Most processes that wait to be looked at because they have mapped code. Each is looked at whole, so one that is named
-/// twice need not be.
+/// Most processes that wait to be looked at because they have mapped code. Each is looked at whole, so once is enough.
 const MAX_MAPPED: usize = 4_096;
 
 /// Takes one item through an [`Intake`].
@@ -65,7 +68,7 @@ pub struct Intake {
     heads: Heads,
     sessions: Sessions,
     libraries: Option<Rc<RefCell<Libraries>>>,
-    mapped: Vec<u32>,
+    mapped: BTreeSet<u32>,
     ended: Vec<u32>,
     undecodable: BTreeMap<&'static str, u64>,
     /// The stages behind.
@@ -82,7 +85,7 @@ impl Intake {
             heads: Heads::default(),
             sessions: Sessions::default(),
             libraries: None,
-            mapped: Vec::new(),
+            mapped: BTreeSet::new(),
             ended: Vec::new(),
             undecodable: BTreeMap::new(),
             pipeline,
@@ -95,7 +98,7 @@ impl Intake {
     }
 
     /// Processes that have mapped code since the last call, and those that have ended.
-    pub fn take_mapped(&mut self) -> (Vec<u32>, Vec<u32>) {
+    pub fn take_mapped(&mut self) -> (BTreeSet<u32>, Vec<u32>) {
         (std::mem::take(&mut self.mapped), std::mem::take(&mut self.ended))
     }
 
@@ -230,8 +233,8 @@ impl Intake {
     }
 
     fn mapped(&mut self, pid: u32) {
-        if self.mapped.last() != Some(&pid) && self.mapped.len() < MAX_MAPPED {
-            self.mapped.push(pid);
+        if self.mapped.len() < MAX_MAPPED {
+            self.mapped.insert(pid);
         }
     }
 

@@ -2,6 +2,7 @@
 
 use std::{
     cell::RefCell,
+    collections::BTreeSet,
     future::pending,
     rc::Rc,
     thread,
@@ -116,7 +117,7 @@ impl Reader {
     }
 
     /// Processes that have mapped code since the last call, and those that have ended.
-    pub fn take_mapped(&mut self) -> (Vec<u32>, Vec<u32>) {
+    pub fn take_mapped(&mut self) -> (BTreeSet<u32>, Vec<u32>) {
         self.intake.take_mapped()
     }
 

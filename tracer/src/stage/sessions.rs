@@ -38,16 +38,20 @@ impl Sessions {
             self.lost += dropped.len() as u64;
         }
         let heads = self.waiting.entry(session).or_insert_with(Vec::new);
-        if heads.len() < MAX_HEADS {
-            heads.push(seen);
-        } else {
+        if heads.len() >= MAX_HEADS {
+            heads.remove(0);
             self.lost += 1;
         }
+        heads.push(seen);
     }
 
-    /// What was seen in a session whose connection has become known, oldest first.
+    /// What was seen in a session whose connection has become known, oldest first: of its last turn. Which exchanges the turns before
+    /// were is not known any more.
     pub fn join(&mut self, session: SessionId) -> Vec<Seen> {
-        self.waiting.remove(&session).unwrap_or_default()
+        let mut seen = self.waiting.remove(&session).unwrap_or_default();
+        let last_request = seen.iter().rposition(|seen| seen.head.status.is_none()).unwrap_or(0);
+        self.lost += last_request as u64;
+        seen.split_off(last_request)
     }
 
     /// A session has turned out to belong to no one connection.
@@ -80,7 +84,10 @@ mod tests {
         for (session, at) in [((1, 10), 1), ((1, 11), 2), ((1, 10), 3), ((2, 10), 4)] {
             sessions.wait(session, seen(at));
         }
-        assert_eq!(sessions.join((1, 10)), [seen(1), seen(3)]);
+        let answer = Seen { head: Rc::new(HttpHead { status: Some(200), ..HttpHead::default() }), ..seen(5) };
+        sessions.wait((1, 10), answer.clone());
+        assert_eq!(sessions.join((1, 10)), [seen(3), answer], "what came before is of an exchange that is not known");
+        assert_eq!(sessions.take_lost(), 1);
         assert_eq!(sessions.join((1, 10)), []);
         sessions.give_up((2, 10));
         assert_eq!(sessions.take_lost(), 1);

@@ -156,11 +156,25 @@ impl Live {
     }
 
     /// Takes in what an HTTP head says that the owner sent or received in the exchange with this number.
-    pub fn see_head(&mut self, index: Option<u32>, sent: bool, head: &Rc<HttpHead>, shared: &mut Shared<Heads>) {
+    ///
+    /// Without a number it is of the present exchange or the next. `false` if that cannot be: it passed before the present one was
+    /// answered, and had to wait.
+    pub fn see_head(
+        &mut self,
+        at: u64,
+        index: Option<u32>,
+        sent: bool,
+        head: &Rc<HttpHead>,
+        shared: &mut Shared<Heads>,
+    ) -> bool {
         let asks = sent != (self.record.role == role::SERVER);
         let Detail { turn, http, .. } = self.detail();
-        let index = index.unwrap_or_else(|| http.index_of(turn, asks));
+        if index.is_none() && asks && at <= turn.seen_at() {
+            return false;
+        }
+        let index = index.unwrap_or_else(|| http.index_of(turn, asks, sent));
         http.see(turn, index, asks, head, shared);
+        true
     }
 
     /// Keeps how its exchanges stand, for when no further event tells.

@@ -317,10 +317,14 @@ impl Correlator {
             return;
         }
         match self.table.get(id) {
-            Some(live) if at >= live.record.opened_at => live.see_head(index, sent, head, &mut self.heads),
+            Some(live) if at >= live.record.opened_at => {
+                if !live.see_head(at, index, sent, head, &mut self.heads) {
+                    self.waiting.lose(1);
+                }
+            }
             other => {
                 let may_come = other.is_none();
-                self.wait(id, may_come, || Early::Http(index, sent, Rc::clone(head)));
+                self.wait(id, may_come, || Early::Http(at, index, sent, Rc::clone(head)));
             }
         }
     }
@@ -359,7 +363,11 @@ impl Correlator {
                 Early::Tls(record) => live.detail().tls.see_handshake(&record.handshake, &mut self.shared),
                 Early::Hello(hello) => live.detail().tls.see_hello(&hello, &mut self.shared),
                 Early::Library(library) => live.detail().tls.see_library(library.as_ref(), &mut self.shared),
-                Early::Http(index, sent, head) => live.see_head(index, sent, &head, &mut self.heads),
+                Early::Http(at, index, sent, head) => {
+                    if !live.see_head(at, index, sent, &head, &mut self.heads) {
+                        self.waiting.lose(1);
+                    }
+                }
             }
         }
     }

@@ -19,8 +19,8 @@ pub(super) enum Early {
     Tls(TlsRecord),
     /// What its hellos say.
     Hello(Rc<Hello>),
-    /// An HTTP head of the exchange with that number; whether the owner sent it.
-    Http(Option<u32>, bool, Rc<HttpHead>),
+    /// An HTTP head: when it passed, the number of its exchange, and whether the owner sent it.
+    Http(u64, Option<u32>, bool, Rc<HttpHead>),
     /// Which TLS library works on it.
     Library(Option<Rc<str>>),
 }

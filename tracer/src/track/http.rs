@@ -56,17 +56,19 @@ impl Http {
         }
     }
 
-    /// The number of the exchange that a head belongs to which was seen in a TLS library. An answer's first byte passes before the
-    /// library has it in the clear, an ask's after it.
-    pub fn index_of(&self, turn: &Turn, asks: bool) -> u32 {
-        let newest = self.0.as_deref().zip(turn.newest_heads()).filter(|(heads, _)| heads.newest.request.is_some());
-        match (asks, newest) {
-            (true, Some((heads, index))) if heads.newest.response.is_some() => {
-                turn.count().max(index.saturating_add(1))
-            }
-            (true, _) => turn.count(),
-            (false, Some((_, index))) => index,
-            (false, None) => turn.count().saturating_sub(1),
+    /// The number of the exchange that a head belongs to which was seen in a TLS library, on its way out (`sent`) or in. An answer that comes
+    /// in has had its first byte told before the library has it in the clear; all others are in the clear before that.
+    pub fn index_of(&self, turn: &Turn, asks: bool, sent: bool) -> u32 {
+        let count = turn.count();
+        let Some((heads, newest)) = self.0.as_deref().zip(turn.newest_heads()) else {
+            return if asks || sent { count } else { count.saturating_sub(1) };
+        };
+        let is_answered = heads.newest.response.as_ref().is_some_and(|head| !is_interim(head));
+        match (asks, sent) {
+            (true, _) | (false, true) if is_answered => count.max(newest.saturating_add(1)),
+            (true, _) => count,
+            (false, true) => count.max(newest),
+            (false, false) => count.saturating_sub(1).max(newest),
         }
     }
 
@@ -90,11 +92,15 @@ impl Pair {
     /// followed by the one that counts.
     fn see(&mut self, asks: bool, head: &Rc<HttpHead>) {
         let place = if asks { &mut self.request } else { &mut self.response };
-        let is_interim = |head: &Rc<HttpHead>| head.status.is_some_and(|status| status < 200);
-        if place.as_ref().is_none_or(is_interim) {
+        if place.as_ref().is_none_or(|head| is_interim(head)) {
             *place = Some(Rc::clone(head));
         }
     }
+}
+
+/// Whether another answer follows this one.
+fn is_interim(head: &HttpHead) -> bool {
+    head.status.is_some_and(|status| status < 200)
 }
 
 fn is_http2(head: &HttpHead) -> bool {
@@ -212,20 +218,36 @@ mod tests {
     }
 
     #[test]
-    fn heads_from_a_library_are_put_to_the_exchange_that_they_begin_or_answer() {
+    fn heads_from_a_clients_library_are_put_to_the_exchange_that_they_begin_or_answer() {
         let mut connection = Connection::default();
-        let index = |connection: &Connection, asks| connection.http.index_of(&connection.turn, asks);
+        let index = |connection: &Connection, asks| connection.http.index_of(&connection.turn, asks, asks);
         for (number, host) in (0..).zip(["a", "b", "c"]) {
             assert_eq!(index(&connection, true), number);
             connection.asks(number, host);
-            // The server hands over its answer before its first byte has passed, the client has it after that.
-            assert_eq!(index(&connection, false), number);
             connection.answers(number, None);
             assert_eq!(index(&connection, false), number);
             connection.answers(number, Some(200));
         }
         connection.answers(3, None);
         assert_eq!(index(&Connection { turn: connection.turn, ..Connection::default() }, false), 3);
+    }
+
+    #[test]
+    fn heads_from_a_servers_library_are_put_to_the_exchange_that_they_begin_or_answer_also_where_no_request_is_seen() {
+        for sees_requests in [true, false] {
+            let mut connection = Connection::default();
+            let index = |connection: &Connection, asks| connection.http.index_of(&connection.turn, asks, !asks);
+            for number in 0..4 {
+                if sees_requests {
+                    assert_eq!(index(&connection, true), number);
+                    connection.asks(number, "a");
+                }
+                // It hands over its answer before its first byte has passed.
+                assert_eq!(index(&connection, false), number);
+                connection.http.see(&mut connection.turn, number, false, &response(200), &mut connection.shared);
+                connection.answers(number, None);
+            }
+        }
     }
 
     #[test]
@@ -247,7 +269,7 @@ mod tests {
         connection.asks(0, "a");
         // What is as short as an alert is told when something follows it.
         connection.http.see(&mut connection.turn, 0, false, &response(204), &mut connection.shared);
-        assert_eq!(connection.http.index_of(&connection.turn, true), 1);
+        assert_eq!(connection.http.index_of(&connection.turn, true, true), 1);
     }
 
     #[test]

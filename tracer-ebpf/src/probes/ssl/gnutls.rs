@@ -3,12 +3,8 @@
 use aya_ebpf::{macros::uprobe, programs::ProbeContext};
 use tracer_ebpf::ssl::family::GNUTLS;
 
-use super::{Outcome, enter, result, try_has_read, try_read, try_write};
-use crate::{
-    kernel::{access::Probe, file::File},
-    selection::current_process_selected,
-    session::{Direction, Session, What},
-};
+use super::{Outcome, enter, result, try_free, try_has_read, try_read, try_set_descriptor, try_write};
+use crate::session::{Direction, What};
 
 /// `ssize_t gnutls_record_send(gnutls_session_t session, const void *data, size_t data_size)`, and others that begin so
 #[uprobe]
@@ -62,19 +58,13 @@ pub fn gnutls_set_one(ctx: ProbeContext) -> u32 {
 /// file: tables of files are far smaller than any address.
 #[inline(always)]
 fn try_set(ctx: &ProbeContext, session: u64, descriptor: u64) -> Outcome {
-    let session = enter(ctx, GNUTLS, session, What::SetDescriptor, 0, 0)?;
     let descriptor = if descriptor > i32::MAX as u64 { -1 } else { descriptor as i32 };
-    session.renew(File::<Probe>::of_descriptor(descriptor).and_then(File::sock));
-    Some(())
+    try_set_descriptor(ctx, GNUTLS, session, descriptor)
 }
 
 /// `void gnutls_deinit(gnutls_session_t session)`
 #[uprobe]
 pub fn gnutls_free(ctx: ProbeContext) -> u32 {
-    if current_process_selected::<Probe>()
-        && let Some(session) = ctx.arg(0)
-    {
-        Session::forget(session);
-    }
+    let _ = ctx.arg(0).and_then(try_free);
     0
 }

@@ -21,7 +21,7 @@ use tracer_ebpf::{
 use super::Outcome;
 use crate::{
     identity::{current_ids, current_name},
-    kernel::access::Probe,
+    kernel::{access::Probe, file::File},
     maps::{config, offset},
     output::{count, now, send_filled},
     selection::current_process_selected,
@@ -46,14 +46,26 @@ fn enter(
         return None;
     }
     let session = Session::find_or_make(ssl)?;
-    let is_joined = session.id().is_some();
-    // Of a session that is joined nothing of this is asked for.
-    let place = if is_joined { 0 } else { place(ctx) };
+    let place = place(ctx);
     let stack = stack(ctx).wrapping_add(place & FRAME_MASK);
-    let returns_to = if is_joined { 0 } else { word(stack).unwrap_or(0) };
-    let (library, family) = (place >> FRAME_BITS, family as u16);
-    note_call(LibraryCall { ssl, buffer, taken_at, stack, returns_to, library, what, family, is_joined, reserved: 0 });
+    if what == What::Other && last_call().is_some_and(|call| call.what == What::Read && is_inside(call, ssl, stack)) {
+        // BoringSSL reads by peeking.
+        return Some(session);
+    }
+    let is_joined = session.id().is_some();
+    if !is_joined {
+        (session.family, session.library) = (family, place >> FRAME_BITS);
+    }
+    let returns_to = word(stack).unwrap_or(0);
+    note_call(LibraryCall { ssl, buffer, taken_at, stack, returns_to, what, is_joined, reserved: [0; 3] });
     Some(session)
+}
+
+/// Whether a call of this session is under way on the current thread: the stack has grown since, and the call's return address is where
+/// it was.
+#[inline(always)]
+fn is_inside(call: &LibraryCall, ssl: u64, stack: u64) -> bool {
+    call.ssl == ssl && stack < call.stack && word(call.stack) == Some(call.returns_to)
 }
 
 /// What user space said of the place that the probe is at, if the kernel tells: the library's number, and in the lower bits how far
@@ -65,6 +77,23 @@ fn place(ctx: &ProbeContext) -> u64 {
     }
     // SAFETY: the context that the kernel handed in.
     unsafe { bpf_get_attach_cookie(ctx.as_ptr()) }
+}
+
+/// A library is handed a socket's descriptor.
+#[inline(always)]
+fn try_set_descriptor(ctx: &ProbeContext, family: u32, ssl: u64, descriptor: i32) -> Outcome {
+    let session = enter(ctx, family, ssl, What::Other, 0, 0)?;
+    session.renew(File::<Probe>::of_descriptor(descriptor).and_then(File::sock));
+    Some(())
+}
+
+/// A library frees a session.
+#[inline(always)]
+fn try_free(ssl: u64) -> Outcome {
+    if current_process_selected::<Probe>() {
+        Session::forget(ssl);
+    }
+    Some(())
 }
 
 /// A library is handed plaintext to send.

@@ -3,9 +3,11 @@
 use aya_ebpf::{helpers::bpf_probe_read_user, macros::uprobe, programs::ProbeContext};
 use tracer_ebpf::ssl::family::OPENSSL;
 
-use super::{Outcome, enter, result, stack, try_has_read, try_read, try_write, word};
+use super::{
+    Outcome, enter, is_inside, result, stack, try_free, try_has_read, try_read, try_set_descriptor, try_write,
+};
 use crate::{
-    kernel::{access::Probe, file::File},
+    kernel::access::Probe,
     selection::current_process_selected,
     session::{MARK_LEN, Session, What, last_call, note_record},
 };
@@ -68,18 +70,12 @@ pub fn ssl_call(ctx: ProbeContext) -> u32 {
 /// `int SSL_set_fd(SSL *ssl, int fd)`, and `SSL_set_wfd`
 #[uprobe]
 pub fn ssl_set_fd(ctx: ProbeContext) -> u32 {
-    let _ = try_set_fd(&ctx);
+    let _ = (|| try_set_descriptor(&ctx, OPENSSL, ctx.arg(0)?, ctx.arg(1)?))();
     0
 }
 
-#[inline(always)]
-fn try_set_fd(ctx: &ProbeContext) -> Outcome {
-    let session = enter(ctx, OPENSSL, ctx.arg(0)?, What::SetDescriptor, 0, 0)?;
-    session.renew(File::<Probe>::of_descriptor(ctx.arg(1)?).and_then(File::sock));
-    Some(())
-}
-
-/// `void SSL_set_bio(SSL *ssl, BIO *rbio, BIO *wbio)`, `SSL_set0_wbio`, `SSL_clear`: the session begins anew.
+/// `void SSL_set_bio(SSL *ssl, BIO *rbio, BIO *wbio)`, `SSL_set0_wbio`, `SSL_clear`: the session begins anew, unless it is the library
+/// itself that calls: `SSL_set_fd` and the beginning of a handshake do.
 #[uprobe]
 pub fn ssl_renew(ctx: ProbeContext) -> u32 {
     let _ = try_renew(&ctx);
@@ -93,10 +89,8 @@ fn try_renew(ctx: &ProbeContext) -> Outcome {
         return None;
     }
     if let Some(call) = last_call()
-        && call.what == What::SetDescriptor
-        && call.ssl == ssl
+        && is_inside(call, ssl, stack(ctx))
     {
-        // SSL_set_fd does so itself.
         return None;
     }
     Session::find(ssl)?.renew(None);
@@ -106,11 +100,7 @@ fn try_renew(ctx: &ProbeContext) -> Outcome {
 /// `void SSL_free(SSL *ssl)`
 #[uprobe]
 pub fn ssl_free(ctx: ProbeContext) -> u32 {
-    if current_process_selected::<Probe>()
-        && let Some(ssl) = ctx.arg(0)
-    {
-        Session::forget(ssl);
-    }
+    let _ = ctx.arg(0).and_then(try_free);
     0
 }
 
@@ -125,15 +115,7 @@ pub fn bio_write(ctx: ProbeContext) -> u32 {
 #[inline(always)]
 fn try_bio_write(ctx: &ProbeContext) -> Outcome {
     let call = last_call()?;
-    let is_inside = stack(ctx) < call.stack;
-    if call.is_joined || !is_inside {
-        return None;
-    }
-    if positive(ctx.arg(2)?) < MARK_LEN as u64 {
-        return None;
-    }
-    if word(call.stack)? != call.returns_to {
-        // That call has returned, and no probe was on the one that is under way: probes are put on one after the other.
+    if call.is_joined || positive(ctx.arg(2)?) < MARK_LEN as u64 || !is_inside(call, call.ssl, stack(ctx)) {
         return None;
     }
     let data: u64 = ctx.arg(1)?;

@@ -280,13 +280,14 @@ impl Libraries {
             return None;
         }
         let libraries = opened.map_err(|error| error.to_string()).and_then(|file| self.libraries(id, file, mapping));
+        let is_barren = libraries.as_ref().is_ok_and(Vec::is_empty);
+        if is_barren && self.barren.len() < BARREN_MAX {
+            self.barren.push(id);
+        }
         let libraries = libraries.unwrap_or_else(|why| {
             self.remark(mapping.name(), why);
             Vec::new()
         });
-        if libraries.is_empty() && self.barren.len() < BARREN_MAX {
-            self.barren.push(id);
-        }
         self.files.insert(id, InUse { users: 0, libraries });
         Some(id)
     }

@@ -44,8 +44,13 @@ pub fn entry(code: &[u8], convention: Convention) -> Entry {
     };
     let mut factory = InstructionInfoFactory::new();
     let mut frame = 0;
+    // What is jumped back to is executed more than once a call.
+    let jumped_to: Vec<u64> = instructions(code).map(|instruction| instruction.near_branch_target()).collect();
     for instruction in instructions(code).take_while(|instruction| instruction.ip() < PROLOGUE) {
         if instruction.is_invalid() {
+            break;
+        }
+        if instruction.ip() > 0 && jumped_to.contains(&instruction.ip()) {
             break;
         }
         if is_emulated(&instruction) {
@@ -149,6 +154,8 @@ mod tests {
         assert_eq!(entry(&writes_half, Convention::C).offset, 0, "xor edi, edi; push rbp");
         let aligns_stack = [0x48, 0x83, 0xe4, 0xf0, 0x55];
         assert_eq!(entry(&aligns_stack, Convention::C).offset, 0, "and rsp, -16; push rbp");
+        let loops = [0x48, 0x31, 0xc0, 0x50, 0xeb, 0xfd];
+        assert_eq!(entry(&loops, Convention::C).offset, 0, "xor rax, rax; push rax; jmp to the push");
         let exchanges = [0x48, 0x87, 0xd1, 0x55];
         assert_eq!(entry(&exchanges, Convention::C).offset, 0, "xchg rcx, rdx; push rbp");
     }
