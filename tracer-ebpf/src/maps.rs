@@ -2,7 +2,7 @@
 
 use aya_ebpf::{
     Global,
-    btf_maps::{HashMap, LruHashMap, PerCpuArray, RingBuf, SkStorage},
+    btf_maps::{HashMap, LruHashMap, PerCpuArray, ProgramArray, RingBuf, SkStorage},
     macros::btf_map,
 };
 use tracer_ebpf::{Config, ExchangeRecord, Loss, MESSAGE_HOOKS, MESSAGE_PROGRAMS, Offsets, SocketRecord, ssl::FileKey};
@@ -132,6 +132,10 @@ pub static CIPHERTEXTS: LruHashMap<Mark, u64, 8192> = LruHashMap::new();
 /// Reads of Go's `crypto/tls` that are under way (key: goroutine and process). Written at their entry, deleted at their return.
 #[btf_map]
 pub static GO_READS: LruHashMap<SessionKey, GoRead, 16384> = LruHashMap::new();
+
+/// Empty, see `probes::ssl::keep_stack_apart`.
+#[btf_map]
+pub static NO_PROGRAMS: ProgramArray<1> = ProgramArray::new();
 
 /// Files that hold no TLS library. Written by user space when it has looked, read by the hook of mappings.
 #[btf_map]

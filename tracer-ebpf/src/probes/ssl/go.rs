@@ -4,7 +4,7 @@
 use aya_ebpf::{bindings::BPF_ANY, macros::uprobe, programs::ProbeContext};
 use tracer_ebpf::ssl::family::GO;
 
-use super::{Outcome, enter, pass, registers, word};
+use super::{Outcome, enter, keep_stack_apart, pass, registers, word};
 use crate::{
     identity::current_ids,
     kernel::{
@@ -28,6 +28,7 @@ const LARGEST_LOCK: u64 = 1 << 20;
 /// `func (c *Conn) Write(b []byte) (int, error)`
 #[uprobe]
 pub fn go_write(ctx: ProbeContext) -> u32 {
+    keep_stack_apart(&ctx);
     let _ = try_go_write(&ctx);
     0
 }
@@ -42,6 +43,7 @@ fn try_go_write(ctx: &ProbeContext) -> Outcome {
 /// `func (c *Conn) Read(b []byte) (int, error)`
 #[uprobe]
 pub fn go_read(ctx: ProbeContext) -> u32 {
+    keep_stack_apart(&ctx);
     let _ = try_go_read(&ctx);
     0
 }
@@ -56,6 +58,7 @@ fn try_go_read(ctx: &ProbeContext) -> Outcome {
 /// Its return instructions: how many bytes it took.
 #[uprobe]
 pub fn go_has_read(ctx: ProbeContext) -> u32 {
+    keep_stack_apart(&ctx);
     let _ = try_go_has_read(&ctx);
     0
 }

@@ -22,7 +22,7 @@ use super::Outcome;
 use crate::{
     identity::{current_ids, current_name},
     kernel::{access::Probe, file::File},
-    maps::{config, offset},
+    maps::{NO_PROGRAMS, config, offset},
     output::{count, now, send_filled},
     selection::current_process_selected,
     session::{Direction, Http, LibraryCall, Session, What, last_call, note_call},
@@ -186,6 +186,18 @@ fn send_head(session: &Session, direction: Direction, buffer: u64, length: u64) 
 fn word(address: u64) -> Option<u64> {
     // SAFETY: the helper checks the address and fails on a bad one.
     unsafe { bpf_probe_read_user(address as *const u64) }.ok()
+}
+
+/// Keeps the kernel from giving the program one stack per processor. From 6.13 on it does so for programs of this type, though nothing
+/// keeps two tasks that preempt each other from being in one such program at once, if it is on a function in user space: on 7.2 one
+/// thread's head was told of another's connection. A program with a tail call gets the task's own stack. It is never made: no
+/// function is at that address.
+#[inline(always)]
+fn keep_stack_apart(ctx: &ProbeContext) {
+    if config!(preemptible) != 0 && registers(ctx).rip == 1 {
+        // SAFETY: the map is empty, so the call would return.
+        unsafe { NO_PROGRAMS.tail_call(ctx, 0) };
+    }
 }
 
 /// The thread's registers in user space.

@@ -4,7 +4,8 @@ use aya_ebpf::{helpers::bpf_probe_read_user, macros::uprobe, programs::ProbeCont
 use tracer_ebpf::ssl::family::OPENSSL;
 
 use super::{
-    Outcome, enter, is_inside, result, stack, try_free, try_has_read, try_read, try_set_descriptor, try_write,
+    Outcome, enter, is_inside, keep_stack_apart, result, stack, try_free, try_has_read, try_read, try_set_descriptor,
+    try_write,
 };
 use crate::{
     kernel::access::Probe,
@@ -15,6 +16,7 @@ use crate::{
 /// `int SSL_write(SSL *ssl, const void *buf, int num)`
 #[uprobe]
 pub fn ssl_write(ctx: ProbeContext) -> u32 {
+    keep_stack_apart(&ctx);
     let _ = (|| try_write(&ctx, OPENSSL, ctx.arg(0)?, ctx.arg(1)?, positive(ctx.arg(2)?)))();
     0
 }
@@ -22,6 +24,7 @@ pub fn ssl_write(ctx: ProbeContext) -> u32 {
 /// `int SSL_write_ex(SSL *s, const void *buf, size_t num, size_t *written)`
 #[uprobe]
 pub fn ssl_write_ex(ctx: ProbeContext) -> u32 {
+    keep_stack_apart(&ctx);
     let _ = (|| try_write(&ctx, OPENSSL, ctx.arg(0)?, ctx.arg(1)?, ctx.arg(2)?))();
     0
 }
@@ -29,6 +32,7 @@ pub fn ssl_write_ex(ctx: ProbeContext) -> u32 {
 /// `int SSL_read(SSL *ssl, void *buf, int num)`
 #[uprobe]
 pub fn ssl_read(ctx: ProbeContext) -> u32 {
+    keep_stack_apart(&ctx);
     let _ = (|| try_read(&ctx, OPENSSL, ctx.arg(0)?, ctx.arg(1)?, 0))();
     0
 }
@@ -36,6 +40,7 @@ pub fn ssl_read(ctx: ProbeContext) -> u32 {
 /// Its return instruction: how many bytes it took, or that it took none.
 #[uprobe]
 pub fn ssl_has_read(ctx: ProbeContext) -> u32 {
+    keep_stack_apart(&ctx);
     let _ = try_has_read(&ctx, |_| Some(positive(result(&ctx) as i32)));
     0
 }
@@ -43,6 +48,7 @@ pub fn ssl_has_read(ctx: ProbeContext) -> u32 {
 /// `int SSL_read_ex(SSL *ssl, void *buf, size_t num, size_t *readbytes)`
 #[uprobe]
 pub fn ssl_read_ex(ctx: ProbeContext) -> u32 {
+    keep_stack_apart(&ctx);
     let _ = (|| try_read(&ctx, OPENSSL, ctx.arg(0)?, ctx.arg(1)?, ctx.arg(3)?))();
     0
 }
@@ -50,6 +56,7 @@ pub fn ssl_read_ex(ctx: ProbeContext) -> u32 {
 /// Its return instruction: 1 if it took any bytes, which it counted where it was told to.
 #[uprobe]
 pub fn ssl_has_read_ex(ctx: ProbeContext) -> u32 {
+    keep_stack_apart(&ctx);
     let _ = try_has_read(&ctx, |taken_at| {
         if result(&ctx) as i32 != 1 {
             return None;
@@ -63,6 +70,7 @@ pub fn ssl_has_read_ex(ctx: ProbeContext) -> u32 {
 /// Any other call by which records may be sent, such as `int SSL_do_handshake(SSL *ssl)`.
 #[uprobe]
 pub fn ssl_call(ctx: ProbeContext) -> u32 {
+    keep_stack_apart(&ctx);
     let _ = ctx.arg(0).and_then(|ssl| enter(&ctx, OPENSSL, ssl, What::Other, 0, 0).map(drop));
     0
 }
@@ -70,6 +78,7 @@ pub fn ssl_call(ctx: ProbeContext) -> u32 {
 /// `int SSL_set_fd(SSL *ssl, int fd)`, and `SSL_set_wfd`
 #[uprobe]
 pub fn ssl_set_fd(ctx: ProbeContext) -> u32 {
+    keep_stack_apart(&ctx);
     let _ = (|| try_set_descriptor(&ctx, OPENSSL, ctx.arg(0)?, ctx.arg(1)?))();
     0
 }
@@ -78,6 +87,7 @@ pub fn ssl_set_fd(ctx: ProbeContext) -> u32 {
 /// itself that calls: `SSL_set_fd` and the beginning of a handshake do.
 #[uprobe]
 pub fn ssl_renew(ctx: ProbeContext) -> u32 {
+    keep_stack_apart(&ctx);
     let _ = try_renew(&ctx);
     0
 }
@@ -100,6 +110,7 @@ fn try_renew(ctx: &ProbeContext) -> Outcome {
 /// `void SSL_free(SSL *ssl)`
 #[uprobe]
 pub fn ssl_free(ctx: ProbeContext) -> u32 {
+    keep_stack_apart(&ctx);
     let _ = ctx.arg(0).and_then(try_free);
     0
 }
@@ -108,6 +119,7 @@ pub fn ssl_free(ctx: ProbeContext) -> u32 {
 /// connection is known already nothing is wanted.
 #[uprobe]
 pub fn bio_write(ctx: ProbeContext) -> u32 {
+    keep_stack_apart(&ctx);
     let _ = try_bio_write(&ctx);
     0
 }
