@@ -44,7 +44,7 @@ impl Joins {
             let is_right = is_subsequence(&hosts, truth);
             let tls = connection.tls.as_ref();
             let is_whole = hosts.len() == truth.len() && heads.iter().all(|http| http.status == Some(200));
-            let is_named = tls.is_some_and(|tls| tls.library.is_some() && tls.source == "both");
+            let is_named = tls.is_some_and(|tls| tls.library.is_some() && tls.source != "wire");
             let what = || format!("port {port}: asked {truth:?}, told {heads:?}, {tls:?}");
             if !is_right {
                 joins.wrong.push(what());
