@@ -11,12 +11,7 @@ use tracer_ebpf::{
 };
 
 use crate::{
-    follow::Call,
-    identity::{current_ids, current_name},
-    kept::Kept,
-    kernel::access::Access,
-    maps::config,
-    message::Hook,
+    follow::Call, identity::current_ids, kept::Kept, kernel::access::Access, maps::config, message::Hook,
     output::send_head,
 };
 
@@ -106,17 +101,13 @@ fn look_at_answer<A: Access>(kept: &mut Kept, call: Call<A>) {
 fn send<A: Access>(kept: &Kept, call: Call<A>) {
     let Some(message) = call.source.copy_head(call.by) else { return };
     let sent = matches!(call.by.hook, Hook::Send);
-    let (tgid, tid) = current_ids();
     message.kind = kind::HEAD;
     message.at = call.at;
     message.id = kept.detailed.socket.id;
     message.session = 0;
-    message.tgid = tgid;
-    message.tid = tid;
-    message.process_started_at = current_name::<A>().0;
+    message.tgid = current_ids().0;
     message.flags = if sent { flag::SENT } else { 0 };
     message.index = kept.detailed.exchanges.count.wrapping_sub(1);
-    message.whole = call.length;
     message.reserved = 0;
     send_head(message);
 }

@@ -11,8 +11,6 @@ pub const INDEX_UNKNOWN: u32 = u32::MAX;
 pub mod flag {
     /// The owner sent it; otherwise it received it.
     pub const SENT: u32 = 1 << 0;
-    /// It was seen in the clear on its way into or out of a TLS library; otherwise on TCP.
-    pub const TLS: u32 = 1 << 1;
 }
 
 shared! {
@@ -30,16 +28,10 @@ shared! {
         pub session: u64,
         /// Process.
         pub tgid: u32,
-        /// Thread.
-        pub tid: u32,
-        /// `start_boottime` of the process.
-        pub process_started_at: u64,
         /// [`flag`] bits.
         pub flags: u32,
         /// Which of the connection's exchanges it begins or answers, from 0; [`INDEX_UNKNOWN`] if that is not known.
         pub index: u32,
-        /// Length of the whole message.
-        pub whole: u32,
         /// Explicit padding.
         pub reserved: u32,
         /// The message's first bytes.
@@ -47,7 +39,7 @@ shared! {
     }
 }
 
-const _: () = assert!(size_of::<HeadRecord>() == 64 + HEAD_LEN && align_of::<HeadRecord>() == 8);
+const _: () = assert!(size_of::<HeadRecord>() == 48 + HEAD_LEN && align_of::<HeadRecord>() == 8);
 
 /// How a message begins.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

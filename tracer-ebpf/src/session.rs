@@ -2,7 +2,7 @@
 //!
 //! A session is joined to a connection once, by the best evidence there is, and on the way out: either the socket sends the very
 //! bytes that the session has just encrypted, or it sends inside a call of the session that was given its descriptor. Nothing is
-//! guessed; a session to which two connections answer is told of neither.
+//! guessed; of a session to which two connections answer nothing more is told.
 
 use aya_ebpf::{bindings::BPF_ANY, helpers::bpf_get_current_pid_tgid};
 use tracer_ebpf::{
@@ -12,7 +12,7 @@ use tracer_ebpf::{
 };
 
 use crate::{
-    identity::{current_ids, current_name},
+    identity::current_ids,
     kept::Kept,
     kernel::{
         access::{Access, Pointer, Probe},
@@ -49,6 +49,14 @@ pub struct SessionKey {
     pub tgid: u32,
     /// Explicit padding.
     pub reserved: u32,
+}
+
+impl SessionKey {
+    /// The current process's object at this address.
+    #[inline(always)]
+    pub fn of_current(ssl: u64) -> Self {
+        Self { ssl, tgid: current_ids().0, reserved: 0 }
+    }
 }
 
 /// What is known of a session.
@@ -207,13 +215,13 @@ impl Session {
     /// The current process's session at this address, if it is known.
     #[inline(always)]
     pub fn find(ssl: u64) -> Option<&'static mut Self> {
-        Self::of(SessionKey { ssl, tgid: current_ids().0, reserved: 0 })
+        Self::of(SessionKey::of_current(ssl))
     }
 
     /// The same, made if it is new.
     #[inline(always)]
     pub fn find_or_make(ssl: u64) -> Option<&'static mut Self> {
-        let key = SessionKey { ssl, tgid: current_ids().0, reserved: 0 };
+        let key = SessionKey::of_current(ssl);
         if let Some(session) = Self::of(key) {
             return Some(session);
         }
@@ -225,7 +233,7 @@ impl Session {
     /// Forgets it: the library has freed it.
     #[inline(always)]
     pub fn forget(ssl: u64) {
-        let _ = SESSIONS.remove(SessionKey { ssl, tgid: current_ids().0, reserved: 0 });
+        let _ = SESSIONS.remove(SessionKey::of_current(ssl));
     }
 
     /// Whether it is still on this socket. One that has been joined goes by the connection's number: sockets' addresses are used
@@ -291,7 +299,7 @@ pub fn join<A: Access>(kept: &mut Kept, sock: Sock<A>, source: Source<A>) -> Opt
         // It is sent once. What goes through a proxy of the same process is sent again.
         let _ = CIPHERTEXTS.remove(mark);
     }
-    let session = Session::of(SessionKey { ssl, tgid, reserved: 0 })?;
+    let session = Session::find(ssl)?;
     let id = kept.detailed.socket.id;
     let is_on_it = session.sock == sock.pointer as u64 && (session.of_sock == 0 || session.of_sock == id);
     if by == evidence::DESCRIPTOR && (!is_on_it || session.id().is_some_and(|known| known != id)) {
@@ -317,7 +325,6 @@ pub fn join<A: Access>(kept: &mut Kept, sock: Sock<A>, source: Source<A>) -> Opt
         session: session.number,
         tgid,
         family: session.family,
-        process_started_at: current_name::<A>().0,
         library: session.library,
     });
     Some(())

@@ -43,8 +43,6 @@ shared! {
         pub tgid: u32,
         /// One of [`family`].
         pub family: u32,
-        /// `start_boottime` of the process.
-        pub process_started_at: u64,
         /// Number that user space gave the library as it put the probes on it; 0 if the kernel does not tell (before 5.15).
         pub library: u64,
     }
@@ -71,4 +69,4 @@ shared! {
     }
 }
 
-const _: () = assert!(size_of::<JoinedRecord>() == 56 && size_of::<MappedRecord>() == 16 && size_of::<FileKey>() == 16);
+const _: () = assert!(size_of::<JoinedRecord>() == 48 && size_of::<MappedRecord>() == 16 && size_of::<FileKey>() == 16);

@@ -110,11 +110,8 @@ struct HeadHead {
     id: u64,
     session: u64,
     tgid: u32,
-    tid: u32,
-    process_started_at: u64,
     flags: u32,
     index: u32,
-    whole: u32,
     reserved: u32,
 }
 

@@ -44,6 +44,15 @@ struct Held<S> {
     holds: bool,
 }
 
+/// What becomes of what may belong behind an item that is still being written.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Unfinished {
+    /// It waits.
+    HoldsBack,
+    /// It goes on.
+    IsPassedOver,
+}
+
 /// How far a buffer has been handed out.
 enum Reached {
     /// All that was wanted.
@@ -86,31 +95,8 @@ impl<L: Source, E: Source> Merge<L, E> {
         now: impl FnOnce() -> u64,
         mut each: impl FnMut(&[u8]) -> Result<(), F>,
     ) -> Result<usize, F> {
-        let Self { lifecycles, exchanges, blocked } = self;
-        *blocked = false;
-        let mut taken_in_all = 0;
-        let fence = if exchanges.is_some() { now() } else { 0 };
-        while taken_in_all < most {
-            let before = |item: &[u8], each: &mut _| match exchanges {
-                Some(exchanges) => exchanges.up_to(sent_at(item), usize::MAX, &mut taken_in_all, each),
-                None => Ok(Reached::All),
-            };
-            match lifecycles.next(before, &mut each) {
-                Next::Item(passed) => passed?,
-                Next::Empty => break,
-                Next::Blocked => {
-                    *blocked = true;
-                    return Ok(taken_in_all);
-                }
-            }
-            taken_in_all += 1;
-        }
-        if let Some(exchanges) = exchanges {
-            let left = most.saturating_sub(taken_in_all);
-            let reached = exchanges.up_to(fence, left, &mut taken_in_all, &mut each)?;
-            *blocked = matches!(reached, Reached::Blocked);
-        }
-        Ok(taken_in_all)
+        let fence = if self.exchanges.is_some() { now() } else { 0 };
+        self.hand_out(most, fence, Unfinished::HoldsBack, &mut each)
     }
 
     /// Hands out all that can be read, in spite of items that are still being written: they will not come any more.
@@ -118,22 +104,42 @@ impl<L: Source, E: Source> Merge<L, E> {
     /// # Errors
     /// The first that `each` returns.
     pub fn read_rest<F>(&mut self, mut each: impl FnMut(&[u8]) -> Result<(), F>) -> Result<(), F> {
-        let Self { lifecycles, exchanges, .. } = self;
-        let mut ignored = 0;
-        loop {
-            let before = |item: &[u8], each: &mut _| {
-                if let Some(exchanges) = exchanges {
-                    exchanges.up_to(sent_at(item), usize::MAX, &mut ignored, each)?;
-                }
-                Ok(Reached::All)
+        self.hand_out(usize::MAX, u64::MAX, Unfinished::IsPassedOver, &mut each).map(drop)
+    }
+
+    /// Hands out about `most` items; when no lifecycle event is left, exchange events up to `fence`. Returns how many.
+    fn hand_out<F, G: FnMut(&[u8]) -> Result<(), F>>(
+        &mut self,
+        most: usize,
+        fence: u64,
+        unfinished: Unfinished,
+        each: &mut G,
+    ) -> Result<usize, F> {
+        let Self { lifecycles, exchanges, blocked } = self;
+        *blocked = false;
+        let mut taken_in_all = 0;
+        while taken_in_all < most {
+            let before = |item: &[u8], each: &mut G| {
+                let Some(exchanges) = exchanges else { return Ok(Reached::All) };
+                let reached = exchanges.up_to(sent_at(item), usize::MAX, &mut taken_in_all, each)?;
+                Ok(if unfinished == Unfinished::IsPassedOver { Reached::All } else { reached })
             };
-            let Next::Item(passed) = lifecycles.next(before, &mut each) else { break };
-            passed?;
+            match lifecycles.next(before, each) {
+                Next::Item(passed) => passed?,
+                Next::Blocked if unfinished == Unfinished::HoldsBack => {
+                    *blocked = true;
+                    return Ok(taken_in_all);
+                }
+                Next::Empty | Next::Blocked => break,
+            }
+            taken_in_all += 1;
         }
         if let Some(exchanges) = exchanges {
-            exchanges.up_to(u64::MAX, usize::MAX, &mut ignored, &mut each)?;
+            let left = most.saturating_sub(taken_in_all);
+            let reached = exchanges.up_to(fence, left, &mut taken_in_all, each)?;
+            *blocked = matches!(reached, Reached::Blocked);
         }
-        Ok(())
+        Ok(taken_in_all)
     }
 }
 

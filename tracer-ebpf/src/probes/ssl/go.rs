@@ -1,12 +1,11 @@
 //! Go's `crypto/tls`, from 1.17 on, where arguments are passed in registers. A goroutine may go on in another thread, so what a read has
 //! to remember is kept by goroutine.
 
-use aya_ebpf::{bindings::BPF_ANY, macros::uprobe, programs::ProbeContext};
+use aya_ebpf::{bindings::BPF_ANY, programs::ProbeContext};
 use tracer_ebpf::ssl::family::GO;
 
-use super::{Outcome, enter, keep_stack_apart, pass, registers, word};
+use super::{enter, pass, registers, result, word};
 use crate::{
-    identity::current_ids,
     kernel::{
         access::{Pointer, Probe},
         file::File,
@@ -25,52 +24,29 @@ const DESCRIPTOR: u64 = 16;
 /// another type than `net.TCPConn`.
 const LARGEST_LOCK: u64 = 1 << 20;
 
-/// `func (c *Conn) Write(b []byte) (int, error)`
-#[uprobe]
-pub fn go_write(ctx: ProbeContext) -> u32 {
-    keep_stack_apart(&ctx);
-    let _ = try_go_write(&ctx);
-    0
-}
+programs! {
+    /// `func (c *Conn) Write(b []byte) (int, error)`
+    fn go_write(ctx) {
+        let (conn, buffer, length) = arguments(ctx);
+        pass(enter_go(ctx, conn, What::Other)?, Direction::Out, buffer, length)
+    }
 
-#[inline(always)]
-fn try_go_write(ctx: &ProbeContext) -> Outcome {
-    let (conn, buffer, length) = arguments(ctx);
-    let session = enter_go(ctx, conn, What::Other)?;
-    pass(session, Direction::Out, buffer, length)
-}
+    /// `func (c *Conn) Read(b []byte) (int, error)`
+    fn go_read(ctx) {
+        let (conn, buffer, _) = arguments(ctx);
+        enter_go(ctx, conn, What::Read)?;
+        GO_READS.insert(goroutine(ctx), GoRead { conn, buffer }, u64::from(BPF_ANY)).ok()
+    }
 
-/// `func (c *Conn) Read(b []byte) (int, error)`
-#[uprobe]
-pub fn go_read(ctx: ProbeContext) -> u32 {
-    keep_stack_apart(&ctx);
-    let _ = try_go_read(&ctx);
-    0
-}
-
-#[inline(always)]
-fn try_go_read(ctx: &ProbeContext) -> Outcome {
-    let (conn, buffer, _) = arguments(ctx);
-    enter_go(ctx, conn, What::Read)?;
-    GO_READS.insert(goroutine(ctx), GoRead { conn, buffer }, u64::from(BPF_ANY)).ok()
-}
-
-/// Its return instructions: how many bytes it took.
-#[uprobe]
-pub fn go_has_read(ctx: ProbeContext) -> u32 {
-    keep_stack_apart(&ctx);
-    let _ = try_go_has_read(&ctx);
-    0
-}
-
-#[inline(always)]
-fn try_go_has_read(ctx: &ProbeContext) -> Outcome {
-    let goroutine = goroutine(ctx);
-    // SAFETY: only this goroutine writes its entry.
-    let GoRead { conn, buffer } = unsafe { GO_READS.get(goroutine) }.copied()?;
-    let _ = GO_READS.remove(goroutine);
-    let length = u64::try_from(registers(ctx).rax as i64).ok()?;
-    pass(Session::find(conn)?, Direction::In, buffer, length)
+    /// Its return instructions: how many bytes it took.
+    fn go_has_read(ctx) {
+        let goroutine = goroutine(ctx);
+        // SAFETY: only this goroutine writes its entry.
+        let GoRead { conn, buffer } = unsafe { GO_READS.get(goroutine) }.copied()?;
+        let _ = GO_READS.remove(goroutine);
+        let length = u64::try_from(result(ctx) as i64).ok()?;
+        pass(Session::find(conn)?, Direction::In, buffer, length)
+    }
 }
 
 /// A read of a goroutine that is under way.
@@ -116,5 +92,5 @@ fn arguments(ctx: &ProbeContext) -> (u64, u64, u64) {
 /// The current goroutine: its `g` has a register of its own.
 #[inline(always)]
 fn goroutine(ctx: &ProbeContext) -> SessionKey {
-    SessionKey { ssl: registers(ctx).r14, tgid: current_ids().0, reserved: 0 }
+    SessionKey::of_current(registers(ctx).r14)
 }

@@ -1,6 +1,22 @@
 //! TLS libraries are called: probes in user space, on functions and on their return instructions. None is a return probe of the
 //! kernel's kind: those replace return addresses on the application's stack, which Go and `longjmp` do not survive.
 
+/// Declares programs for probes in user space, as functions of the registers. Each is on a stack of its task, see [`keep_stack_apart`].
+macro_rules! programs {
+    ($($(#[$attribute:meta])* fn $name:ident($ctx:ident) $body:block)*) => {$(
+        $(#[$attribute])*
+        #[aya_ebpf::macros::uprobe]
+        pub fn $name(ctx: aya_ebpf::programs::ProbeContext) -> u32 {
+            #[inline(always)]
+            fn body($ctx: &aya_ebpf::programs::ProbeContext) -> $crate::probes::Outcome $body
+
+            $crate::probes::ssl::keep_stack_apart(&ctx);
+            let _ = body(&ctx);
+            0
+        }
+    )*};
+}
+
 pub mod gnutls;
 pub mod go;
 pub mod openssl;
@@ -20,7 +36,7 @@ use tracer_ebpf::{
 
 use super::Outcome;
 use crate::{
-    identity::{current_ids, current_name},
+    identity::current_ids,
     kernel::{access::Probe, file::File},
     maps::{NO_PROGRAMS, config, offset},
     output::{count, now, send_filled},
@@ -154,8 +170,6 @@ fn pass(session: &mut Session, direction: Direction, buffer: u64, length: u64) -
 
 #[inline(always)]
 fn send_head(session: &Session, direction: Direction, buffer: u64, length: u64) -> Outcome {
-    let (tgid, tid) = current_ids();
-    let (process_started_at, _) = current_name::<Probe>();
     send_filled(|record: *mut HeadRecord| {
         // SAFETY: memory of that size that is ours until it is sent, for which all bytes are valid.
         let record = unsafe { &mut *record };
@@ -170,12 +184,9 @@ fn send_head(session: &Session, direction: Direction, buffer: u64, length: u64) 
         record.at = now();
         record.id = session.id().unwrap_or(0);
         record.session = session.number;
-        record.tgid = tgid;
-        record.tid = tid;
-        record.process_started_at = process_started_at;
-        record.flags = flag::TLS | if direction == Direction::Out { flag::SENT } else { 0 };
+        record.tgid = current_ids().0;
+        record.flags = if direction == Direction::Out { flag::SENT } else { 0 };
         record.index = INDEX_UNKNOWN;
-        record.whole = if length > u64::from(u32::MAX) { u32::MAX } else { length as u32 };
         record.reserved = 0;
         Some(())
     })
