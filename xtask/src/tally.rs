@@ -1,6 +1,10 @@
-//! Counting passed and failed tests from what libtest prints.
+//! Counting passed and failed tests from what libtest prints, and timing them.
 
-use std::{fmt, ops::AddAssign};
+use std::{
+    fmt,
+    ops::AddAssign,
+    time::{Duration, Instant},
+};
 
 /// How many tests passed and failed.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -43,15 +47,31 @@ impl fmt::Display for Tally {
 pub struct Reader {
     tally: Tally,
     closing_lines: usize,
+    last: Option<Instant>,
+    times: Vec<(String, Duration)>,
 }
 
 impl Reader {
-    /// Takes one line.
+    /// Takes one line, as it comes.
     pub fn line(&mut self, line: &str) {
         if let Some(tally) = Tally::from_closing_line(line) {
             self.tally += tally;
             self.closing_lines += 1;
+        } else if let Some(name) = ended_test(line) {
+            self.times.extend(self.last.map(|last| (name.to_owned(), last.elapsed())));
+        } else if !line.starts_with("running ") {
+            return;
         }
+        self.last = Some(Instant::now());
+    }
+
+    /// The tests that took longest, the longest first. Right where tests run one at a time: each is taken to begin as the one
+    /// before it ends.
+    pub fn slowest(&self, count: usize) -> Vec<(String, Duration)> {
+        let mut times = self.times.clone();
+        times.sort_by_key(|(_, time)| std::cmp::Reverse(*time));
+        times.truncate(count);
+        times
     }
 
     /// The verdict. A binary that died before its closing line is a failure, and so is an exit code that nothing
@@ -65,6 +85,12 @@ impl Reader {
         }
         tally
     }
+}
+
+/// The test whose end a line of libtest tells.
+fn ended_test(line: &str) -> Option<&str> {
+    let (name, outcome) = line.trim().strip_prefix("test ")?.split_once(" ... ")?;
+    matches!(outcome, "ok" | "FAILED").then_some(name)
 }
 
 #[cfg(test)]
@@ -90,6 +116,19 @@ mod tests {
         for other in ["test a_test ... ok", "31 passed; 0 failed", "test result: ok.", ""] {
             assert_eq!(Tally::from_closing_line(other), None, "{other}");
         }
+    }
+
+    #[test]
+    fn the_slowest_tests_come_first() {
+        let mut reader = Reader::default();
+        reader.line("running 2 tests");
+        reader.line("test quick ... ok");
+        std::thread::sleep(Duration::from_millis(2));
+        reader.line("talk of a test ... that is none");
+        reader.line("test slow ... FAILED");
+        let names = |count| reader.slowest(count).into_iter().map(|(name, _)| name).collect::<Vec<_>>();
+        assert_eq!(names(9), ["slow", "quick"]);
+        assert_eq!(names(1), ["slow"]);
     }
 
     #[test]

@@ -158,7 +158,9 @@ impl Guest {
         let machine = args.hardware.machine(kernel, Duration::from_secs(args.timeout), self.command(&args.filter));
         let machine = Machine { env: env.map(|(name, value)| (name.to_owned(), value)).to_vec(), ..machine };
         let mut log = Log::create(kernel, &self.logs)?;
-        let outcome = machine.run(&mut |stream, bytes| log.take(stream, bytes))?;
+        let outcome = machine.run(&mut |stream, bytes| log.take(stream, bytes));
+        log.tell_slowest();
+        let outcome = outcome?;
         Ok(log.reader.finish(Some(self.binaries.len()), outcome.code == 0))
     }
 
@@ -213,6 +215,16 @@ impl Log {
         let path = dir.join(format!("{}.log", kernel.name));
         let file = File::create(&path).with_context(|| format!("cannot create {}", path.display()))?;
         Ok(Self { kernel, file, pending: Default::default(), reader: Reader::default() })
+    }
+
+    /// A VM's time is most of a run's: what takes it has to be seen.
+    fn tell_slowest(&self) {
+        const TOLD: usize = 400;
+        let slowest = self.reader.slowest(TOLD);
+        let slowest = slowest.iter().map(|(name, time)| format!("{name} {} s", time.as_secs())).collect::<Vec<_>>();
+        if !slowest.is_empty() {
+            say(format!("vm {}: slowest tests: {}", self.kernel.name, slowest.join(", ")));
+        }
     }
 
     fn take(&mut self, stream: Stream, bytes: &[u8]) -> Result<()> {

@@ -158,7 +158,14 @@ mod tests {
     }
 
     fn posted(host: &str) -> Value {
-        json!({ "method": "POST", "status": 200, "host": host })
+        head("POST", host)
+    }
+
+    fn head(method: &str, host: &str) -> Value {
+        json!({
+            "method": method, "status": 200, "version": "1.1", "host": host, "connection_header": [], "close_asked": null,
+            "keep_alive": null,
+        })
     }
 
     #[test]
@@ -186,7 +193,7 @@ mod tests {
             open("1", false),
             exchange("1", 0, posted("r0.c2.go.soak.test")),
             exchange("1", 1, posted("elsewhere.test")),
-            exchange("1", 2, json!({ "method": "GET", "status": 200, "host": "r2.c1.node.soak.test" })),
+            exchange("1", 2, head("GET", "r2.c1.node.soak.test")),
             exchange("3", 0, posted("r0.c3.go.soak.test")),
         ];
         let joins = Joins::of(&lines);
