@@ -19,6 +19,7 @@ mod peers;
 mod purity;
 mod setup;
 mod soak;
+mod spread;
 mod tally;
 mod test;
 #[path = "../../tracer/build/toolchain.rs"]

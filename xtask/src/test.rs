@@ -20,7 +20,7 @@ use crate::{
     kernels::{self, Choice, Kernel},
     lint,
     machine::{self, Machine, Stream},
-    paths, setup,
+    paths, setup, spread,
     tally::{Reader, Tally},
     vm::Hardware,
 };
@@ -40,8 +40,11 @@ pub struct Args {
     /// Run in the VMs only: no native tests, no lint
     #[arg(long)]
     vm_only: bool,
+    /// Every case on every kernel, also those that are spread over the kernels otherwise (see xtask/src/spread.rs)
+    #[arg(long)]
+    all_cases: bool,
     /// Seconds until a VM is stopped
-    #[arg(long, default_value_t = 1500, value_name = "S")]
+    #[arg(long, default_value_t = 2400, value_name = "S")]
     timeout: u64,
     #[command(flatten)]
     hardware: Hardware,
@@ -123,7 +126,9 @@ impl Guest {
 
     /// Runs the tests on each kernel, a few at a time, and reports each as it ends.
     fn run_all(&self, args: &Args, report: &mut (dyn FnMut(Kernel, Result<Tally>) -> Result<()> + Send)) -> Result<()> {
-        let queue = Mutex::new(VecDeque::from(kernels::chosen(&args.kernel)));
+        // The newest first: they take longest, and what is short fills up the end.
+        let queue: VecDeque<_> = kernels::chosen(&args.kernel).into_iter().rev().collect();
+        let queue = Mutex::new(queue);
         let report = Mutex::new((report, Ok(())));
         let workers = thread::available_parallelism().map_or(1, usize::from).min(VMS_AT_ONCE);
         let work = || {
@@ -155,7 +160,8 @@ impl Guest {
     fn attempt(&self, args: &Args, kernel: Kernel) -> Result<Tally> {
         command::check_interrupted()?;
         let env = [("CONNTRACER", self.tracer.display().to_string()), ("RUST_BACKTRACE", "1".to_owned())];
-        let machine = args.hardware.machine(kernel, Duration::from_secs(args.timeout), self.command(&args.filter));
+        let arguments = arguments(args, kernel);
+        let machine = args.hardware.machine(kernel, Duration::from_secs(args.timeout), self.command(&arguments));
         let machine = Machine { env: env.map(|(name, value)| (name.to_owned(), value)).to_vec(), ..machine };
         let mut log = Log::create(kernel, &self.logs)?;
         let outcome = machine.run(&mut |stream, bytes| log.take(stream, bytes));
@@ -175,6 +181,22 @@ impl Guest {
         command.extend(filter.iter().cloned());
         command
     }
+}
+
+/// What the test binary is told on one kernel; says which cases are left to others. Who names cases gets those.
+fn arguments(args: &Args, kernel: Kernel) -> Vec<String> {
+    if args.all_cases || !args.filter.is_empty() {
+        return args.filter.clone();
+    }
+    let elsewhere = spread::elsewhere(kernel);
+    if !elsewhere.is_empty() {
+        say(format!(
+            "vm {}: left to other kernels (--all-cases runs them here too): {}",
+            kernel.name,
+            elsewhere.join(", ")
+        ));
+    }
+    elsewhere.iter().flat_map(|case| ["--skip", case]).map(str::to_owned).collect()
 }
 
 /// Builds the integration tests and returns their binaries.
@@ -219,7 +241,7 @@ impl Log {
 
     /// A VM's time is most of a run's: what takes it has to be seen.
     fn tell_slowest(&self) {
-        const TOLD: usize = 400;
+        const TOLD: usize = 12;
         let slowest = self.reader.slowest(TOLD);
         let slowest = slowest.iter().map(|(name, time)| format!("{name} {} s", time.as_secs())).collect::<Vec<_>>();
         if !slowest.is_empty() {

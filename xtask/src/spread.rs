@@ -1,0 +1,45 @@
+//! Which cases run on some kernels only, unless every case is asked for on every kernel.
+//!
+//! What a client's library does is the same on every kernel, and an emulated processor takes up to a minute and a half for one such case.
+//! So each runs on 6.12 and on one other kernel, and each kernel has one at least: the probes are tried everywhere, every client
+//! twice.
+
+use crate::kernels::Kernel;
+
+/// Cases by their names, and the kernels they run on.
+const SPREAD: &[(&str, &[&str])] = &[
+    ("sessions::openssl_on_sockets_with_a_thread_a_connection", &["6.12", "7.2"]),
+    ("sessions::openssl_on_sockets_with_all_connections_in_one_thread", &["6.12", "6.1"]),
+    ("sessions::openssl_on_memory", &["6.12", "7.2"]),
+    ("sessions::openssl_within_node", &["6.12", "5.10"]),
+    ("sessions::postgresql", &["6.12", "6.1"]),
+    ("sessions::redis", &["6.12", "5.10"]),
+];
+
+/// The cases that are left to other kernels than this.
+pub fn elsewhere(kernel: Kernel) -> Vec<&'static str> {
+    SPREAD.iter().filter(|(_, kernels)| !kernels.contains(&kernel.name)).map(|(case, _)| *case).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::kernels::KERNELS;
+
+    #[test]
+    fn every_case_runs_on_two_kernels_that_there_are_and_every_kernel_has_one() {
+        for (case, kernels) in SPREAD {
+            assert_eq!(kernels.len(), 2, "{case}");
+            assert!(kernels.iter().all(|name| KERNELS.iter().any(|kernel| kernel.name == *name)), "{case}");
+        }
+        assert!(KERNELS.iter().all(|kernel| elsewhere(*kernel).len() < SPREAD.len()));
+    }
+
+    #[test]
+    fn no_case_is_left_out_for_having_part_of_anothers_name() {
+        // libtest leaves out whatever has the text in its name.
+        for (case, _) in SPREAD {
+            assert!(SPREAD.iter().all(|(other, _)| other == case || !other.contains(case)), "{case}");
+        }
+    }
+}
