@@ -225,8 +225,9 @@ shared! {
         pub state_before_end: u8,
         /// State that it then changed to.
         pub state_at_end: u8,
-        /// Explicit padding.
-        pub reserved: u8,
+        /// If data was unacknowledged at the first sign of the end: one more than the binary logarithm of the kernel ticks since
+        /// the last acknowledgment. Else 0, as in recordings from before this was kept.
+        pub unacknowledged: u8,
         /// Name of the process, zero padded; any bytes.
         pub comm: [u8; COMM_LEN],
     }

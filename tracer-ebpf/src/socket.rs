@@ -58,7 +58,7 @@ pub const EMPTY: SocketRecord = SocketRecord {
     role: 0,
     state_before_end: 0,
     state_at_end: 0,
-    reserved: 0,
+    unacknowledged: 0,
     comm: [0; 16],
 };
 
@@ -288,6 +288,12 @@ pub fn end_begins<A: Access>(record: &mut SocketRecord, sock: Sock<A>, before: u
         record.sent_idle_ticks = sent;
         record.received_idle_ticks = received;
         record.flags |= flag::IDLE_KNOWN;
+        if let Some(silence) = sock.tcp().and_then(|tcp| tcp.ack_age())
+            && silence > sent
+        {
+            // What was sent last, again or for the first time, was sent after the last acknowledgment.
+            record.unacknowledged = (silence.ilog2() + 1) as u8;
+        }
     }
     if let Some(on) = sock.keepalive() {
         record.flags |= flag::KEEPALIVE_KNOWN | if on { flag::KEEPALIVE } else { 0 };

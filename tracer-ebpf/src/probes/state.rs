@@ -68,10 +68,7 @@ fn try_state<A: Access>(sock: Sock<A>, before: i32, after: i32) -> Outcome {
     let (before, after) = (before as u8, after as u8);
     match after {
         tcp_state::ESTABLISHED if before == tcp_state::SYN_SENT => established(sock),
-        tcp_state::FIN_WAIT1 => {
-            end_begins(find_or_adopt(sock)?, sock, before, after, now());
-            Some(())
-        }
+        tcp_state::FIN_WAIT1 => closed_locally(sock, before),
         tcp_state::CLOSE_WAIT => peer_closed(sock, before),
         tcp_state::CLOSE if before != tcp_state::LISTEN => ended(sock, before),
         _ => None,
@@ -89,6 +86,21 @@ fn established<A: Access>(sock: Sock<A>) -> Outcome {
         record.syn_retransmits = again;
     }
     send_socket(record, kind::OPENED, at);
+    Some(())
+}
+
+/// If more than so many doublings of a kernel tick have passed without an acknowledgment: 0.13 to 0.5 s on most kernels.
+const SILENT_FOR_LONG: u8 = 8;
+
+/// The event of the end carries this too, but may come minutes later if the peer is silent.
+#[inline(always)]
+fn closed_locally<A: Access>(sock: Sock<A>, before: u8) -> Outcome {
+    let record = find_or_adopt(sock)?;
+    let at = now();
+    end_begins(record, sock, before, tcp_state::FIN_WAIT1, at);
+    if record.released_at != 0 && record.unacknowledged >= SILENT_FOR_LONG {
+        send_socket(record, kind::RELEASED, at);
+    }
     Some(())
 }
 

@@ -219,7 +219,8 @@ pub(super) fn last_exchanges(
     clock: Clock,
 ) -> Last {
     let turn = live.known_detail().map(|detail| &detail.turn);
-    let open = is_open(live, occasion);
+    // Nobody asks any more on what was let go of.
+    let open = is_open(live, occasion) && live.record.released_at == 0;
     let present = if open { live.present() } else { None };
     let (present_turn, further) = match present {
         Some(present) => standing(live, present, now, clock),
@@ -244,7 +245,7 @@ pub(super) fn last_exchanges(
             (true, true) => Standing::OpenByTicks,
             (true, false) => Standing::Open,
             (false, true) => Standing::OverByTicks,
-            _ if verdict.is_some_and(|verdict| was_dropped(live, &turned, verdict)) => Standing::Dropped,
+            _ if verdict.is_some_and(|verdict| was_dropped(live, &turned, verdict, clock)) => Standing::Dropped,
             (false, false) => Standing::Over,
         };
         last.together.stale |= turned.stale || standing == Standing::Dropped;
@@ -264,13 +265,30 @@ const STALE_GUESSED: Confidence = Confidence {
 const LONG_IDLE: Nanos = 1_000_000_000;
 
 /// Whether an unanswered ask, by the connection's end, went to a peer that was gone already.
-fn was_dropped(live: &Live, turned: &Turned, verdict: Verdict) -> bool {
-    let is_gone = verdict.closer != Closer::Local && matches!(verdict.how, How::Rst | How::Timeout | How::Unreachable);
+fn was_dropped(live: &Live, turned: &Turned, verdict: Verdict, clock: Clock) -> bool {
+    let record = &live.record;
+    let is_gone = match verdict.closer {
+        Closer::Local => was_never_acknowledged(record, turned, clock),
+        _ => matches!(verdict.how, How::Rst | How::Timeout | How::Unreachable),
+    };
     let may_be_dead = turned.index > 0
-        || live.record.flags & flag::PREEXISTING != 0
+        || record.flags & flag::PREEXISTING != 0
         || turned.idle.is_some_and(|idle| idle >= LONG_IDLE);
-    live.record.role == role::CLIENT && turned.answered_at == 0 && !turned.stale && is_gone && may_be_dead
+    record.role == role::CLIENT && turned.answered_at == 0 && !turned.stale && is_gone && may_be_dead
 }
+
+/// Whether the application gave up an ask of which nothing had been acknowledged for most of the time. A peer that is there
+/// acknowledges within a fraction of a second, also if it takes its time to answer.
+fn was_never_acknowledged(record: &SocketRecord, turned: &Turned, clock: Clock) -> bool {
+    let Some(doublings) = record.unacknowledged.checked_sub(1) else { return false };
+    // Between this and twice this.
+    let silence = clock.ticks(1_u32.checked_shl(doublings.into()).unwrap_or(u32::MAX));
+    let asked_for = record.end_sign_at.saturating_sub(turned.asked_at);
+    asked_for >= LONG_SILENCE && silence >= asked_for / 2
+}
+
+/// TCP's acknowledgments may wait 200 ms for company (RFC 1122 allows 500 ms), and a segment may get lost.
+const LONG_SILENCE: Nanos = 1_000_000_000;
 
 /// The exchanges of an open connection, by what sock_diag says of it. Its times have the grain of the kernel's tick.
 fn standing(live: &Live, present: &Present, now: Option<&Exchanges>, clock: Clock) -> (Option<Turned>, Option<Turned>) {

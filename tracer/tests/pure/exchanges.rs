@@ -145,6 +145,37 @@ fn an_unanswered_ask_that_is_reset_was_stale_unless_the_connection_was_new() {
     assert_eq!(run(false, 10 * S + 13 * MS), (false, None), "it had just been made");
 }
 
+/// An ask at 20 s on a connection that had waited, and the local close so long after it.
+fn given_up(waited: u64, silent_doublings: u8) -> Traffic {
+    let open = opened(7, 10 * S);
+    let mut traffic = Traffic::new(open);
+    traffic.sends(10 * S + 20 * MS, 100).receives(10 * S + 21 * MS, 10).sends(20 * S, 100);
+    let [released, _] = closed_locally(open, 20 * S + waited);
+    traffic.lifecycle(SocketRecord { unacknowledged: silent_doublings, ..released });
+    traffic
+}
+
+#[test]
+fn an_ask_that_was_given_up_was_stale_if_nothing_was_acknowledged() {
+    let is_stale = |waited, doublings| {
+        let records = records(given_up(waited, doublings).events);
+        exchanges(&records).pop().expect("an exchange").stale
+    };
+    // 2048 ticks of 4 ms are 8.2 s.
+    assert!(is_stale(10 * S, 12), "most of the time");
+    assert!(!is_stale(10 * S, 11), "half of the time was after an acknowledgment");
+    assert!(!is_stale(10 * S, 0), "all was acknowledged: the peer takes its time");
+    assert!(!is_stale(S - 1, 12), "an acknowledgment may be under way");
+}
+
+#[test]
+fn what_was_let_go_of_is_not_asked_any_more_though_tcp_goes_on() {
+    let records = records(given_up(10 * S, 12).events);
+    let [connection] = connections(&records)[..] else { panic!("one connection") };
+    assert!(connection.open && connection.exchanges.expect("counted").stale);
+    assert!(!exchanges(&records).pop().expect("an exchange").open);
+}
+
 #[test]
 fn what_is_open_at_the_stop_is_completed_by_the_kernel_s_counts() {
     let mut traffic = Traffic::new(opened(7, 10 * S));
