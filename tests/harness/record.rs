@@ -18,6 +18,8 @@ pub enum Line {
     Exchange(Box<Exchange>),
     /// A name was looked up.
     Dns(Box<Lookup>),
+    /// Something is wrong, and what to do about it.
+    Finding(Box<Finding>),
     /// Something was lost.
     Loss(Loss),
     /// The last line.
@@ -267,6 +269,53 @@ pub struct Lookup {
     pub failed: bool,
 }
 
+/// The `finding` record: a diagnosis.
+#[derive(Clone, Debug, PartialEq, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Finding {
+    pub rule: String,
+    pub severity: Grade,
+    pub confidence: Grade,
+    #[serde(with = "time::serde::rfc3339")]
+    pub found_at: OffsetDateTime,
+    pub comm: String,
+    /// None of lookups.
+    pub role: Option<Role>,
+    pub destination: String,
+    pub title: String,
+    pub cost_ms: Option<f64>,
+    pub cost_ms_per_minute: Option<f64>,
+    /// Each rule has its own; see [`Finding::number`].
+    pub evidence: serde_json::Map<String, serde_json::Value>,
+    pub examples: Vec<Example>,
+    pub advice: String,
+    pub hint: Option<String>,
+    pub would_change: String,
+    pub caveats: Vec<String>,
+}
+
+/// How bad, or how sure.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Grade {
+    /// Little.
+    Low,
+    /// Some.
+    Medium,
+    /// Much.
+    High,
+}
+
+/// A connection that shows it.
+#[derive(Clone, Debug, PartialEq, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Example {
+    pub connection: String,
+    #[serde(with = "time::serde::rfc3339::option")]
+    pub at: Option<OffsetDateTime>,
+    pub what: String,
+}
+
 /// Something that was lost.
 #[derive(Clone, Debug, PartialEq, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -303,6 +352,32 @@ pub struct Hook {
     pub backend: Option<String>,
     pub reason: Option<String>,
     pub without: Option<String>,
+}
+
+impl Finding {
+    /// A figure of its evidence; fails if it is not known.
+    #[track_caller]
+    pub fn number(&self, field: &str) -> f64 {
+        let value = self.evidence.get(field).and_then(serde_json::Value::as_f64);
+        value.unwrap_or_else(|| panic!("{field} is no number: {self:#?}"))
+    }
+
+    /// Fails unless a figure lies within so much of the truth.
+    #[track_caller]
+    pub fn assert_near(&self, field: &str, truth: f64, within: f64) {
+        let value = self.number(field);
+        assert!((value - truth).abs() <= within, "{field} is {value}, not {truth} ± {within}: {self:#?}");
+    }
+
+    /// Fails unless it says what to do, what would change it, and shows connections.
+    #[track_caller]
+    pub fn assert_whole(&self) {
+        for (what, text) in [("title", &self.title), ("advice", &self.advice), ("would_change", &self.would_change)] {
+            assert!(!text.trim().is_empty() && !text.contains('\n'), "{what}: {self:#?}");
+        }
+        assert!((1..=3).contains(&self.examples.len()), "{self:#?}");
+        assert!(self.examples.iter().all(|example| !example.what.trim().is_empty()), "{self:#?}");
+    }
 }
 
 impl Tls {

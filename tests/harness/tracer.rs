@@ -20,7 +20,7 @@ use nix::{
 use crate::{
     client_binary,
     pair::Ends,
-    record::{Connection, Exchange, Hook, Line, Lookup, Loss, Open, Summary},
+    record::{Connection, Exchange, Finding, Hook, Line, Lookup, Loss, Open, Summary},
 };
 
 /// What tests send garbage to provoke: it is counted by whatever trace runs.
@@ -393,6 +393,7 @@ pub struct Trace {
     pub connections: Vec<Connection>,
     pub exchanges: Vec<Exchange>,
     pub lookups: Vec<Lookup>,
+    pub findings: Vec<Finding>,
     pub losses: Vec<Loss>,
     pub summary: Option<Summary>,
     pub stderr: String,
@@ -401,8 +402,9 @@ pub struct Trace {
 impl Trace {
     #[track_caller]
     fn new(status: ExitStatus, lines: Vec<Result<Line, String>>, stderr: String) -> Self {
-        let (opens, connections, exchanges, lookups, losses) = Default::default();
-        let mut trace = Self { status, opens, connections, exchanges, lookups, losses, summary: None, stderr };
+        let (opens, connections, exchanges, lookups, findings, losses) = Default::default();
+        let mut trace =
+            Self { status, opens, connections, exchanges, lookups, findings, losses, summary: None, stderr };
         for line in lines {
             assert!(trace.summary.is_none(), "the summary is the last line, but there is {line:?}");
             match line.unwrap_or_else(|error| panic!("{error}")) {
@@ -410,6 +412,7 @@ impl Trace {
                 Line::Connection(connection) => trace.connections.push(*connection),
                 Line::Exchange(exchange) => trace.exchanges.push(*exchange),
                 Line::Dns(lookup) => trace.lookups.push(*lookup),
+                Line::Finding(finding) => trace.findings.push(*finding),
                 Line::Loss(loss) => trace.losses.push(loss),
                 Line::Summary(summary) => trace.summary = Some(summary),
             }

@@ -252,6 +252,8 @@ struct Nothing;
 impl Output for Nothing {
     fn record(&mut self, _: &Record, _: &mut Vec<u8>) {}
 
+    fn finding(&mut self, _: &tracer::findings::finding::Finding, _: &mut Vec<u8>) {}
+
     fn wants_exchanges(&self) -> bool {
         false
     }
@@ -270,7 +272,7 @@ fn main() -> Result<()> {
     };
     let correlator = Correlator::new(CLOCK, Limits::default());
     let sink = Sink::open(Some(Path::new(to)))?;
-    let mut intake = Intake::new(Pipeline::new(None, correlator, output, sink));
+    let mut intake = Intake::new(Pipeline::new(None, correlator, None, output, sink));
     let connections = (0..number).map(connection);
     if exchanges == 0 {
         let items: Vec<_> = connections.flatten().collect();

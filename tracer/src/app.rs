@@ -7,18 +7,19 @@ use clap::Parser as _;
 
 use crate::{
     cli::{Cli, Command},
-    command::{doctor, replay, run, trace},
+    command::{diagnose, doctor, replay, run, trace},
     stage::pipeline::is_closed_pipe,
 };
 
 /// The command did not do what was asked. Wrong usage is 2, by clap.
 const FAILED: u8 = 1;
+/// Something was found, and that was asked to be told.
+const FOUND: u8 = 3;
 
 /// Runs the program.
 pub fn main() -> ExitCode {
     match dispatch(&Cli::parse().command) {
-        Ok(true) => ExitCode::SUCCESS,
-        Ok(false) => ExitCode::from(FAILED),
+        Ok(code) => ExitCode::from(code),
         Err(error) if is_closed_pipe(&error) => ExitCode::SUCCESS,
         Err(error) => {
             eprintln!("conntracer: {error:#}");
@@ -27,12 +28,17 @@ pub fn main() -> ExitCode {
     }
 }
 
-fn dispatch(command: &Command) -> Result<bool> {
+/// Returns the exit code.
+fn dispatch(command: &Command) -> Result<u8> {
     match command {
-        Command::Run(options) => block_on(run::run(options)).map(|()| true),
-        Command::Trace(options) => block_on(trace::trace(options)).map(|()| true),
-        Command::Replay(options) => replay::replay(options).map(|()| true),
-        Command::Doctor(options) => doctor::doctor(options),
+        Command::Run(options) => block_on(run::run(options)).map(|()| 0),
+        Command::Trace(options) => block_on(trace::trace(options)).map(|()| 0),
+        Command::Diagnose(options) => {
+            let found = block_on(diagnose::diagnose(options))?;
+            Ok(if options.fail_on_finding && found > 0 { FOUND } else { 0 })
+        }
+        Command::Replay(options) => replay::replay(options).map(|()| 0),
+        Command::Doctor(options) => doctor::doctor(options).map(|works| if works { 0 } else { FAILED }),
     }
 }
 

@@ -27,6 +27,9 @@ pub enum Command {
     /// with -v also one for each exchange.
     #[command(after_help = TRACE_EXAMPLES)]
     Trace(Trace),
+    /// Say what is wrong, dearest first, with evidence and advice: of running processes, of the whole node, or of a recording.
+    #[command(after_help = DIAGNOSE_EXAMPLES)]
+    Diagnose(Diagnose),
     /// Show a recording as if it happened now.
     #[command(after_help = REPLAY_EXAMPLES)]
     Replay(Replay),
@@ -46,6 +49,14 @@ const TRACE_EXAMPLES: &str = "Examples:
   sudo conntracer trace -p 4321
   sudo conntracer trace -p 4321 -v
   sudo conntracer trace --comm java --port 443 --format ndjson -d 60s";
+
+const DIAGNOSE_EXAMPLES: &str = "Examples:
+  sudo conntracer diagnose -p 4321 -d 60s
+  sudo conntracer diagnose --comm java -d 5m --format ndjson
+  conntracer diagnose --from node7.rec
+
+It looks on until Ctrl-C, the time given, or the end of all targets, and then tells its findings.
+docs/findings.md says what each means.";
 
 const REPLAY_EXAMPLES: &str = "Examples:
   conntracer replay node7.rec
@@ -87,6 +98,29 @@ pub struct Trace {
     #[command(flatten)]
     #[expect(missing_docs, reason = "clap would show it as help")]
     pub output: Output,
+}
+
+/// `diagnose`
+#[derive(Debug, Args)]
+pub struct Diagnose {
+    #[command(flatten)]
+    #[expect(missing_docs, reason = "clap would show it as help")]
+    pub target: Target,
+    #[command(flatten)]
+    #[expect(missing_docs, reason = "clap would show it as help")]
+    pub filter: Filter,
+    #[command(flatten)]
+    #[expect(missing_docs, reason = "clap would show it as help")]
+    pub live: Live,
+    #[command(flatten)]
+    #[expect(missing_docs, reason = "clap would show it as help")]
+    pub to: Destination,
+    /// Look at a recording instead, made by `trace --record`.
+    #[arg(long, value_name = "FILE", conflicts_with_all = ["Target", "Filter", "Live"])]
+    pub from: Option<PathBuf>,
+    /// End with code 3 if anything was found.
+    #[arg(long)]
+    pub fail_on_finding: bool,
 }
 
 /// `replay`
@@ -242,22 +276,35 @@ pub enum Format {
 /// Where the output goes, and in which form.
 #[derive(Debug, Args)]
 #[command(next_help_heading = "Output")]
-pub struct Output {
+pub struct Destination {
     /// Form of the output.
     #[arg(long, value_enum, default_value_t)]
     pub format: Format,
     /// Write to a file instead of standard output.
     #[arg(long, value_name = "FILE")]
     pub output: Option<PathBuf>,
-    /// Also show each exchange (text; NDJSON has them anyway).
-    #[arg(short, long)]
-    pub verbose: bool,
-    /// Leave the exchanges out: they are only counted, in `connection` lines and the summary.
-    #[arg(long, conflicts_with = "verbose")]
-    pub no_exchanges: bool,
     /// No colour, even on a terminal. The variable NO_COLOR does the same.
     #[arg(long)]
     pub no_color: bool,
+}
+
+/// The output of a trace: where it goes, and what is in it.
+#[derive(Debug, Args)]
+#[command(next_help_heading = "Output")]
+pub struct Output {
+    #[command(flatten)]
+    #[expect(missing_docs, reason = "clap would show it as help")]
+    pub to: Destination,
+    /// Also show each exchange (text; NDJSON has them anyway).
+    #[arg(short, long)]
+    pub verbose: bool,
+    /// Leave the exchanges out, and the findings, which are made from them: they are only counted, in `connection` lines and the
+    /// summary.
+    #[arg(long, conflicts_with = "verbose")]
+    pub no_exchanges: bool,
+    /// Leave the findings out.
+    #[arg(long)]
+    pub no_findings: bool,
 }
 
 /// A time as people type it.

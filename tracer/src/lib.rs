@@ -4,6 +4,7 @@ pub mod app;
 pub mod bpf;
 pub mod cli;
 pub mod command;
+pub mod findings;
 pub mod kernel;
 pub mod output;
 pub mod stage;

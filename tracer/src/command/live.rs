@@ -17,7 +17,7 @@ use tokio::{
 use tracer_ebpf::{MISSING, SocketRecord, detail};
 
 use super::{
-    open_output,
+    Opened,
     pace::{Pace, Periodic},
     talk,
     ticker::Ticker,
@@ -26,6 +26,7 @@ use super::{
 use crate::{
     bpf::{self, Loaded, Settings},
     cli,
+    findings::Findings,
     kernel::{btf::Btf, features, offsets},
     output::recording,
     stage::{event::UserEvent, pipeline::Pipeline, read::Reader, recorder::Recorder},
@@ -64,15 +65,15 @@ impl Session {
     ///
     /// # Errors
     /// If rights or kernel features are missing, or an output cannot be opened; nothing has been traced then.
-    pub fn begin(selection: Selection, live: &cli::Live, output: &cli::Output) -> Result<Self> {
+    pub fn begin(selection: Selection, live: &cli::Live, open: impl FnOnce() -> Result<Opened>) -> Result<Self> {
         check_machine()?;
-        let (output, sink) = open_output(output)?;
+        let Opened { output, sink, findings } = open()?;
         let kinds = [SignalKind::interrupt(), SignalKind::terminate(), SignalKind::hangup()];
         let [interrupt, terminate, hangup] = kinds.map(signal);
         let signals = [interrupt?, terminate?, hangup?];
 
         // Only records of exchanges tell what heads say, and a recording may be asked for those later.
-        let heads = output.wants_exchanges() || live.record.is_some();
+        let heads = output.wants_exchanges() || findings.is_some() || live.record.is_some();
         let settings = settings(&selection, live, heads)?;
         if settings.config.ssl != 0 && !selection.begins_with_our_children() {
             // The command of `run` would begin with the limit that this process has.
@@ -86,7 +87,8 @@ impl Session {
         attach(&mut loaded, &selection)?;
         let Loaded { mut ebpf, lru, hooks, .. } = loaded;
         let limits = Limits { max_connections: live.max_connections as usize, ..Limits::default() };
-        let pipeline = Pipeline::new(recording, Correlator::new(clock, limits), output, sink);
+        let findings = findings.map(|when| Findings::new(when, clock.wall(clock.began_at)));
+        let pipeline = Pipeline::new(recording, Correlator::new(clock, limits), findings, output, sink);
         let mut reader = Reader::new(&mut ebpf, settings.config.detail == detail::EXCHANGES, pipeline)?;
         reader.send(UserEvent::Hooks(hooks))?;
         let tls_libraries = if settings.config.ssl != 0 { tls_libraries(&mut ebpf, &settings) } else { None };
@@ -191,11 +193,11 @@ impl Session {
         Ok(())
     }
 
-    /// Detaches everything, and reports what is still open, the losses and the summary.
+    /// Detaches everything, and reports what is still open, the losses and the summary. Returns how many findings there are.
     ///
     /// # Errors
     /// As [`Session::until`].
-    pub fn end(self) -> Result<()> {
+    pub fn end(self) -> Result<usize> {
         let Self { ebpf, lru, mut reader, tls_libraries, .. } = self;
         // Detaching takes its time too.
         let stopped_at = features::boot_clock_now();

@@ -4,9 +4,10 @@ use std::{fs::File, io::BufReader, path::Path};
 
 use anyhow::{Context as _, Result};
 
-use super::{open_output, talk};
+use super::{Opened, open_output, talk};
 use crate::{
     cli,
+    findings::Findings,
     output::recording::Reader,
     stage::pipeline::Pipeline,
     track::{Clock, Correlator, Limits},
@@ -17,11 +18,20 @@ use crate::{
 /// # Errors
 /// If the file is no recording, or one of another version, or the output cannot be written.
 pub fn replay(options: &cli::Replay) -> Result<()> {
-    let reader = open(&options.file)?;
-    let (output, sink) = open_output(&options.output)?;
+    replay_to(&options.file, open_output(&options.output)?).map(drop)
+}
+
+/// The same, to an output. Returns how many findings there are.
+///
+/// # Errors
+/// As [`replay`].
+pub fn replay_to(file: &Path, opened: Opened) -> Result<usize> {
+    let reader = open(file)?;
+    let Opened { output, sink, findings } = opened;
     let header = reader.header();
     let clock = Clock { boot_to_wall_ns: header.boot_to_wall_ns, tick_ns: header.tick_ns, began_at: header.began_at };
-    let mut pipeline = Pipeline::new(None, Correlator::new(clock, Limits::default()), output, sink);
+    let findings = findings.map(|when| Findings::new(when, clock.wall(clock.began_at)));
+    let mut pipeline = Pipeline::new(None, Correlator::new(clock, Limits::default()), findings, output, sink);
     let mut remark = None;
     for event in reader {
         match event {
@@ -32,7 +42,8 @@ pub fn replay(options: &cli::Replay) -> Result<()> {
             }
         }
     }
-    pipeline.finish(remark)
+    pipeline.finish(remark)?;
+    Ok(pipeline.found())
 }
 
 fn open(path: &Path) -> Result<Reader<BufReader<File>>> {

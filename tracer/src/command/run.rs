@@ -5,7 +5,7 @@ use std::{io, os::fd::AsFd as _, process::Stdio, time::Duration};
 use anyhow::{Context as _, Result};
 use tokio::process::{Child, Command};
 
-use super::{live::Session, talk};
+use super::{live::Session, open_output, talk};
 use crate::{cli, target::selection::Selection};
 
 /// How long to wait, when the command has ended, for its last connections to end as well: a FIN takes a round trip.
@@ -17,7 +17,7 @@ const LINGER: Duration = Duration::from_millis(500);
 /// If tracing is not possible, the command cannot be started, or the output cannot be written.
 pub async fn run(options: &cli::Run) -> Result<()> {
     let selection = Selection::children(&options.filter)?;
-    let mut session = Session::begin(selection, &options.live, &options.output)?;
+    let mut session = Session::begin(selection, &options.live, || open_output(&options.output))?;
     let mut child = start(options)?;
     match session.until(child.wait()).await? {
         Some(status) => {
@@ -30,14 +30,14 @@ pub async fn run(options: &cli::Run) -> Result<()> {
         // Ctrl-C reaches the command as well, as it would without us; a deadline or a kill does not end it.
         None => talk("the command goes on, untraced"),
     }
-    session.end()
+    session.end().map(drop)
 }
 
 fn start(options: &cli::Run) -> Result<Child> {
     let (program, arguments) = options.command.split_first().context("no command given")?;
     let mut command = Command::new(program);
     command.args(arguments);
-    if options.output.output.is_none() {
+    if options.output.to.output.is_none() {
         // Our standard output carries data; the command's goes with the talk.
         command.stdout(Stdio::from(io::stderr().as_fd().try_clone_to_owned()?));
     }

@@ -4,7 +4,7 @@ use std::future::pending;
 
 use anyhow::Result;
 
-use super::live::Session;
+use super::{live::Session, open_output};
 use crate::{cli, target::selection::Selection};
 
 /// Traces until Ctrl-C, the given time, or the end of the targets.
@@ -13,7 +13,7 @@ use crate::{cli, target::selection::Selection};
 /// If tracing is not possible, or the output cannot be written.
 pub async fn trace(options: &cli::Trace) -> Result<()> {
     let selection = Selection::new(&options.target, &options.filter)?;
-    let mut session = Session::begin(selection, &options.live, &options.output)?;
+    let mut session = Session::begin(selection, &options.live, || open_output(&options.output))?;
     session.until(pending::<()>()).await?;
-    session.end()
+    session.end().map(drop)
 }

@@ -318,7 +318,7 @@ impl Rest {
 }
 
 #[inline(always)]
-fn id(id: ConnectionId, out: &mut impl Put) {
+pub(super) fn id(id: ConnectionId, out: &mut impl Put) {
     hex(id.socket, out);
     if id.life > 0 {
         out.literal(b".");

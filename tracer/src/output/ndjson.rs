@@ -8,15 +8,19 @@ use tracer_ebpf::tls::names::AlertDescription;
 use super::{
     Output, errno,
     escape::json_string,
+    finding_ndjson,
     hellos::Hellos,
     http::Http,
     identity::Identities,
     line::{Line, Put, Room},
     number::{Quoted, Times, decimal, milliseconds},
 };
-use crate::track::record::{
-    Bound, Close, Closer, Confidence, Connection, Exchange, Group, GroupExchanges, Hook, How, LookedUp, Lookup, Loss,
-    Nanos, Record, Role, Setup, Summary, Tls, TlsFailed, TlsFailure, TlsSource, WallTime,
+use crate::{
+    findings::finding::Finding,
+    track::record::{
+        Bound, Close, Closer, Confidence, Connection, Exchange, Group, GroupExchanges, Hook, How, LookedUp, Lookup,
+        Loss, Nanos, Record, Role, Setup, Summary, Tls, TlsFailed, TlsFailure, TlsSource, WallTime,
+    },
 };
 
 /// The NDJSON writer.
@@ -44,6 +48,10 @@ impl Output for Ndjson {
             }
             Record::Summary(summary) => self.summary(summary, out),
         }
+    }
+
+    fn finding(&mut self, finding: &Finding, out: &mut Vec<u8>) {
+        finding_ndjson::write(finding, &mut self.times, out);
     }
 
     fn wants_exchanges(&self) -> bool {
@@ -213,7 +221,7 @@ impl Ndjson {
 }
 
 #[inline(always)]
-fn time(time: Option<WallTime>, times: &mut Times, out: &mut impl Put) {
+pub(super) fn time(time: Option<WallTime>, times: &mut Times, out: &mut impl Put) {
     optional(time, out, |time, out| out.literal(times.quoted(time)));
 }
 

@@ -49,6 +49,13 @@ pub(super) fn text(summary: &Summary, paint: Paint) -> String {
         text.push('\n');
         text.push_str(&paid(summary).unwrap_or_default());
     }
+    text.push_str(&reservations(summary, paint));
+    text
+}
+
+/// What was missing, lost, or cut short.
+pub(super) fn reservations(summary: &Summary, paint: Paint) -> String {
+    let mut text = String::new();
     for hook in summary.hooks.iter().filter(|hook| hook.backend.is_none()) {
         text.push_str(&format!("{}\n", paint.yellow(&missing(hook))));
     }
@@ -152,6 +159,6 @@ fn lost(loss: &Loss) -> String {
     format!("LOST in all: {} in the {}, cause {}", loss.count, plain(&loss.place), plain(&loss.cause))
 }
 
-fn counted(count: u64, what: &str) -> String {
+pub(super) fn counted(count: u64, what: &str) -> String {
     format!("{count} {what}{}", if count == 1 { "" } else { "s" })
 }

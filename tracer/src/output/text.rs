@@ -5,13 +5,17 @@ use std::net::SocketAddr;
 use super::{
     Output,
     escape::plain,
+    finding_text,
     number::clock,
     phases::phases,
     summary,
     units::{duration, size},
     words::{Gravity, ending},
 };
-use crate::track::record::{Connection, Exchange, Lookup, Loss, Process, Record, Role, WallTime};
+use crate::{
+    findings::finding::Finding,
+    track::record::{Connection, Exchange, Lookup, Loss, Process, Record, Role, WallTime},
+};
 
 /// Widths of the columns before the free text, in characters; what is longer pushes the rest aside.
 const PROCESS_WIDTH: usize = 22;
@@ -30,6 +34,11 @@ impl Text {
     pub fn new(colour: bool, verbose: bool) -> Self {
         Self { paint: Paint { colour }, verbose }
     }
+
+    /// Its colours.
+    pub(super) fn paint(&self) -> Paint {
+        self.paint
+    }
 }
 
 impl Output for Text {
@@ -46,6 +55,10 @@ impl Output for Text {
         };
         out.extend_from_slice(line.trim_end().as_bytes());
         out.push(b'\n');
+    }
+
+    fn finding(&mut self, finding: &Finding, out: &mut Vec<u8>) {
+        out.extend_from_slice(finding_text::text(finding, self.paint).as_bytes());
     }
 
     fn wants_exchanges(&self) -> bool {
@@ -189,7 +202,7 @@ fn column(label: &str, value: Option<String>) -> String {
 }
 
 /// `03:14:33.123`, UTC.
-fn time_of_day(at: Option<WallTime>) -> String {
+pub(super) fn time_of_day(at: Option<WallTime>) -> String {
     let Some(WallTime(nanos)) = at else {
         return " ".repeat("03:14:33.123".len());
     };

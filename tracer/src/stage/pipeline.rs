@@ -7,7 +7,11 @@ use super::{
     recorder::Recorder,
     sink::{Sink, SinkError},
 };
-use crate::{output::Output, track::Correlator};
+use crate::{
+    findings::Findings,
+    output::Output,
+    track::{Correlator, record::Record},
+};
 
 /// Bytes of output that are written at once.
 const FULL: usize = 64 * 1024;
@@ -16,6 +20,7 @@ const FULL: usize = 64 * 1024;
 pub struct Pipeline {
     recording: Option<Recorder>,
     correlator: Correlator,
+    findings: Option<Findings>,
     output: Box<dyn Output>,
     sink: Sink,
     pending: Vec<u8>,
@@ -23,9 +28,20 @@ pub struct Pipeline {
 
 impl Pipeline {
     /// Puts the stages together.
-    pub fn new(recording: Option<Recorder>, mut correlator: Correlator, output: Box<dyn Output>, sink: Sink) -> Self {
-        correlator.put_out_exchanges(output.wants_exchanges());
-        Self { recording, correlator, output, sink, pending: Vec::with_capacity(2 * FULL) }
+    pub fn new(
+        recording: Option<Recorder>,
+        mut correlator: Correlator,
+        findings: Option<Findings>,
+        output: Box<dyn Output>,
+        sink: Sink,
+    ) -> Self {
+        correlator.put_out_exchanges(findings.is_some() || output.wants_exchanges());
+        Self { recording, correlator, findings, output, sink, pending: Vec::with_capacity(2 * FULL) }
+    }
+
+    /// How many findings were told.
+    pub fn found(&self) -> usize {
+        self.findings.as_ref().map_or(0, Findings::count)
     }
 
     /// Takes one event all the way.
@@ -38,8 +54,8 @@ impl Pipeline {
         if let Some(recording) = &mut self.recording {
             recording.push(event)?;
         }
-        let Self { correlator, output, pending, .. } = self;
-        correlator.apply(event, &mut |record| output.record(record, pending));
+        let Self { correlator, findings, output, pending, .. } = self;
+        correlator.apply(event, &mut |record| put_out(record, findings.as_mut(), output.as_mut(), pending));
         if self.pending.len() >= FULL { self.flush() } else { Ok(()) }
     }
 
@@ -48,11 +64,11 @@ impl Pipeline {
     /// # Errors
     /// As [`Pipeline::event`].
     pub fn finish(&mut self, remark: Option<String>) -> Result<()> {
-        let Self { correlator, output, pending, .. } = self;
+        let Self { correlator, findings, output, pending, .. } = self;
         if let Some(remark) = remark {
             correlator.remark(remark);
         }
-        correlator.finish(&mut |record| output.record(record, pending));
+        correlator.finish(&mut |record| put_out(record, findings.as_mut(), output.as_mut(), pending));
         if let Some(recording) = &mut self.recording {
             recording.flush()?;
         }
@@ -78,6 +94,20 @@ impl Pipeline {
     /// Connections that are not reported yet.
     pub fn live(&self) -> usize {
         self.correlator.live()
+    }
+}
+
+/// Writes a record and the findings that it completes. The summary is the last line, always.
+#[inline(always)]
+fn put_out(record: &Record, findings: Option<&mut Findings>, output: &mut dyn Output, pending: &mut Vec<u8>) {
+    let Some(findings) = findings else { return output.record(record, pending) };
+    let is_last = matches!(record, Record::Summary(_));
+    if !is_last {
+        output.record(record, pending);
+    }
+    findings.observe(record, &mut |finding| output.finding(&finding, pending));
+    if is_last {
+        output.record(record, pending);
     }
 }
 

@@ -177,17 +177,18 @@ impl Reader {
         self.intake.pipeline.live()
     }
 
-    /// Stops as of a boot-clock time: everything that is left is reported, and the summary.
+    /// Stops as of a boot-clock time: everything that is left is reported, and the summary. Returns how many findings there are.
     ///
     /// # Errors
     /// As [`Reader::read`].
-    pub fn stop(mut self, at: u64) -> Result<()> {
+    pub fn stop(mut self, at: u64) -> Result<usize> {
         // Nothing more will come to say which connections they are of.
         self.intake.give_up_sessions();
         for (cause, count) in self.intake.take_undecodable() {
             self.lost("user", cause, count)?;
         }
         self.send(UserEvent::Stop { at })?;
-        self.intake.pipeline.finish(None)
+        self.intake.pipeline.finish(None)?;
+        Ok(self.intake.pipeline.found())
     }
 }

@@ -15,7 +15,7 @@ pub struct Clock {
 
 impl Clock {
     /// Wall-clock time of a boot-clock time; 0 means "unknown".
-    pub(super) fn wall(self, boot: u64) -> Option<WallTime> {
+    pub fn wall(self, boot: u64) -> Option<WallTime> {
         (boot != 0).then(|| self.wall_of(boot))
     }
 

@@ -271,9 +271,8 @@ fn was_dropped(live: &Live, turned: &Turned, verdict: Verdict, clock: Clock) -> 
         Closer::Local => was_never_acknowledged(record, turned, clock),
         _ => matches!(verdict.how, How::Rst | How::Timeout | How::Unreachable),
     };
-    let may_be_dead = turned.index > 0
-        || record.flags & flag::PREEXISTING != 0
-        || turned.idle.is_some_and(|idle| idle >= LONG_IDLE);
+    let may_be_dead =
+        turned.index > 0 || record.flags & flag::PREEXISTING != 0 || turned.idle.is_some_and(|idle| idle >= LONG_IDLE);
     record.role == role::CLIENT && turned.answered_at == 0 && !turned.stale && is_gone && may_be_dead
 }
 

@@ -3,6 +3,7 @@
 mod correlator;
 mod dns;
 mod exchanges;
+mod findings;
 mod http;
 mod ndjson;
 mod support;

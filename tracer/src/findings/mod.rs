@@ -1,0 +1,192 @@
+//! Findings: what is wrong, said as an expert would. Pure functions over the records that the correlator puts out; no clock, no
+//! I/O, bounded memory. `seen/` keeps what the rules need, `rules/` has one rule a file.
+
+pub mod finding;
+pub mod known_timeouts;
+mod rules;
+mod seen;
+mod sketch;
+
+use foldhash::fast::RandomState;
+use hashbrown::{HashMap, HashSet};
+
+use self::{
+    finding::Finding,
+    rules::{Circumstances, RULES},
+    seen::{Group, group::Key},
+};
+use crate::track::record::{Connection, Exchange, Lookup, Nanos, Record, WallTime};
+
+/// The most groups. Records of further ones are counted, and no rule looks at them: they have nothing in common. A group is some
+/// 60 kB at most, mostly a tenth of that.
+const MOST_GROUPS: usize = 1_024;
+/// How often groups are looked at while a trace goes on, by the records' time.
+const LOOK_EVERY: Nanos = 1_000_000_000;
+/// A finding is told again when there is so many times as much of it.
+const GROWN: u64 = 10;
+/// The most causes of losses that caveats name.
+const MOST_LOSSES: usize = 16;
+
+/// When findings are told.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum When {
+    /// Each as soon as it holds, and again when it has grown tenfold.
+    AtOnce,
+    /// All at the end, the dearest first.
+    AtTheEnd,
+}
+
+/// Reads records, and tells what is wrong.
+pub struct Findings {
+    when: When,
+    began_at: Option<WallTime>,
+    now: WallTime,
+    groups: HashMap<Key, Group, RandomState>,
+    /// Groups that were heard of since they were last looked at.
+    changed: HashSet<Key, RandomState>,
+    looked_at: WallTime,
+    losses: Vec<(String, u64)>,
+    /// How much of each there was when it was told.
+    told: HashMap<(&'static str, Key), u64, RandomState>,
+    connections: u64,
+    exchanges: u64,
+    left_out: u64,
+}
+
+impl Findings {
+    /// Findings of a trace that began then.
+    pub fn new(when: When, began_at: Option<WallTime>) -> Self {
+        let now = began_at.unwrap_or(WallTime(0));
+        Self {
+            when,
+            began_at,
+            now,
+            groups: HashMap::default(),
+            changed: HashSet::default(),
+            looked_at: now,
+            losses: Vec::new(),
+            told: HashMap::default(),
+            connections: 0,
+            exchanges: 0,
+            left_out: 0,
+        }
+    }
+
+    /// How many were told.
+    pub fn count(&self) -> usize {
+        self.told.len()
+    }
+
+    /// Takes in a record; findings that follow from it come before what follows the record.
+    pub fn observe(&mut self, record: &Record, tell: &mut impl FnMut(Finding)) {
+        match record {
+            Record::Open(connection) => self.pass(connection.opened_at),
+            Record::Connection(connection) => self.connection(connection),
+            Record::Exchange(exchange) => self.exchange(exchange),
+            Record::Lookup(lookup) => self.lookup(lookup),
+            Record::Loss(loss) => {
+                self.pass(Some(loss.at));
+                self.lose(format!("{} in the {}", loss.cause, loss.place), loss.count);
+            }
+            Record::Summary(summary) => {
+                self.began_at = Some(summary.began_at);
+                self.pass(Some(summary.stopped_at));
+                self.conclude(tell);
+            }
+        }
+        if self.when == When::AtOnce && self.now.0.saturating_sub(self.looked_at.0) >= LOOK_EVERY {
+            self.look(tell);
+        }
+    }
+
+    fn pass(&mut self, at: Option<WallTime>) {
+        self.now = self.now.max(at.unwrap_or(self.now));
+    }
+
+    fn connection(&mut self, connection: &Connection) {
+        self.connections += 1;
+        self.pass(connection.closed_at.or(connection.opened_at));
+        if let Some(group) = self.group(Key::of_connection(connection)) {
+            group.add_connection(connection);
+        }
+    }
+
+    fn exchange(&mut self, exchange: &Exchange) {
+        self.exchanges += 1;
+        self.pass(exchange.began_at);
+        if let Some(group) = self.group(Key::of_exchange(exchange)) {
+            group.add_exchange(exchange);
+        }
+    }
+
+    fn lookup(&mut self, lookup: &Lookup) {
+        self.pass(Some(lookup.asked_at));
+        let key = Key { comm: lookup.process.comm.clone(), role: None, destination: format!("dns {}", lookup.server) };
+        if let Some(group) = self.group(key) {
+            group.lookups.add(lookup);
+        }
+    }
+
+    fn lose(&mut self, what: String, count: u64) {
+        if let Some((_, sum)) = self.losses.iter_mut().find(|(known, _)| *known == what) {
+            *sum = sum.saturating_add(count);
+        } else if self.losses.len() < MOST_LOSSES {
+            self.losses.push((what, count));
+        }
+    }
+
+    /// The group of a record, which has changed now.
+    fn group(&mut self, key: Key) -> Option<&mut Group> {
+        if self.groups.len() >= MOST_GROUPS && !self.groups.contains_key(&key) {
+            self.left_out += 1;
+            return None;
+        }
+        if self.when == When::AtOnce && !self.changed.contains(&key) {
+            self.changed.insert(key.clone());
+        }
+        Some(self.groups.entry(key).or_default())
+    }
+
+    /// Looks at the groups that have changed.
+    fn look(&mut self, tell: &mut impl FnMut(Finding)) {
+        self.looked_at = self.now;
+        let mut changed: Vec<_> = self.changed.drain().collect();
+        changed.sort_unstable_by(|a, b| (&a.comm, &a.destination).cmp(&(&b.comm, &b.destination)));
+        for key in changed {
+            for finding in self.judge(&key) {
+                let told = self.told.entry((finding.rule, key.clone())).or_insert(0);
+                if *told == 0 || finding.weight() >= told.saturating_mul(GROWN) {
+                    *told = finding.weight().max(1);
+                    tell(finding);
+                }
+            }
+        }
+    }
+
+    /// Tells what is left to tell.
+    fn conclude(&mut self, tell: &mut impl FnMut(Finding)) {
+        self.groups.values_mut().for_each(|group| group.stale.conclude());
+        if self.when == When::AtOnce {
+            self.changed = self.groups.keys().cloned().collect();
+            return self.look(tell);
+        }
+        let mut findings: Vec<_> =
+            self.groups.keys().flat_map(|key| self.judge(key).into_iter().map(move |finding| (key, finding))).collect();
+        findings.sort_by(|(_, a), (_, b)| {
+            let by_name = || (a.rule, &a.comm, &a.destination).cmp(&(b.rule, &b.comm, &b.destination));
+            (b.severity, b.cost).cmp(&(a.severity, a.cost)).then_with(by_name)
+        });
+        self.told.extend(findings.iter().map(|(key, finding)| ((finding.rule, (*key).clone()), finding.weight())));
+        findings.into_iter().for_each(|(_, finding)| tell(finding));
+    }
+
+    /// What every rule says of a group.
+    fn judge(&self, key: &Key) -> Vec<Finding> {
+        let Some(group) = self.groups.get(key) else { return Vec::new() };
+        let losses: Vec<_> =
+            self.losses.iter().map(|(what, count)| format!("{count} events were lost: {what}")).collect();
+        let observed = self.began_at.map_or(0, |began| self.now.0.saturating_sub(began.0));
+        let circumstances = Circumstances { key, now: self.now, observed, losses: &losses };
+        RULES.iter().filter_map(|(_, rule)| rule(group, &circumstances)).collect()
+    }
+}

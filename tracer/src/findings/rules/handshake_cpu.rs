@@ -1,0 +1,73 @@
+//! TLS handshakes that are slow on this side: on a processor, or waiting for one.
+
+use super::{Circumstances, counted};
+use crate::{
+    findings::{
+        finding::{Finding, Severity},
+        seen::Group,
+    },
+    output::units,
+    track::record::{Nanos, Role},
+};
+
+/// The rule's name. One handshake is enough: its parts are measured.
+pub const NAME: &str = "handshake-cpu";
+
+/// A handshake takes a modern processor one to three milliseconds. With so much it is starved, or very slow.
+const SLOW: Nanos = 50_000_000;
+/// At least this share of the time is this side's.
+const MOST: f64 = 0.5;
+/// From this share of the time on, what is lacking is a processor, not a faster one.
+const STARVED: f64 = 0.2;
+
+/// Looks at either side.
+pub fn judge(group: &Group, circumstances: &Circumstances<'_>) -> Option<Finding> {
+    let handshakes = &group.handshakes;
+    let (cpu, runqueue) = handshakes.shares()?;
+    let own = handshakes.cpu.sum().saturating_add(handshakes.runqueue.sum()) / handshakes.cpu.count().max(1);
+    if own < SLOW || cpu + runqueue < MOST {
+        return None;
+    }
+    let percent = |share: f64| format!("{:.0} %", share * 100.0);
+    let title = format!(
+        "TLS handshakes take {} (median of {}): {} on a processor, {} waiting for one, {} waiting for the peer",
+        units::duration(handshakes.took.median()?),
+        handshakes.took.count(),
+        percent(cpu),
+        percent(runqueue),
+        percent((1.0 - cpu - runqueue).max(0.0)),
+    );
+    let starved = runqueue >= STARVED;
+    let advice = match (circumstances.key.role, starved) {
+        (Some(Role::Server), true) => "Give the server more processor time (a CPU quota or a full node holds it back), and let \
+                                       clients resume sessions."
+            .into(),
+        (Some(Role::Server), false) => {
+            "Let clients resume sessions, and prefer an ECDSA certificate to an RSA one: both take less processor time.".into()
+        }
+        (_, true) => format!(
+            "The process is held back: raise its CPU quota (cgroup cpu.max) or its share of the node. Opening {} at start, before \
+             requests come, or resuming sessions takes the handshake out of their way.",
+            counted(1, "connection")
+        ),
+        (_, false) => "Open connections at start and keep them, and resume TLS sessions: a handshake takes this processor that long."
+            .into(),
+    };
+    let cost = handshakes.cpu.sum().saturating_add(handshakes.runqueue.sum());
+    let mut draft = circumstances.draft(NAME, title, Severity::by_cost(circumstances.per_minute(cost)));
+    draft.0.cost = Some(cost);
+    draft.0.cost_per_minute = Some(circumstances.per_minute(cost));
+    let draft = draft
+        .count("handshakes", handshakes.took.count())
+        .count("resumed", handshakes.resumed.count())
+        .time("handshake_ms_median", handshakes.took.median())
+        .time("cpu_ms_median", handshakes.cpu.median())
+        .time("runqueue_ms_median", handshakes.runqueue.median())
+        .time("wait_ms_median", handshakes.wait.median())
+        .ratio("cpu_share", Some(cpu))
+        .ratio("runqueue_share", Some(runqueue))
+        .ratio("quota_cpus", handshakes.quota)
+        .examples(handshakes.examples.list())
+        .doubt(handshakes.took.count() > handshakes.cpu.count(), "of some handshakes the parts are not known");
+    Some(draft.advise(advice, "handshakes that mostly wait for the peer"))
+}

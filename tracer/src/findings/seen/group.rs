@@ -1,0 +1,100 @@
+//! All that is kept of one process name and destination.
+
+use std::rc::Rc;
+
+use super::{closes::Closes, failures::Connects, handshakes::Handshakes, lookups::Lookups, reuse::Reuse, stale::Stale};
+use crate::track::record::{Connection, Exchange, Hello, LookedUp, Role};
+
+/// Whose records go together.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub struct Key {
+    /// Process name.
+    pub comm: String,
+    /// Role.
+    pub role: Option<Role>,
+    /// As in [`Finding::destination`](crate::findings::finding::Finding::destination).
+    pub destination: String,
+}
+
+impl Key {
+    /// The group of a connection.
+    pub fn of_connection(connection: &Connection) -> Self {
+        let hello = connection.tls.as_ref().map(|tls| &tls.hello);
+        let remote = (connection.remote, connection.local.port());
+        Self::of(&connection.process.comm, connection.role, remote, hello, connection.looked_up.as_ref())
+    }
+
+    /// The group of an exchange.
+    pub fn of_exchange(exchange: &Exchange) -> Self {
+        let remote = (exchange.remote, exchange.local_port);
+        Self::of(&exchange.process.comm, exchange.role, remote, exchange.hello.as_ref(), exchange.looked_up.as_ref())
+    }
+
+    fn of(
+        comm: &str,
+        role: Option<Role>,
+        (remote, local_port): (std::net::SocketAddr, u16),
+        hello: Option<&Rc<Hello>>,
+        looked_up: Option<&Rc<LookedUp>>,
+    ) -> Self {
+        let name = hello.and_then(|hello| hello.sni.as_deref()).or_else(|| looked_up.map(|looked_up| &*looked_up.name));
+        let destination = match (role, name) {
+            (Some(Role::Server), _) => format!(":{local_port}"),
+            (_, Some(name)) => format!("{name}:{}", remote.port()),
+            (_, None) => remote.to_string(),
+        };
+        Self { comm: comm.to_owned(), role, destination }
+    }
+}
+
+/// What is kept.
+#[derive(Default)]
+pub struct Group {
+    /// Connections that were reported.
+    pub connections: u64,
+    /// How they were closed.
+    pub closes: Closes,
+    /// Why exchanges were cold.
+    pub reuse: Reuse,
+    /// Exchanges on dead connections.
+    pub stale: Stale,
+    /// TLS handshakes.
+    pub handshakes: Handshakes,
+    /// Connects.
+    pub connects: Connects,
+    /// DNS lookups, where the destination is a server of those.
+    pub lookups: Lookups,
+}
+
+impl Group {
+    /// Counts a connection.
+    pub fn add_connection(&mut self, connection: &Connection) {
+        self.connections += 1;
+        if connection.role == Some(Role::Client) {
+            self.connects.add(connection);
+        }
+        if !connection.established {
+            return;
+        }
+        self.handshakes.add(connection);
+        self.closes.add(connection);
+        if connection.role == Some(Role::Client) {
+            self.stale.add_connection(connection);
+            self.reuse.add_connection(connection);
+        }
+    }
+
+    /// Counts an exchange. Only who asks waits for a connection.
+    pub fn add_exchange(&mut self, exchange: &Exchange) {
+        if exchange.role != Some(Role::Client) {
+            return;
+        }
+        self.stale.add_exchange(exchange);
+        if !exchange.stale {
+            self.reuse.add_exchange(exchange);
+        }
+        if exchange.index == 0 {
+            self.reuse.add_heads(exchange);
+        }
+    }
+}

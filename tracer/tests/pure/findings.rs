@@ -1,0 +1,318 @@
+//! What the findings say of records: each rule with a case in which it holds, and with the unusual that it must not take for it.
+
+use tracer::{
+    findings::{
+        Findings, When,
+        finding::{Figure, Finding, Trust},
+    },
+    stage::event::{Event, UserEvent},
+    track::{
+        Limits,
+        record::{HttpMethod, Record},
+    },
+};
+use tracer_ebpf::SocketRecord;
+
+use crate::support::*;
+
+/// When the correlator and the findings begin.
+const BEGAN: u64 = 10 * S;
+
+/// What is found in the events of these connections, told at the end.
+fn found(connections: impl IntoIterator<Item = Traffic>) -> Vec<Finding> {
+    found_in(&timeline(connections), When::AtTheEnd)
+}
+
+/// The events of several connections in the order of their times.
+fn timeline(connections: impl IntoIterator<Item = Traffic>) -> Vec<Record> {
+    let mut events: Vec<_> = connections.into_iter().flat_map(|traffic| traffic.events).collect();
+    events.sort_by_key(time_of);
+    let last = events.last().map_or(BEGAN, time_of);
+    events.push(stop(last.max(BEGAN + 60 * S)));
+    records(events)
+}
+
+fn time_of(event: &Event) -> u64 {
+    match event {
+        Event::Socket(record) => record.at,
+        Event::Detailed(record) => record.socket.at,
+        Event::Exchange(record) => record.at,
+        Event::Tls(record) => record.at,
+        Event::User(event) => match &**event {
+            UserEvent::Http { at, .. } | UserEvent::Hello { at, .. } => *at,
+            _ => 0,
+        },
+        Event::Process(_) => 0,
+    }
+}
+
+fn found_in(records: &[Record], when: When) -> Vec<Finding> {
+    let mut findings = Findings::new(when, CLOCK.wall(BEGAN));
+    let mut told = Vec::new();
+    for record in records {
+        findings.observe(record, &mut |finding| told.push(finding));
+    }
+    assert!(told.len() >= findings.count());
+    told
+}
+
+fn rules(findings: &[Finding]) -> Vec<&'static str> {
+    findings.iter().map(|finding| finding.rule).collect()
+}
+
+/// The only finding, which is of this rule.
+fn only(mut findings: Vec<Finding>, rule: &str) -> Finding {
+    assert_eq!(rules(&findings), [rule]);
+    findings.remove(0)
+}
+
+fn figure(finding: &Finding, name: &str) -> Figure {
+    let figure = finding.evidence.iter().find(|(known, _)| *known == name);
+    figure.unwrap_or_else(|| panic!("no {name} in {finding:#?}")).1
+}
+
+fn count(finding: &Finding, name: &str) -> u64 {
+    match figure(finding, name) {
+        Figure::Count(count) => count,
+        other => panic!("{name} is {other:?}"),
+    }
+}
+
+fn ms(finding: &Finding, name: &str) -> u64 {
+    match figure(finding, name) {
+        Figure::Time(Some(time)) => time / MS,
+        other => panic!("{name} is {other:?}"),
+    }
+}
+
+/// A client's connection that is opened then, with as many exchanges, each of 2 ms, and a gap between them.
+fn client(id: u64, opened_at: u64, exchanges: u64, gap: u64) -> (Traffic, u64) {
+    let mut traffic = Traffic::new(opened(id, opened_at));
+    let ready = opened_at + 12_300_000;
+    let mut last = ready;
+    for turn in 0..exchanges {
+        let at = ready + MS + turn * gap;
+        last = at + 2 * MS;
+        traffic.sends(at, 100).receives(last, 200);
+    }
+    (traffic, last)
+}
+
+/// Connections with one exchange every `gap`, closed by this side `idle` after it.
+fn closed_after(idle: impl Fn(u64) -> u64, gap: u64, connections: u64) -> Vec<Traffic> {
+    let each = |n| {
+        let (mut traffic, last) = client(n + 1, BEGAN + n * gap, 1, 0);
+        traffic.closes(last + idle(n));
+        traffic
+    };
+    (0..connections).map(each).collect()
+}
+
+#[test]
+fn an_idle_timeout_of_ones_own_is_found_with_what_it_costs() {
+    let finding = only(found(closed_after(|n| 5 * S + n * MS, 7 * S, 8)), "local-idle-timeout");
+    assert!(ms(&finding, "idle_timeout_ms").abs_diff(5_000) < 50, "{finding:#?}");
+    assert_eq!((count(&finding, "closes_at_timeout"), count(&finding, "closes")), (8, 8));
+    assert_eq!((count(&finding, "exchanges"), count(&finding, "cold_by_timeout")), (8, 7));
+    assert!(ms(&finding, "gap_ms_median").abs_diff(6_985) < 100, "{finding:#?}");
+    assert!(ms(&finding, "keeps_99_ms") >= 6_900);
+    assert_eq!(finding.cost.map(|cost| cost / MS), Some(86), "seven setups of 12.3 ms");
+    assert!(finding.hint.as_deref().is_some_and(|hint| hint.contains("HttpURLConnection")), "{:?}", finding.hint);
+    assert!(finding.advice.contains("8 s"), "{}", finding.advice);
+    assert!(finding.examples.len() == 3 && finding.caveats.len() <= 1);
+}
+
+#[test]
+fn a_pool_that_shrinks_and_is_not_missed_is_no_finding() {
+    assert_eq!(
+        rules(&found((0..8).map(|n| {
+            let (mut traffic, _) = client(n + 1, BEGAN + n * MS, 3, S);
+            traffic.closes(BEGAN + 20 * S);
+            traffic
+        }))),
+        [""; 0]
+    );
+}
+
+#[test]
+fn closes_at_random_times_are_no_idle_timeout() {
+    let random = |n: u64| [900, 6_100, 2_300, 4_400, 3_100, 1_500, 5_200, 3_900][n as usize % 8] * MS;
+    assert_eq!(rules(&found(closed_after(random, 7 * S, 8))), [""; 0]);
+}
+
+#[test]
+fn an_idle_timeout_that_exchanges_come_long_after_is_not_to_blame() {
+    // No idle connection is kept for a quarter of an hour.
+    assert_eq!(rules(&found(closed_after(|_| 5 * S, 900 * S, 8))), [""; 0]);
+}
+
+#[test]
+fn the_peers_idle_timeout_is_found() {
+    let connections = (0..8).map(|n| {
+        let open = opened(n + 1, BEGAN + n * 25 * S);
+        let (mut traffic, last) = client(n + 1, BEGAN + n * 25 * S, 2, 100 * MS);
+        for event in closed_by_peer(open, last + 20 * S, 3 * MS) {
+            traffic.lifecycle(event);
+        }
+        traffic
+    });
+    let finding = only(found(connections), "peer-idle-timeout");
+    assert!(ms(&finding, "idle_timeout_ms").abs_diff(20_000) < 100, "{finding:#?}");
+    assert_eq!(count(&finding, "cold_by_timeout"), 7);
+    assert!(finding.hint.as_deref().is_some_and(|hint| hint.contains("Tomcat")), "{:?}", finding.hint);
+}
+
+#[test]
+fn one_exchange_a_connection_is_found_and_who_asked_for_it() {
+    let once = |asks: bool| {
+        found((0..10).map(|n| {
+            let at = BEGAN + n * S;
+            let mut traffic = Traffic::new(opened(n + 1, at));
+            traffic.sends(at + 13 * MS, 100);
+            if asks {
+                let mut head = request(HttpMethod::Get);
+                head.connection.push("close".into());
+                traffic.head(at + 13 * MS, true, head);
+            }
+            traffic.receives(at + 15 * MS, 100).closes(at + 16 * MS);
+            traffic
+        }))
+    };
+    let finding = only(once(true), "no-reuse");
+    assert_eq!((count(&finding, "connections"), count(&finding, "close_asked_local")), (10, 10));
+    assert_eq!(figure(&finding, "exchanges_per_connection"), Figure::Ratio(Some(1.0)));
+    assert_eq!(finding.confidence, Trust::High);
+    assert!(finding.title.contains("this side asks to close"), "{}", finding.title);
+    let finding = only(once(false), "no-reuse");
+    assert_eq!((count(&finding, "close_asked_local"), finding.confidence), (0, Trust::Medium));
+}
+
+#[test]
+fn downloads_and_rare_checks_on_connections_of_their_own_are_no_finding() {
+    let downloads = (0..10).map(|n| {
+        let at = BEGAN + n * 3 * S;
+        let mut traffic = Traffic::new(opened(n + 1, at));
+        traffic
+            .sends(at + 13 * MS, 100)
+            .receives(at + 20 * MS, 1_000)
+            .receives(at + 2 * S, 1 << 20)
+            .closes(at + 2 * S + MS);
+        traffic
+    });
+    assert_eq!(rules(&found(downloads)), [""; 0]);
+    assert_eq!(rules(&found(closed_after(|_| MS, 30 * S, 10))), [""; 0], "a check every 30 s");
+}
+
+#[test]
+fn a_request_on_a_connection_that_the_peer_had_closed_is_found_with_the_time_it_cost() {
+    let open = opened(1, BEGAN);
+    let (mut traffic, last) = client(1, BEGAN, 3, S);
+    let [peer_closed, released, ended] = closed_by_peer(open, last + 60 * S, 90 * S);
+    let asked_at = last + 100 * S;
+    let failed_at = asked_at + 10 * S;
+    let released = SocketRecord { at: failed_at, released_at: failed_at, ..released };
+    let ended = SocketRecord { at: failed_at + MS, released_at: failed_at, ended_at: failed_at + MS, ..ended };
+    traffic.lifecycle(peer_closed).sends(asked_at, 100).lifecycle(released).lifecycle(ended);
+    let (next, _) = client(2, failed_at + MS, 1, 0);
+    let finding = only(found([traffic, next]), "stale-exchange");
+    assert_eq!((count(&finding, "stale_exchanges"), count(&finding, "by_fin")), (1, 1));
+    assert!(ms(&finding, "unnoticed_ms_median").abs_diff(40_000) < 500, "{finding:#?}");
+    assert!(ms(&finding, "lost_until_failed_ms_median").abs_diff(10_000) < 100, "{finding:#?}");
+    assert!(ms(&finding, "lost_until_answered_ms_median").abs_diff(10_016) < 150, "{finding:#?}");
+    assert!(ms(&finding, "dead_after_ms").abs_diff(60_000) < 200, "{finding:#?}");
+    assert!(ms(&finding, "alive_until_ms").abs_diff(998) < 10, "{finding:#?}");
+}
+
+#[test]
+fn a_connection_that_died_in_silence_is_found_and_keepalive_advised() {
+    let open = opened(1, BEGAN);
+    let (mut traffic, last) = client(1, BEGAN, 3, S);
+    let asked_at = last + 100 * S;
+    traffic.sends(asked_at, 100);
+    let [released, _] = closed_locally(open, asked_at + 10 * S);
+    traffic.lifecycle(SocketRecord { unacknowledged: 12, ..released });
+    let (next, _) = client(2, asked_at + 10 * S + MS, 1, 0);
+    let findings = found([traffic, next]);
+    assert_eq!(rules(&findings), ["stale-exchange", "keepalive-off"]);
+    let [stale, keepalive] = &findings[..] else { panic!("two") };
+    assert_eq!((count(stale, "in_silence"), stale.confidence), (1, Trust::Medium));
+    assert!(ms(stale, "lost_until_answered_ms_median").abs_diff(10_016) < 150, "{stale:#?}");
+    assert!(ms(stale, "dead_after_ms").abs_diff(100_000) < 300, "{stale:#?}");
+    assert_eq!(count(keepalive, "silent_drops"), 1);
+}
+
+#[test]
+fn many_first_exchanges_that_paid_are_a_cold_start() {
+    let slow = |id: u64, exchanges: u64| {
+        let at = BEGAN + id * MS;
+        let mut socket = opened(id, at);
+        socket.established_at = at + 100 * MS;
+        socket.at = socket.established_at;
+        let mut traffic = Traffic::new(socket);
+        for turn in 0..exchanges {
+            let at = at + 101 * MS + turn * S;
+            traffic.sends(at, 100).receives(at + 20 * MS, 100);
+        }
+        traffic
+    };
+    let finding = only(found((1..=4).map(|id| slow(id, 3))), "cold-start");
+    assert_eq!((count(&finding, "cold_at_start"), count(&finding, "pool_needed")), (4, 4));
+    assert!(ms(&finding, "cold_ms_median").abs_diff(120) < 3 && ms(&finding, "warm_ms_median").abs_diff(20) < 2);
+    assert_eq!(rules(&found((1..=4).map(|id| slow(id, 1)))), [""; 0], "there is nothing warm to compare with");
+    assert_eq!(rules(&found((1..=2).map(|id| slow(id, 9)))), [""; 0], "two are any beginning");
+}
+
+#[test]
+fn connects_that_fail_are_found_by_kind_but_not_a_port_scan() {
+    let refused = |n: u64| Event::Socket(failed(n + 1, BEGAN + n * S, MS, libc::ECONNREFUSED));
+    let to_one = records((0..6).map(refused));
+    let finding = only(found_in(&to_one, When::AtTheEnd), "connect-failures");
+    assert_eq!((count(&finding, "failed"), count(&finding, "refused")), (6, 6));
+    let scan = records((0..50).map(|n| {
+        let record = failed(n + 1, BEGAN + n * MS, MS, libc::ECONNREFUSED);
+        Event::Socket(SocketRecord { remote_port: 1_000 + n as u16, ..record })
+    }));
+    assert_eq!(rules(&found_in(&scan, When::AtTheEnd)), [""; 0]);
+}
+
+#[test]
+fn a_loss_lowers_the_confidence_and_is_named() {
+    let mut records = timeline(closed_after(|_| 5 * S, 7 * S, 12));
+    let certain = only(found_in(&records, When::AtTheEnd), "local-idle-timeout");
+    let lost = tracer::track::record::Loss {
+        at: CLOCK.wall(BEGAN + S).expect("a time"),
+        place: "kernel".into(),
+        cause: "ring_full".into(),
+        count: 7,
+    };
+    records.insert(0, Record::Loss(lost));
+    let doubtful = only(found_in(&records, When::AtTheEnd), "local-idle-timeout");
+    assert!(doubtful.confidence < certain.confidence);
+    assert!(doubtful.caveats.iter().any(|caveat| caveat.contains("7 events were lost: ring_full")), "{doubtful:#?}");
+}
+
+#[test]
+fn while_a_trace_goes_on_a_finding_is_told_once_and_again_when_it_has_grown_tenfold() {
+    let told = |connections| {
+        let records = timeline(closed_after(|_| 5 * S, 7 * S, connections));
+        let findings = found_in(&records, When::AtOnce);
+        findings.iter().map(|finding| count(finding, "cold_by_timeout")).collect::<Vec<_>>()
+    };
+    // Ten milliseconds a minute are worth telling from four setups on, while the first minute lasts.
+    assert_eq!(told(8), [4]);
+    let grown = told(60);
+    assert_eq!(grown.len(), 2, "{grown:?}");
+    assert!(grown[1] >= 10 * grown[0]);
+}
+
+#[test]
+fn groups_beyond_the_bound_are_left_out() {
+    let scan = (0..3_000).map(|n| {
+        let record = opened(n + 1, BEGAN + n * MS);
+        Event::Socket(SocketRecord { remote_port: 1_000 + n as u16, ..record })
+    });
+    assert_eq!(
+        rules(&found_in(&records_within(Limits { max_connections: 10_000, ..LIMITS }, scan), When::AtTheEnd)),
+        [""; 0]
+    );
+}
