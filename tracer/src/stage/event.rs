@@ -147,6 +147,9 @@ pub struct Identity {
     pub exe: Option<String>,
     /// Container id or systemd unit.
     pub container: Option<String>,
+    /// Thousandths of a processor that its cgroup may use; `None` without a quota, and in older recordings.
+    #[serde(default)]
+    pub cpu_quota: Option<u32>,
 }
 
 /// A socket as sock_diag reports it, with its owner.

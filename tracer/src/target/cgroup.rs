@@ -111,9 +111,14 @@ pub fn processes(cgroup: &Cgroup) -> Vec<u32> {
     pids
 }
 
-fn mounted_root() -> Result<PathBuf, CgroupError> {
+/// Where cgroup v2 is mounted, if it is.
+pub(super) fn mount() -> Option<&'static Path> {
     let is_v2 = |path: &&&str| rustix::fs::statfs(**path).is_ok_and(|stat| stat.f_type as u64 == CGROUP2_MAGIC);
-    let root = MOUNTS.iter().find(is_v2).ok_or(CgroupError::NotMounted)?;
+    MOUNTS.iter().find(is_v2).map(Path::new)
+}
+
+fn mounted_root() -> Result<PathBuf, CgroupError> {
+    let root = mount().ok_or(CgroupError::NotMounted)?;
     let id = fs::metadata(root).map_err(|_| CgroupError::NotMounted)?.ino();
     if id == ROOT_ID { Ok(PathBuf::from(root)) } else { Err(CgroupError::Namespace) }
 }

@@ -3,6 +3,7 @@
 pub mod adoption;
 pub mod cgroup;
 pub mod container;
+pub mod cpu_quota;
 pub mod library;
 pub mod marks;
 pub mod open_sockets;

@@ -7,7 +7,7 @@ use std::{collections::HashSet, fs, io, path::Path};
 use rustix::param::clock_ticks_per_second;
 use thiserror::Error;
 
-use super::container;
+use super::{container, cpu_quota};
 use crate::stage::event::Identity;
 
 /// Longest process name that the kernel keeps, in bytes: longer names are cut to it.
@@ -155,12 +155,14 @@ pub fn all() -> Vec<u32> {
 
 fn identity_of(pid: u32, stat: Stat) -> Identity {
     let cgroups = fs::read(format!("/proc/{pid}/cgroup")).unwrap_or_default();
+    let cgroups = String::from_utf8_lossy(&cgroups);
     Identity {
         pid,
         started_at: to_nanos(stat.started_ticks),
         comm: stat.comm,
         exe: fs::read_link(format!("/proc/{pid}/exe")).ok().map(|path| without_deleted(&path)),
-        container: container::name(&String::from_utf8_lossy(&cgroups)),
+        container: container::name(&cgroups),
+        cpu_quota: cpu_quota::of(&cgroups),
     }
 }
 

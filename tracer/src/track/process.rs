@@ -31,13 +31,13 @@ impl Processes {
 
     /// Takes in what `/proc` says.
     pub fn identify(&mut self, identity: &Identity) {
-        let Identity { pid, started_at, comm, exe, container } = identity.clone();
+        let Identity { pid, started_at, comm, exe, container, cpu_quota } = identity.clone();
         // Of a zombie `/proc` tells hardly more than its name; the execve before may have told more.
         let before = self.by_pid.get(&pid);
         let before = before.filter(|process| same_start(process.started_at, started_at) && process.comm == comm);
         let exe = exe.or_else(|| before.and_then(|process| process.exe.clone()));
         let container = container.or_else(|| before.and_then(|process| process.container.clone()));
-        self.put(Process { pid, started_at, comm, exe, container });
+        self.put(Process { pid, started_at, comm, exe, container, cpu_quota });
     }
 
     /// Takes in an execve or an exit.
@@ -84,7 +84,7 @@ impl Processes {
     /// As [`get_or_name`](Self::get_or_name), if it is not one of the recent.
     #[inline(never)]
     fn look_up(&mut self, pid: u32, started_at: u64, comm: &[u8]) -> Rc<Process> {
-        let named = |comm| Process { pid, started_at, comm: text(comm), exe: None, container: None };
+        let named = |comm| Process { pid, started_at, comm: text(comm), ..Process::default() };
         if let Some(process) = self.by_pid.to_back(&pid) {
             if is_meant(process, started_at, comm) {
                 self.recent[pid as usize % RECENT] = Some(Rc::clone(process));
@@ -98,14 +98,15 @@ impl Processes {
         self.put(named(comm))
     }
 
-    /// The same process under a new name; its container stays.
+    /// The same process under a new name; its container and quota stay.
     fn exec(&mut self, record: &ProcessRecord) {
         let before = self.by_pid.get(&record.tgid);
         let before = before.filter(|process| same_start(process.started_at, record.process_started_at));
         let container = before.and_then(|process| process.container.clone());
+        let cpu_quota = before.and_then(|process| process.cpu_quota);
         let exe = Some(text(&record.filename)).filter(|path| !path.is_empty());
         let (pid, started_at, comm) = (record.tgid, record.process_started_at, text(&record.comm));
-        self.put(Process { pid, started_at, comm, exe, container });
+        self.put(Process { pid, started_at, comm, exe, container, cpu_quota });
     }
 
     fn put(&mut self, process: Process) -> Rc<Process> {
@@ -148,7 +149,7 @@ mod tests {
     use zerocopy::FromZeros;
 
     fn identity(pid: u32, started_at: u64, comm: &str) -> Identity {
-        Identity { pid, started_at, comm: comm.into(), exe: None, container: Some("box".into()) }
+        Identity { pid, started_at, comm: comm.into(), exe: None, container: Some("box".into()), cpu_quota: None }
     }
 
     fn socket(tgid: u32, process_started_at: u64, comm: &[u8]) -> SocketRecord {

@@ -55,6 +55,8 @@ pub struct Process {
     pub exe: Option<String>,
     /// Container id or systemd unit.
     pub container: Option<String>,
+    /// Thousandths of a processor that its cgroup may use, when it was first seen; `None` without a quota.
+    pub cpu_quota: Option<u32>,
 }
 
 /// Which side the traced process is on.

@@ -271,7 +271,7 @@ prop_compose! {
     fn any_process()(
         pid in any::<u32>(), comm in any::<String>(), exe in any::<Option<String>>(), container in any::<Option<String>>(),
     ) -> Process {
-        Process { pid, started_at: 0, comm, exe, container }
+        Process { pid, started_at: 0, comm, exe, container, cpu_quota: None }
     }
 }
 

@@ -1,6 +1,6 @@
 //! TLS handshakes that are slow on this side: on a processor, or waiting for one.
 
-use super::{Circumstances, counted};
+use super::Circumstances;
 use crate::{
     findings::{
         finding::{Finding, Severity},
@@ -38,6 +38,7 @@ pub fn judge(group: &Group, circumstances: &Circumstances<'_>) -> Option<Finding
         percent((1.0 - cpu - runqueue).max(0.0)),
     );
     let starved = runqueue >= STARVED;
+    let quota = handshakes.quota.map(|thousandths| f64::from(thousandths) / 1e3);
     let advice = match (circumstances.key.role, starved) {
         (Some(Role::Server), true) => "Give the server more processor time (a CPU quota or a full node holds it back), and let \
                                        clients resume sessions."
@@ -46,9 +47,12 @@ pub fn judge(group: &Group, circumstances: &Circumstances<'_>) -> Option<Finding
             "Let clients resume sessions, and prefer an ECDSA certificate to an RSA one: both take less processor time.".into()
         }
         (_, true) => format!(
-            "The process is held back: raise its CPU quota (cgroup cpu.max) or its share of the node. Opening {} at start, before \
-             requests come, or resuming sessions takes the handshake out of their way.",
-            counted(1, "connection")
+            "The process is held back{}. Opening connections at start, before requests come, takes the handshake out of their way; \
+             so does resuming TLS sessions.",
+            match quota {
+                Some(quota) => format!(": its cgroup may use {quota:.2} processors (cpu.max), so raise that"),
+                None => " by others on the node: give it a larger share".into(),
+            }
         ),
         (_, false) => "Open connections at start and keep them, and resume TLS sessions: a handshake takes this processor that long."
             .into(),
@@ -66,7 +70,7 @@ pub fn judge(group: &Group, circumstances: &Circumstances<'_>) -> Option<Finding
         .time("wait_ms_median", handshakes.wait.median())
         .ratio("cpu_share", Some(cpu))
         .ratio("runqueue_share", Some(runqueue))
-        .ratio("quota_cpus", handshakes.quota)
+        .ratio("quota_cpus", quota)
         .examples(handshakes.examples.list())
         .doubt(handshakes.took.count() > handshakes.cpu.count(), "of some handshakes the parts are not known");
     Some(draft.advise(advice, "handshakes that mostly wait for the peer"))

@@ -83,7 +83,7 @@ pub fn rounded_up(time: Option<Nanos>) -> String {
 /// Whether TCP keepalive is on, as half a sentence.
 pub fn keepalive(group: &Group) -> &'static str {
     match group.closes.keepalive() {
-        Some(false) => " and turn TCP keepalive on (it is off), so that connections that died in silence are found",
+        Some(false) => ", and turn TCP keepalive on (it is off), so that connections that died in silence are found",
         _ => "",
     }
 }

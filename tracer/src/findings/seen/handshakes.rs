@@ -24,8 +24,8 @@ pub struct Handshakes {
     pub resumed: Durations,
     /// Processor time of full ones.
     pub full_cpu: Durations,
-    /// Processors that the process's cgroup may use, the least of all.
-    pub quota: Option<f64>,
+    /// Thousandths of a processor that the process's cgroup may use, the least of all.
+    pub quota: Option<u32>,
     /// The dearest.
     pub examples: Examples,
 }
@@ -36,6 +36,7 @@ impl Handshakes {
         let Some(tls) = connection.tls.as_ref().filter(|tls| tls.failed.is_none()) else { return };
         let Some(took) = tls.handshake else { return };
         self.took.add(took);
+        self.quota = [self.quota, connection.process.cpu_quota].into_iter().flatten().min();
         match tls.hello.resumed {
             Some(true) => self.resumed.add(took),
             Some(false) => self.full.add(took),
