@@ -72,6 +72,11 @@ impl Findings {
         }
     }
 
+    /// The names of all rules.
+    pub fn rules() -> impl Iterator<Item = &'static str> {
+        RULES.iter().map(|(name, _)| *name)
+    }
+
     /// How many were told.
     pub fn count(&self) -> usize {
         self.told.len()

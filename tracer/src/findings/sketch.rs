@@ -94,7 +94,8 @@ impl Durations {
 
     /// The duration at a place in their order.
     fn at(&self, place: u64, count: u64) -> Option<Nanos> {
-        if count <= 1 { self.median() } else { self.quantile(place as f64 / (count - 1) as f64) }
+        // Half a place further: the sketch rounds down, and the division might have before.
+        if count <= 1 { self.median() } else { self.quantile((place as f64 + 0.5) / (count - 1) as f64) }
     }
 
     /// The shortest interval that holds half of them, known as the shorth: it finds a fixed time that up to half of the samples have

@@ -4,7 +4,9 @@ use tracer::{
     findings::{
         Findings, When,
         finding::{Figure, Finding, Trust},
+        known_timeouts::{KNOWN, Known},
     },
+    output::{Output, diagnosis::TextDiagnosis, ndjson::Ndjson, text::Text},
     stage::event::{Event, UserEvent},
     track::{
         Limits,
@@ -315,4 +317,62 @@ fn groups_beyond_the_bound_are_left_out() {
         rules(&found_in(&records_within(Limits { max_connections: 10_000, ..LIMITS }, scan), When::AtTheEnd)),
         [""; 0]
     );
+}
+
+#[test]
+fn every_rule_has_its_section_and_every_known_timeout_its_line() {
+    let page = include_str!("../../../docs/findings.md");
+    for rule in Findings::rules() {
+        assert!(page.contains(&format!("\n## {rule}\n")), "{rule} has no section in docs/findings.md");
+    }
+    for Known { seconds, side, whose, source, .. } in KNOWN {
+        let side = format!("{side:?}").to_lowercase();
+        let begins = format!("| {seconds} | {side} | {whose} | ");
+        let is_told = |line: &str| line.starts_with(&begins) && line.ends_with(&format!("| {source} |"));
+        assert!(page.lines().any(is_told), "docs/findings.md lacks {whose}");
+    }
+}
+
+#[test]
+fn the_schema_knows_every_rule_and_takes_what_a_hostile_name_leads_to() {
+    let schema = crate::ndjson::schema();
+    let example = only(found(closed_after(|_| 5 * S, 7 * S, 8)), "local-idle-timeout");
+    let hostile = "\u{1b}[31m\n\"\u{202e}\\";
+    for rule in Findings::rules() {
+        let finding = Finding { rule, comm: hostile.into(), destination: hostile.into(), ..example.clone() };
+        let mut line = Vec::new();
+        Ndjson::default().finding(&finding, &mut line);
+        let text = String::from_utf8(line).expect("UTF-8");
+        assert!(text.ends_with('\n') && text.trim_end().chars().all(|c| !c.is_control() && c != '\u{202e}'), "{text}");
+        let value = serde_json::from_str(&text).expect("JSON");
+        assert!(
+            schema.is_valid(&value),
+            "{:?} in {text}",
+            schema.iter_errors(&value).map(|e| e.to_string()).collect::<Vec<_>>()
+        );
+    }
+    let mut text = Vec::new();
+    Text::new(false, false)
+        .finding(&Finding { comm: hostile.into(), destination: hostile.into(), ..example }, &mut text);
+    let text = String::from_utf8(text).expect("UTF-8");
+    assert!(text.chars().all(|c| c == '\n' || !c.is_control() && c != '\u{202e}'), "{text}");
+    assert!(text.lines().next().is_some_and(|line| line.contains("local-idle-timeout")), "{text}");
+}
+
+#[test]
+fn a_diagnosis_tells_findings_and_what_was_looked_at_and_nothing_else() {
+    let diagnose = |connections: Vec<Traffic>| {
+        let (mut output, mut told) = (TextDiagnosis::new(false), Vec::new());
+        let mut findings = Findings::new(When::AtTheEnd, CLOCK.wall(BEGAN));
+        for record in &timeline(connections) {
+            findings.observe(record, &mut |finding| output.finding(&finding, &mut told));
+            output.record(record, &mut told);
+        }
+        String::from_utf8(told).expect("UTF-8")
+    };
+    let healthy = diagnose(vec![client(1, BEGAN, 5, S).0]);
+    assert_eq!(healthy, "nothing found; looked at 1 connection and 5 exchanges with 1 destination in 1.15 min\n");
+    let sick = diagnose(closed_after(|_| 5 * S, 7 * S, 8));
+    assert!(sick.starts_with("LOW     local-idle-timeout  curl -> 10.0.0.1:443  cost 86.1 ms"), "{sick}");
+    assert!(sick.contains("\n1 finding; looked at 8 connections and 8 exchanges"), "{sick}");
 }

@@ -520,7 +520,7 @@ fn any_record() -> impl Strategy<Value = Record> {
     ]
 }
 
-fn schema() -> jsonschema::Validator {
+pub fn schema() -> jsonschema::Validator {
     let schema = include_str!("../../../docs/ndjson.schema.json");
     let schema = serde_json::from_str(schema).expect("the schema is JSON");
     jsonschema::draft202012::new(&schema).expect("the schema is one")
