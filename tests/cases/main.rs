@@ -9,6 +9,7 @@ mod detach;
 mod dns;
 mod exchanges;
 mod filters;
+mod getaddrinfo;
 mod http;
 mod labels;
 mod lives;

@@ -510,7 +510,10 @@ fn check_name(truth: &Truth, connection: &Connection, report: &mut Report, error
 fn check_lookups(looked: &[Looked], lookups: Vec<Lookup>, report: &mut Report, errors: &mut Errors) {
     let mut by_question: HashMap<_, Vec<Lookup>> = HashMap::new();
     for lookup in lookups {
-        by_question.entry((lookup.name.clone(), lookup.record_type.clone())).or_default().push(lookup);
+        by_question
+            .entry((lookup.name.clone(), lookup.record_type.clone().unwrap_or_default()))
+            .or_default()
+            .push(lookup);
     }
     for truth in looked {
         let lookups = by_question.remove(&(truth.name.clone(), truth.record_type.clone())).unwrap_or_default();
@@ -518,7 +521,7 @@ fn check_lookups(looked: &[Looked], lookups: Vec<Lookup>, report: &mut Report, e
             report.mistakes.push(format!("reported {} times: {truth:?}", lookups.len()));
             continue;
         };
-        let is_right = (lookup.server, lookup.transport.as_str()) == (truth.server, "udp")
+        let is_right = lookup.asked() == (truth.server, "udp")
             && lookup.rcode.as_ref() == Some(&truth.rcode)
             && lookup.failed == (truth.rcode != "NOERROR")
             && (&lookup.answers, lookup.retries) == (&truth.answers, truth.retries);

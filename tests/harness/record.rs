@@ -256,10 +256,11 @@ pub struct Lookup {
     pub exe: Option<String>,
     pub container: Option<String>,
     pub netns: Option<u32>,
-    pub server: SocketAddr,
-    pub transport: String,
+    pub source: String,
+    pub server: Option<SocketAddr>,
+    pub transport: Option<String>,
     pub name: String,
-    pub record_type: String,
+    pub record_type: Option<String>,
     #[serde(with = "time::serde::rfc3339")]
     pub asked_at: OffsetDateTime,
     pub latency_ms: Option<f64>,
@@ -267,6 +268,17 @@ pub struct Lookup {
     pub answers: Vec<IpAddr>,
     pub retries: u32,
     pub failed: bool,
+}
+
+impl Lookup {
+    /// Whom it asked on port 53, and over what.
+    #[track_caller]
+    pub fn asked(&self) -> (SocketAddr, &str) {
+        match (self.source.as_str(), self.server, &self.transport) {
+            ("port53", Some(server), Some(transport)) => (server, transport),
+            _ => panic!("no server was asked: {self:?}"),
+        }
+    }
 }
 
 /// The `finding` record: a diagnosis.

@@ -1,25 +1,24 @@
 //! A DNS server and resolver settings for one test.
 
 use std::{
-    io::Write,
     net::{IpAddr, Ipv4Addr, UdpSocket},
     process::{Child, Command, Stdio},
     time::Duration,
 };
 
-use nix::{
-    mount::{MsFlags, mount},
-    sched::{CloneFlags, unshare},
-};
 use tempfile::NamedTempFile;
 
-use crate::clock::eventually;
+use crate::{
+    clock::eventually,
+    etc::{Etc, file},
+};
 
 /// dnsmasq on port 53 of this thread's network namespace; resolvers of programs that this thread starts ask it. Ends when
 /// dropped.
 pub struct Resolver {
     dnsmasq: Child,
-    _files: Vec<NamedTempFile>,
+    _hosts: NamedTempFile,
+    _etc: Etc,
 }
 
 impl Resolver {
@@ -38,15 +37,8 @@ impl Resolver {
             .flat_map(|(name, addresses)| addresses.iter().map(move |ip| format!("{ip} {name}\n")))
             .collect();
         let hosts = file(&hosts);
-        let resolv = file(&format!("nameserver {server}\noptions {options}\n"));
-        let switch = file("hosts: dns\n");
-        // Other threads keep their own view of /etc.
-        unshare(CloneFlags::CLONE_NEWNS | CloneFlags::CLONE_FS).expect("a mount namespace of one's own (needs root)");
-        let none = None::<&str>;
-        mount(none, "/", none, MsFlags::MS_REC | MsFlags::MS_PRIVATE, none).expect("private mounts");
-        for (file, at) in [(&resolv, "/etc/resolv.conf"), (&switch, "/etc/nsswitch.conf")] {
-            mount(Some(file.path()), at, none, MsFlags::MS_BIND, none).unwrap_or_else(|error| panic!("{at}: {error}"));
-        }
+        let settings = format!("nameserver {server}\noptions {options}\n");
+        let etc = Etc::with(&[("resolv.conf", &settings), ("nsswitch.conf", "hosts: dns\n")]);
         let mut dnsmasq = Command::new("dnsmasq");
         dnsmasq.args(["--keep-in-foreground", "--conf-file=/dev/null", "--no-resolv", "--no-hosts", "--user=root"]);
         dnsmasq.args(["--pid-file=", "--bind-interfaces", "--local=/test/", "--log-facility=-"]);
@@ -54,7 +46,7 @@ impl Resolver {
         dnsmasq.arg(format!("--listen-address={address}"));
         dnsmasq.arg(format!("--addn-hosts={}", hosts.path().display()));
         let child = dnsmasq.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null()).spawn();
-        let resolver = Self { dnsmasq: child.expect("dnsmasq starts"), _files: vec![hosts, resolv, switch] };
+        let resolver = Self { dnsmasq: child.expect("dnsmasq starts"), _hosts: hosts, _etc: etc };
         eventually("dnsmasq to answer", || answers(address).then_some(()));
         resolver
     }
@@ -78,10 +70,4 @@ fn answers(server: IpAddr) -> bool {
         socket.recv(&mut [0; 512])
     };
     ask().is_ok()
-}
-
-fn file(text: &str) -> NamedTempFile {
-    let mut file = NamedTempFile::new().expect("a temporary file");
-    file.write_all(text.as_bytes()).expect("write");
-    file
 }

@@ -250,7 +250,7 @@ impl Tracer {
     /// Waits for the `dns` record of a process's lookup of this name and type.
     #[track_caller]
     pub fn lookup(&self, pid: u32, name: &str, record_type: &str) -> Lookup {
-        self.lookup_where(name, |l| l.pid == pid && l.name == name && l.record_type == record_type)
+        self.lookup_where(name, |l| l.pid == pid && l.name == name && l.record_type.as_deref() == Some(record_type))
     }
 
     /// Waits for the first `dns` record that `wanted` wants.

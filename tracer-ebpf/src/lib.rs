@@ -11,7 +11,7 @@
 use crate::{exchange::Exchanges, tls::handshake::Handshake};
 
 /// Version of every layout in this file. A recording of another version is refused.
-pub const ABI_VERSION: u32 = 3;
+pub const ABI_VERSION: u32 = 4;
 
 /// Makes a plain-old-data type that both sides can share: fixed layout, and on the user side the traits that let
 /// bytes be viewed as the type without `unsafe`. Those derives also refuse hidden padding.
@@ -38,6 +38,7 @@ macro_rules! shared {
 
 pub mod dns;
 pub mod exchange;
+pub mod getaddrinfo;
 pub mod http;
 pub mod ssl;
 pub mod tls;
@@ -73,6 +74,8 @@ pub mod kind {
     pub const HEAD: u32 = 10;
     /// A TLS library's session has been joined to its connection: a [`JoinedRecord`](super::ssl::JoinedRecord).
     pub const JOINED: u32 = 11;
+    /// A call of `getaddrinfo` has returned: a [`GetAddrInfoRecord`](super::getaddrinfo::GetAddrInfoRecord).
+    pub const GETADDRINFO: u32 = 12;
     /// A process started another program (`execve`).
     pub const EXEC: u32 = 16;
     /// A process ended.
@@ -474,8 +477,8 @@ pub enum Loss {
     ExchangeRingFull = 7,
     /// A message's first bytes could not be read (paged out, or in a form that is not known): TLS may have gone unseen.
     UnreadablePayload = 8,
-    /// A call was not followed from its beginning to its end: an accepted connection, or the answer to a lookup, may be
-    /// missing. Only where fexit cannot be had.
+    /// A call was not followed from its beginning to its end: an accepted connection, or a lookup or its answer, may be
+    /// missing. Where fexit cannot be had, or `getaddrinfo` was left by a jump.
     CallMissed = 9,
     /// A TLS library's session answers to two connections: what passes in it is told of neither.
     AmbiguousSession = 10,

@@ -11,7 +11,7 @@ use crate::{
     kept::Kept,
     message::Message,
     overlap::{Hook, Marks},
-    probes::ssl::go::GoRead,
+    probes::{getaddrinfo::NameCall, ssl::go::GoRead},
     session::{LibraryCall, Mark, Session, SessionKey},
 };
 
@@ -133,13 +133,19 @@ pub static CIPHERTEXTS: LruHashMap<Mark, u64, 8192> = LruHashMap::new();
 #[btf_map]
 pub static GO_READS: LruHashMap<SessionKey, GoRead, 16384> = LruHashMap::new();
 
-/// Empty, see `probes::ssl::keep_stack_apart`.
+/// Calls of `getaddrinfo` under way (key: thread). Written by the probe on its entry, deleted by that on its return. A thread that
+/// leaves otherwise leaves its entry, which its next call replaces; of more than fit, the oldest is forgotten.
+#[btf_map]
+pub static NAME_CALLS: LruHashMap<u64, NameCall, 8192> = LruHashMap::new();
+
+/// Empty, see `probes::user::keep_stack_apart`.
 #[btf_map]
 pub static NO_PROGRAMS: ProgramArray<1> = ProgramArray::new();
 
-/// Files that hold no TLS library. Written by user space when it has looked, read by the hook of mappings.
+/// Files of which user space knows all that it wants to: they hold no TLS library, and the probes on the C library are there. Written
+/// by user space when it has looked, read by the hook of mappings.
 #[btf_map]
-pub static NO_LIBRARIES: LruHashMap<FileKey, u8, 16384> = LruHashMap::new();
+pub static SETTLED_FILES: LruHashMap<FileKey, u8, 16384> = LruHashMap::new();
 
 /// Losses by cause, see `tracer_ebpf::Loss`. Only ever counted up; user space reports the differences.
 #[btf_map]

@@ -13,7 +13,7 @@ use crate::{
     },
     maps::MESSAGES,
     output::count,
-    verifier::{at_most, below_2048, load, opaque},
+    verifier::{at_most, below, load, opaque},
 };
 
 /// Segments of a message that are looked at behind the first. A library that gathers writes puts each TLS record into one of its own.
@@ -91,7 +91,7 @@ impl Message {
             return None;
         }
         // SAFETY: the buffer has `SLACK` bytes behind the 2048th.
-        Some(unsafe { load(self.hello.bytes.as_ptr().add(below_2048(position))) })
+        Some(unsafe { load(self.hello.bytes.as_ptr().add(below::<2048>(position))) })
     }
 }
 

@@ -57,7 +57,7 @@ shared! {
         pub at: u64,
     }
 
-    /// A file, as the kernel tells it from others: a key of the map of files without any function of a TLS library.
+    /// A file, as the kernel tells it from others: a key of the map of files that are not to be told of again.
     #[derive(Hash)]
     pub struct FileKey {
         /// Inode number.

@@ -18,20 +18,21 @@ pub fn opaque(number: u32) -> u32 {
     number as u32
 }
 
-/// A number below `2048`, for an index that is that small already. The compiler drops a mask that it can prove to change
-/// nothing, and checks a bound on one register to use another: "R3 unbounded memory access, make sure to bounds check any
-/// such access".
+/// A number below `LIMIT`, a power of two, for an index that is that small already. The compiler drops a mask that it can prove
+/// to change nothing, and checks a bound on one register to use another: "R3 unbounded memory access, make sure to bounds check
+/// any such access".
 #[inline(always)]
-pub fn below_2048(number: u32) -> usize {
+pub fn below<const LIMIT: i32>(number: u32) -> usize {
+    const { assert!(LIMIT > 0 && LIMIT & (LIMIT - 1) == 0) };
     let mut number = u64::from(number);
     // SAFETY: one instruction on a register.
     #[cfg(target_arch = "bpf")]
     unsafe {
-        core::arch::asm!("{0} &= 2047", inout(reg) number, options(pure, nomem, nostack));
+        core::arch::asm!("{0} &= {mask}", inout(reg) number, mask = const LIMIT - 1, options(pure, nomem, nostack));
     }
     #[cfg(not(target_arch = "bpf"))]
     {
-        number &= 2047;
+        number &= (LIMIT - 1) as u64;
     }
     number as usize
 }

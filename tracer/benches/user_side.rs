@@ -88,7 +88,7 @@ fn correlate(items: &[SocketRecord], emit: &mut impl FnMut(&Record)) {
 fn take(item: &[u8], correlator: &mut Correlator, emit: &mut impl FnMut(&Record)) {
     lend(item, |item| match item {
         Item::Event(event) => correlator.apply(event, emit),
-        Item::Hello(_) | Item::Dns(_) | Item::Head(_) | Item::Joined(_) | Item::Mapped(_) => {}
+        Item::Hello(_) | Item::Dns(_) | Item::GetAddrInfo(_) | Item::Head(_) | Item::Joined(_) | Item::Mapped(_) => {}
     })
     .expect("an event");
 }

@@ -37,6 +37,9 @@ pub fn build() -> Result<()> {
         (source("tls/hostile.c"), folder.join("hostile"), c_with_openssl),
         (source("soak/soak.go"), folder.join("go_soak"), go),
         (source("lookup.go"), folder.join("go_lookup"), pure_go),
+        (source("lookup.c"), folder.join("lookup_dynamic"), c_program),
+        (source("lookup.c"), folder.join("lookup_glibc"), c_static),
+        (source("lookup.c"), folder.join("lookup_musl"), c_musl),
     ] {
         if is_older(&built, &source)? {
             say(format!("building {}", built.display()));
@@ -81,10 +84,34 @@ fn c_with_openssl(source: &Path, built: &Path) -> Command {
     gcc
 }
 
-fn gcc() -> Command {
-    let mut gcc = Command::new("gcc");
-    gcc.args(["-O2", "-Wall", "-Wextra", "-Werror"]);
+fn c_program(source: &Path, built: &Path) -> Command {
+    let mut gcc = gcc();
+    gcc.arg("-o").arg(built).arg(source);
     gcc
+}
+
+/// With the C library in it. The linker warns that parts of that may be loaded later all the same.
+fn c_static(source: &Path, built: &Path) -> Command {
+    let mut gcc = c_program(source, built);
+    gcc.args(["-static", "-Wl,--no-warnings"]);
+    gcc
+}
+
+/// With another C library in it.
+fn c_musl(source: &Path, built: &Path) -> Command {
+    let mut gcc = compiler("musl-gcc");
+    gcc.arg("-static").arg("-o").arg(built).arg(source);
+    gcc
+}
+
+fn gcc() -> Command {
+    compiler("gcc")
+}
+
+fn compiler(name: &str) -> Command {
+    let mut compiler = Command::new(name);
+    compiler.args(["-O2", "-Wall", "-Wextra", "-Werror"]);
+    compiler
 }
 
 /// A folder of classes is as old as its newest class, which is the file that the compiler wrote last.

@@ -44,6 +44,8 @@ pub const PACKAGES: &[(&str, Use)] = &[
     ("zstd", Use::Vm),
     ("gcc", Use::Tests),
     ("libc6-dev", Use::Tests),
+    // Another C library.
+    ("musl-tools", Use::Tests),
     ("bpftool", Use::Tests),
     ("curl", Use::Tests),
     ("python3", Use::Tests),

@@ -11,12 +11,9 @@ use tracer_ebpf::{Address, Loss, MISSING};
 
 use super::{
     access::{Access, Pointer, Probe},
-    sock::{join, v4_mapped},
+    sock::{AF_INET, AF_INET6, join, v4_mapped},
 };
 use crate::{maps::offset, output::count, verifier::at_most};
-
-const AF_INET: u16 = 2;
-const AF_INET6: u16 = 10;
 
 /// Flags of a call to receive (`include/linux/socket.h`): what is looked at stays, and is received again; errors and timestamps
 /// instead of data.

@@ -8,8 +8,9 @@ use tracer_ebpf::{Address, MISSING};
 use super::access::{Access, Pointer};
 use crate::maps::offset;
 
-const AF_INET: u16 = 2;
-const AF_INET6: u16 = 10;
+/// Families of addresses (`bits/socket.h`).
+pub const AF_INET: u16 = 2;
+pub const AF_INET6: u16 = 10;
 const IPPROTO_TCP: u16 = 6;
 const IPPROTO_MPTCP: u16 = 262;
 
@@ -310,4 +311,11 @@ pub fn is_v4_mapped(address: &Address) -> bool {
 pub fn join(first: u64, second: u64) -> Address {
     // SAFETY: same size, every bit pattern is valid.
     unsafe { core::mem::transmute([first, second]) }
+}
+
+/// An address as two words, for comparisons: BPF has no function to compare bytes by.
+#[inline(always)]
+pub fn words(address: Address) -> [u64; 2] {
+    // SAFETY: same size, every bit pattern is valid.
+    unsafe { core::mem::transmute(address) }
 }

@@ -17,7 +17,7 @@ use crate::{
         access::{Access, Direct, Pointer, Probe},
         file::File,
     },
-    maps::{NO_LIBRARIES, offset},
+    maps::{SETTLED_FILES, offset},
     output::{now, send_mapped},
     overlap::{Hook, programs, serve_by_mark},
     selection::current_process_selected,
@@ -44,7 +44,7 @@ pub fn mapped_kprobe(ctx: ProbeContext) -> u32 {
     0
 }
 
-/// Tells user space, unless it has said that there is no TLS library in the file.
+/// Tells user space, unless it has said that it knows all that it wants to of the file.
 #[inline(always)]
 fn try_mapped<A: Access>(area: Pointer) -> Outcome {
     let may_execute = A::read::<u64>(area, offset!(vma_flags)).is_none_or(|flags| flags & VM_EXEC != 0);
@@ -57,7 +57,7 @@ fn try_mapped<A: Access>(area: Pointer) -> Outcome {
     }
     let (inode, device) = File::<A>::new(file).identity()?;
     // SAFETY: a u8 that only whole writes change.
-    if unsafe { NO_LIBRARIES.get(FileKey { inode, device, reserved: 0 }) }.is_some() {
+    if unsafe { SETTLED_FILES.get(FileKey { inode, device, reserved: 0 }) }.is_some() {
         return None;
     }
     send_mapped(&MappedRecord { kind: kind::MAPPED, tgid: current_ids().0, at: now() });

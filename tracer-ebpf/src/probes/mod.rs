@@ -6,6 +6,7 @@ pub mod close;
 pub mod connect;
 pub mod dns;
 pub mod error;
+pub mod getaddrinfo;
 pub mod io;
 pub mod mapped;
 pub mod no_route;
@@ -14,6 +15,7 @@ pub mod reset;
 pub mod retransmit;
 pub mod ssl;
 pub mod state;
+pub mod user;
 
 /// Result of a `try_` function: `None` means that there was nothing to do or that a read failed, and where that lost
 /// something it has been counted.

@@ -13,7 +13,7 @@ use super::Outcome;
 use crate::{
     kernel::{
         access::{Access, Direct, Pointer, Probe},
-        sock::{Ends, Sock, is_v4_mapped, v4_mapped},
+        sock::{AF_INET, AF_INET6, Ends, Sock, is_v4_mapped, v4_mapped},
     },
     maps::{CONNECT_ARGS, ConnectArgs},
     output::{now, send_life},
@@ -22,8 +22,6 @@ use crate::{
     socket::{EMPTY, fill},
 };
 
-const AF_INET: u16 = 2;
-const AF_INET6: u16 = 10;
 /// A wrong call rather than a failed connection.
 const EINVAL: i32 = 22;
 /// Likewise.

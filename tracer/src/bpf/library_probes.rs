@@ -1,4 +1,4 @@
-//! Probes on TLS libraries: which program goes on which function, and putting them there and taking them off.
+//! Probes on libraries: which program goes on which function, and putting them there and taking them off.
 
 use std::{collections::HashMap, rc::Rc, thread};
 
@@ -13,7 +13,7 @@ use aya::{
 use tracer_ebpf::ssl::FRAME_BITS;
 
 use crate::target::library::{
-    FileId, FunctionName, Kind, Library, Release,
+    Family, FileId, FunctionName, Kind, Library, Release,
     points::{self, Convention, Entry},
 };
 
@@ -79,6 +79,8 @@ const PROBES: &[Probe] = {
         (GoRead, "go_has_read", Returns),
         (GoRead, "go_read", Entry),
         (GoWrite, "go_write", Entry),
+        (GetAddrInfo, "getaddrinfo_done", Returns),
+        (GetAddrInfo, "getaddrinfo", Entry),
     ]
 };
 
@@ -147,9 +149,12 @@ impl LibraryProbes {
                 Place::Entry if self.numbers => vec![points::entry(&code, convention)],
                 // The program must find the stack as it was at the call.
                 Place::Entry => vec![Entry::default()],
-                Place::Returns if !self.heads => continue,
+                Place::Returns if !self.heads && name.family() != Family::Libc => continue,
                 Place::Returns => {
                     let returns = points::returns(&code).unwrap_or_default();
+                    if returns.is_empty() && name.family() == Family::Libc {
+                        bail!("it is not known where {} returns", name.symbol());
+                    }
                     returns.into_iter().map(|offset| Entry { offset, frame: 0 }).collect()
                 }
             };

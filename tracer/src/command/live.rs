@@ -149,10 +149,14 @@ impl Session {
         }
     }
 
-    /// Puts probes on the TLS libraries of the processes that are there.
+    /// Puts probes on the libraries of the processes that are there.
     fn look_at_targets(&mut self) -> Result<()> {
         let Some(tls_libraries) = &mut self.tls_libraries else { return Ok(()) };
-        let present = self.selection.present().unwrap_or_else(process::all);
+        let mut present = self.selection.present().unwrap_or_else(process::all);
+        if self.selection.begins_with_our_children() {
+            // The command will most likely have the same C library, and may look a name up as soon as it runs.
+            present.push(std::process::id());
+        }
         tls_libraries.look_at(&mut self.ebpf, present)
     }
 
@@ -163,8 +167,7 @@ impl Session {
         if !mapped.is_empty() {
             tls_libraries.look_at(&mut self.ebpf, mapped)?;
         }
-        tls_libraries.forget(ended);
-        Ok(())
+        tls_libraries.forget(&mut self.ebpf, ended)
     }
 
     /// Whether there is anything left to trace; says so if not.

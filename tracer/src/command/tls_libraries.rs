@@ -1,4 +1,4 @@
-//! The TLS libraries of a trace under way: finds those of its processes, and puts probes on them.
+//! The TLS and C libraries of a trace under way: finds those of its processes, and puts probes on them.
 
 use std::{
     cell::RefCell,
@@ -8,14 +8,17 @@ use std::{
 };
 
 use anyhow::{Context as _, Result};
-use aya::{Ebpf, maps::HashMap};
+use aya::{
+    Ebpf,
+    maps::{HashMap, MapData},
+};
 use tracer_ebpf::ssl::FileKey;
 
 use super::talk;
 use crate::{
     bpf::library_probes::LibraryProbes,
     target::{
-        library::{Kind, Libraries, Library},
+        library::{FileId, Kind, Libraries, Library},
         process,
     },
 };
@@ -61,11 +64,18 @@ impl TlsLibraries {
             found.sort_by_key(|library| library.kind == Kind::Crypto);
             for library in found {
                 if let Err(error) = probes.put_on(ebpf, &library) {
-                    talk(&format!("{}: {error:#}; its TLS is seen on the wire only", library.name));
+                    talk(&match library.kind {
+                        Kind::Libc => format!("{}: {error:#}; its lookups are seen on port 53 only", library.name),
+                        _ => format!("{}: {error:#}; its TLS is seen on the wire only", library.name),
+                    });
                 }
             }
         }
-        tell_barren(ebpf, &mut libraries)?;
+        // By now the probes are in place.
+        let mut settled = settled(ebpf)?;
+        for key in libraries.take_settled().iter().filter_map(kernel_key) {
+            settled.insert(key, 1, 0)?;
+        }
         for unreadable in libraries.take_unreadable() {
             talk(&format!("{}: {}; a TLS library in it is not seen", unreadable.name, unreadable.why));
         }
@@ -73,7 +83,10 @@ impl TlsLibraries {
     }
 
     /// Forgets processes that have ended, and takes the probes off libraries that nobody has used for a while.
-    pub fn forget(&mut self, pids: impl IntoIterator<Item = u32>) {
+    ///
+    /// # Errors
+    /// If the maps of the kernel side cannot be reached.
+    pub fn forget(&mut self, ebpf: &mut Ebpf, pids: impl IntoIterator<Item = u32>) -> Result<()> {
         let Self { libraries, probes, unused } = self;
         let mut libraries = libraries.borrow_mut();
         // Of a process with several threads each tells its end.
@@ -83,20 +96,41 @@ impl TlsLibraries {
         while let Some((_, library)) = unused.pop_front_if(|(since, _)| now.duration_since(*since) >= STAY) {
             // One that was used again meanwhile stands here again, further behind.
             let was_used_again = unused.iter().any(|(_, later)| later.id == library.id);
-            if !was_used_again && !libraries.in_use().any(|used| used.id == library.id) {
+            if was_used_again || libraries.in_use().any(|used| used.id == library.id) {
+                continue;
+            }
+            if is_used_unseen(ebpf, &library)? {
+                unused.push_back((now, library));
+            } else {
                 probes.take_off(&library);
             }
         }
+        Ok(())
     }
 }
 
-/// Tells the kernel side in which files there is nothing to be found.
-fn tell_barren(ebpf: &mut Ebpf, libraries: &mut Libraries) -> Result<()> {
-    let map = ebpf.map_mut("NO_LIBRARIES").context("the BPF object has no map NO_LIBRARIES")?;
-    let mut map = HashMap::<_, [u8; size_of::<FileKey>()], u8>::try_from(map)?;
-    for key in libraries.take_barren().iter().filter_map(|file| file.kernel_key()) {
-        let key: [u8; size_of::<FileKey>()] = zerocopy::transmute!(key);
-        map.insert(key, 1, 0)?;
+/// Whether there are users of a library of whom the kernel side did not tell. If not, it tells of the next.
+fn is_used_unseen(ebpf: &mut Ebpf, library: &Library) -> Result<bool> {
+    let Some(key) = kernel_key(&library.id).filter(|_| library.is_settled()) else { return Ok(false) };
+    let mut settled = settled(ebpf)?;
+    // Before the look, or one that begins now would be missed. It may be missing: the map forgets what is unused for longest.
+    let _ = settled.remove(&key);
+    let is_used = library.id.is_mapped_by_any();
+    if is_used {
+        settled.insert(key, 1, 0)?;
     }
-    Ok(())
+    Ok(is_used)
+}
+
+/// A file as the kernel side has it for a key.
+type Key = [u8; size_of::<FileKey>()];
+
+fn kernel_key(file: &FileId) -> Option<Key> {
+    file.kernel_key().map(|key| zerocopy::transmute!(key))
+}
+
+/// The files of which the kernel side need not tell any more.
+fn settled(ebpf: &mut Ebpf) -> Result<HashMap<&mut MapData, Key, u8>> {
+    let map = ebpf.map_mut("SETTLED_FILES").context("the BPF object has no map SETTLED_FILES")?;
+    Ok(HashMap::try_from(map)?)
 }

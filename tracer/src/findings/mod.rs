@@ -15,7 +15,7 @@ use self::{
     rules::{Circumstances, RULES},
     seen::{Group, group::Key},
 };
-use crate::track::record::{Connection, Exchange, Lookup, Nanos, Record, WallTime};
+use crate::track::record::{Connection, Exchange, Lookup, LookupWay, Nanos, Record, WallTime};
 
 /// The most groups. Records of further ones are counted, and no rule looks at them: they have nothing in common. A group is some
 /// 60 kB at most, mostly a tenth of that.
@@ -126,7 +126,11 @@ impl Findings {
 
     fn lookup(&mut self, lookup: &Lookup) {
         self.pass(Some(lookup.asked_at));
-        let key = Key { comm: lookup.process.comm.clone(), role: None, destination: format!("dns {}", lookup.server) };
+        let destination = match lookup.way {
+            LookupWay::Port53 { server, .. } => format!("dns {server}"),
+            LookupWay::GetAddrInfo => "getaddrinfo".into(),
+        };
+        let key = Key { comm: lookup.process.comm.clone(), role: None, destination };
         if let Some(group) = self.group(key) {
             group.lookups.add(lookup);
         }

@@ -19,7 +19,7 @@ use crate::{
     findings::finding::Finding,
     track::record::{
         Bound, Close, Closer, Confidence, Connection, Exchange, Group, GroupExchanges, Hook, How, LookedUp, Lookup,
-        Loss, Nanos, Record, Role, Setup, Summary, Tls, TlsFailed, TlsFailure, TlsSource, WallTime,
+        LookupWay, Loss, Nanos, Record, Role, Setup, Summary, Tls, TlsFailed, TlsFailure, TlsSource, WallTime,
     },
 };
 
@@ -147,8 +147,7 @@ impl Ndjson {
     }
 
     fn lookup(&mut self, lookup: &Lookup, out: &mut Vec<u8>) {
-        let Lookup { process, tid, netns, server, tcp, name, record_type, latency, rcode, answers, retries, .. } =
-            lookup;
+        let Lookup { process, tid, netns, way, name, record_type, latency, rcode, answers, retries, .. } = lookup;
         out.literal(br#"{"type":"dns","pid":"#);
         decimal(process.pid, out);
         out.literal(br#","tid":"#);
@@ -161,12 +160,19 @@ impl Ndjson {
         optional(process.container.as_deref(), out, json_string);
         out.literal(br#","netns":"#);
         optional(*netns, out, decimal);
-        out.literal(br#","server":"#);
-        json_string(&server.to_string(), out);
-        out.literal(if *tcp { br#","transport":"tcp","name":"# } else { br#","transport":"udp","name":"# });
+        match way {
+            LookupWay::Port53 { server, tcp } => {
+                out.literal(br#","source":"port53","server":"#);
+                json_string(&server.to_string(), out);
+                out.literal(if *tcp { br#","transport":"tcp","name":"# } else { br#","transport":"udp","name":"# });
+            }
+            LookupWay::GetAddrInfo => {
+                out.literal(br#","source":"getaddrinfo","server":null,"transport":null,"name":"#);
+            }
+        }
         json_string(name, out);
         out.literal(br#","record_type":"#);
-        json_string(record_type, out);
+        optional(record_type.as_deref(), out, json_string);
         out.literal(br#","asked_at":"#);
         time(Some(lookup.asked_at), &mut self.times, out);
         out.literal(br#","latency_ms":"#);

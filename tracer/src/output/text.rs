@@ -14,12 +14,14 @@ use super::{
 };
 use crate::{
     findings::finding::Finding,
-    track::record::{Connection, Exchange, Lookup, Loss, Process, Record, Role, WallTime},
+    track::record::{Connection, Exchange, Lookup, LookupWay, Loss, Process, Record, Role, WallTime},
 };
 
 /// Widths of the columns before the free text, in characters; what is longer pushes the rest aside.
 const PROCESS_WIDTH: usize = 22;
 const REMOTE_WIDTH: usize = 21;
+/// An arrow before it.
+const WHOM_WIDTH: usize = REMOTE_WIDTH + 3;
 const VALUE_WIDTH: usize = 7;
 
 /// The text writer.
@@ -147,8 +149,13 @@ impl Text {
     /// `lookup of example.org (A): answered after 7.30 ms`
     fn lookup(&self, lookup: &Lookup) -> String {
         let time = self.paint.dim(&time_of_day(Some(lookup.asked_at)));
-        let (process, server) = (process(&lookup.process), lookup.server.to_string());
-        let question = format!("lookup of {} ({})", plain(&lookup.name), plain(&lookup.record_type));
+        let process = process(&lookup.process);
+        let whom = match lookup.way {
+            LookupWay::Port53 { server, .. } => format!("-> {server}"),
+            LookupWay::GetAddrInfo => "by getaddrinfo".to_owned(),
+        };
+        let record_type = lookup.record_type.as_deref().unwrap_or("A and AAAA");
+        let question = format!("lookup of {} ({})", plain(&lookup.name), plain(record_type));
         let outcome = match (&lookup.rcode, lookup.latency) {
             (Some(rcode), Some(latency)) if lookup.failed() => format!("{} after {}", plain(rcode), duration(latency)),
             (Some(_), Some(latency)) => format!("answered after {}", duration(latency)),
@@ -165,7 +172,7 @@ impl Text {
             (false, 0) => self.paint.dim(&words),
             (false, _) => self.paint.yellow(&words),
         };
-        format!("{time}  {process:<PROCESS_WIDTH$}  -> {server:<REMOTE_WIDTH$}  {words}")
+        format!("{time}  {process:<PROCESS_WIDTH$}  {whom:<WHOM_WIDTH$}  {words}")
     }
 
     fn loss(&self, loss: &Loss) -> String {

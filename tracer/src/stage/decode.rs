@@ -10,6 +10,7 @@ use thiserror::Error;
 use tracer_ebpf::{
     DetailedRecord, ExchangeRecord, HELLO_LEN, HelloRecord, ProcessRecord, SocketRecord, TlsRecord,
     dns::DnsRecord,
+    getaddrinfo::GetAddrInfoRecord,
     http::{self, HEAD_LEN, HeadRecord, INDEX_UNKNOWN},
     kind,
     ssl::{JoinedRecord, MappedRecord},
@@ -57,6 +58,8 @@ pub enum Item<'i> {
     Hello(Piece<'i>),
     /// A DNS message, or a piece of one.
     Dns(&'i DnsRecord),
+    /// A call of `getaddrinfo` has returned.
+    GetAddrInfo(&'i GetAddrInfoRecord),
     /// The first bytes of a message that may begin with an HTTP head.
     Head(Head<'i>),
     /// The connection of a TLS library's session has become known.
@@ -203,11 +206,12 @@ pub fn lend_to<R>(item: &[u8], taker: impl Taker<R>) -> Result<R, DecodeError> {
 #[inline(never)]
 fn lend_rare<R>(item: &[u8], taker: impl Taker<R>) -> Result<R, DecodeError> {
     let decoded;
-    let (mut dns, mut joined, mut mapped) = (None, None, None);
+    let (mut dns, mut call, mut joined, mut mapped) = (None, None, None, None);
     let item = match kind_of(item)? {
         kind::HELLO => Item::Hello(piece(item)?),
         kind::HEAD => Item::Head(head(item)?),
         kind::DNS => Item::Dns(whole(item, &mut dns)?),
+        kind::GETADDRINFO => Item::GetAddrInfo(whole(item, &mut call)?),
         kind::JOINED => Item::Joined(whole(item, &mut joined)?),
         kind::MAPPED => Item::Mapped(whole(item, &mut mapped)?),
         _ => {
@@ -372,11 +376,22 @@ mod tests {
     #[test]
     fn a_dns_message_is_lent_however_it_lies_and_is_no_event() {
         let record = DnsRecord { kind: kind::DNS, tgid: 7, length: 3, ..DnsRecord::new_zeroed() };
+        assert_lent(kind::DNS, record.as_bytes(), Item::Dns(&record));
+    }
+
+    #[test]
+    fn a_call_of_getaddrinfo_is_lent_however_it_lies_and_is_no_event() {
+        let record = GetAddrInfoRecord { kind: kind::GETADDRINFO, tgid: 7, result: -2, ..FromZeros::new_zeroed() };
+        assert_lent(kind::GETADDRINFO, record.as_bytes(), Item::GetAddrInfo(&record));
+    }
+
+    #[track_caller]
+    fn assert_lent(kind: u32, record: &[u8], expected: Item) {
         for start in 0..8 {
-            let bytes = [&vec![0; start], record.as_bytes()].concat();
+            let bytes = [&vec![0; start], record].concat();
             let item = &bytes[start..];
-            assert_eq!(lend(item, |item| assert_eq!(item, Item::Dns(&record))), Ok(()));
-            assert_eq!(decode(item), Err(DecodeError::UnknownKind(kind::DNS)));
+            assert_eq!(lend(item, |item| assert_eq!(item, expected)), Ok(()));
+            assert_eq!(decode(item), Err(DecodeError::UnknownKind(kind)));
             let cut = lend(&item[..item.len() - 8], |_| ()).map_err(DecodeError::cause);
             assert_eq!(cut, Err("event_wrong_size"));
         }
@@ -385,8 +400,8 @@ mod tests {
     #[test]
     fn a_lent_event_is_the_decoded_one_however_it_lies() {
         let sizes = [size_of::<SocketRecord>(), size_of::<DetailedRecord>(), size_of::<ExchangeRecord>()];
-        let kinds =
-            (0..20).filter(|kind| ![kind::HELLO, kind::DNS, kind::HEAD, kind::JOINED, kind::MAPPED].contains(kind));
+        const NO_EVENTS: [u32; 6] = [kind::HELLO, kind::DNS, kind::HEAD, kind::JOINED, kind::GETADDRINFO, kind::MAPPED];
+        let kinds = (0..20).filter(|kind| !NO_EVENTS.contains(kind));
         for (kind, size) in kinds.flat_map(|kind| sizes.map(|size| (kind, size))) {
             let mut bytes = vec![0; 8 + size];
             for start in 0..8 {

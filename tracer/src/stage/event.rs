@@ -5,7 +5,7 @@ use std::{net::SocketAddr, rc::Rc};
 use serde::{Deserialize, Serialize};
 use tracer_ebpf::{DetailedRecord, ExchangeRecord, ProcessRecord, SocketRecord, TlsRecord};
 
-use super::dns::DnsMessage;
+use super::{dns::DnsMessage, getaddrinfo::Resolved};
 use crate::track::record::{Hello, Hook, HttpHead};
 
 /// One event. Times are boot-clock nanoseconds, as the kernel side takes them.
@@ -105,6 +105,8 @@ pub enum UserEvent {
     },
     /// What a DNS message says.
     Dns(DnsMessage),
+    /// What a call of `getaddrinfo` came to.
+    Resolved(Resolved),
     /// A socket that was open before the trace.
     Adopted(OpenSocket),
     /// The present state of an open socket, taken as the trace stops.

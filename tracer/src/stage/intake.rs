@@ -11,6 +11,7 @@ use anyhow::Result;
 use tracer_ebpf::{
     SocketRecord,
     dns::DnsRecord,
+    getaddrinfo::GetAddrInfoRecord,
     kind,
     ssl::{JoinedRecord, evidence},
 };
@@ -20,6 +21,7 @@ use super::{
     dns::Messages,
     enrich::Enricher,
     event::{EventRef, OpenSocket, UserEvent},
+    getaddrinfo::resolved,
     hello::Hellos,
     http::Heads,
     pipeline::Pipeline,
@@ -50,6 +52,7 @@ impl<F: FnOnce(&SocketRecord)> Taker<Result<()>> for Through<'_, F> {
             }
             Item::Hello(piece) => intake.hello(piece),
             Item::Dns(record) => intake.lookups(record),
+            Item::GetAddrInfo(record) => intake.resolved(record),
             Item::Head(head) => intake.head(head),
             Item::Joined(record) => intake.joined(record),
             Item::Mapped(record) => {
@@ -141,9 +144,7 @@ impl Intake {
     /// # Errors
     /// As [`Intake::take`].
     pub fn adopt(&mut self, socket: OpenSocket) -> Result<()> {
-        if let Some(identity) = self.enricher.identify_process((socket.pid, socket.process_started_at)) {
-            self.pipeline.event(&identity)?;
-        }
+        self.identify((socket.pid, socket.process_started_at))?;
         self.send(UserEvent::Adopted(socket))
     }
 
@@ -190,15 +191,29 @@ impl Intake {
         for message in self.messages.take(record) {
             match message {
                 Ok(message) => {
-                    if let Some(identity) = self.enricher.identify_process((message.pid, message.process_started_at)) {
-                        self.pipeline.event(&identity)?;
-                    }
+                    self.identify((message.pid, message.process_started_at))?;
                     self.send(UserEvent::Dns(message))?;
                 }
                 Err(error) => self.count(error.cause()),
             }
         }
         Ok(())
+    }
+
+    /// Sends down the pipeline what a call of `getaddrinfo` looked up, and who called.
+    #[inline(never)]
+    fn resolved(&mut self, record: &GetAddrInfoRecord) -> Result<()> {
+        let Some(call) = resolved(record) else { return Ok(()) };
+        self.identify((call.pid, call.process_started_at))?;
+        self.send(UserEvent::Resolved(call))
+    }
+
+    /// Sends down the pipeline who a process is, before what is told of it.
+    fn identify(&mut self, process: (u32, u64)) -> Result<()> {
+        match self.enricher.identify_process(process) {
+            Some(identity) => self.pipeline.event(&identity),
+            None => Ok(()),
+        }
     }
 
     /// Sends down the pipeline what an HTTP head says. What is none, though it began like one, is another protocol's.

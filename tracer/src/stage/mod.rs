@@ -4,6 +4,7 @@ pub mod decode;
 pub mod dns;
 pub mod enrich;
 pub mod event;
+pub mod getaddrinfo;
 pub mod hello;
 pub mod http;
 pub mod intake;

@@ -18,7 +18,7 @@ use super::{
     http::Heads,
     losses::Losses,
     process::Processes,
-    record::{Hello, Hook, HttpHead, Lookup, Loss, Record},
+    record::{Hello, Hook, HttpHead, Lookup, LookupWay, Loss, Record},
     report::{self, Occasion, Standing, Together},
     shared::Shared,
     summary::Totals,
@@ -28,6 +28,7 @@ use super::{
 use crate::stage::{
     dns::DnsMessage,
     event::{EventRef, OpenSocket, UserEvent},
+    getaddrinfo::Resolved,
 };
 
 /// The most hooks and remarks kept for the summary; a recording could hold any number.
@@ -386,6 +387,7 @@ impl Correlator {
             UserEvent::Http { at, id, index, sent, head } => self.http(*at, *id, *index, *sent, head),
             UserEvent::Library { at, id, library } => self.library(*at, *id, library.as_ref()),
             UserEvent::Dns(message) => self.dns(message, emit),
+            UserEvent::Resolved(call) => self.resolved(call, emit),
             UserEvent::Adopted(socket) => self.adopt(socket, emit),
             UserEvent::Present(socket) => self.see_present(socket),
             UserEvent::Lost { at, place, cause, count } => {
@@ -411,6 +413,28 @@ impl Correlator {
         self.give_up_lookups(emit);
     }
 
+    /// Takes in a call of `getaddrinfo`, and reports it unless its questions to servers are reported.
+    fn resolved(&mut self, call: &Resolved, emit: &mut impl FnMut(&Record)) {
+        self.saw(call.at);
+        if self.lookups.resolved(call) {
+            let lookup = Lookup {
+                process: self.processes.named(call.pid, call.process_started_at, &call.comm),
+                tid: call.tid,
+                netns: None,
+                way: LookupWay::GetAddrInfo,
+                name: call.name.clone(),
+                record_type: call.record_type.clone(),
+                asked_at: self.clock.wall_of(call.began_at),
+                latency: Some(call.at.saturating_sub(call.began_at)),
+                rcode: Some(call.outcome.clone()),
+                answers: call.addresses.clone(),
+                retries: 0,
+            };
+            emit(&Record::Lookup(lookup));
+        }
+        self.give_up_lookups(emit);
+    }
+
     /// Reports lookups that have waited for too long.
     fn give_up_lookups(&mut self, emit: &mut impl FnMut(&Record)) {
         while let Some(finished) = self.lookups.expired(self.latest_at) {
@@ -425,10 +449,9 @@ impl Correlator {
             process: self.processes.named(query.pid, query.process_started_at, &query.comm),
             tid: query.tid,
             netns: (query.netns != 0).then_some(query.netns),
-            server: query.server,
-            tcp: query.tcp,
+            way: LookupWay::Port53 { server: query.server, tcp: query.tcp },
             name: query.name,
-            record_type: query.record_type,
+            record_type: Some(query.record_type),
             asked_at: self.clock.wall_of(query.at),
             latency: answered_at.map(|at| at.saturating_sub(query.at)),
             rcode: answer.as_ref().map(|answer| answer.rcode.clone()),

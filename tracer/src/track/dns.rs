@@ -3,9 +3,14 @@
 //! A lookup is one process's question for one name and type, until it is answered. Asked again by the same thread, or after
 //! half a second, it is the same lookup, retried. The lookups of a name that a process makes together (A and AAAA) are one effort:
 //! it took from the first question to the last answer before the connect, because resolvers wait for both.
+//!
+//! A call of `getaddrinfo` is a lookup too. If its thread asked a DNS server meanwhile, those questions are the lookups, and the
+//! call only tells what they cost: all that the thread waited, other names of a search list and the configuration's files
+//! included. Else the call is the lookup.
 
 use std::{
     net::{IpAddr, SocketAddr},
+    ops::RangeInclusive,
     rc::Rc,
 };
 
@@ -14,7 +19,10 @@ use hashbrown::HashMap;
 use hashlink::LinkedHashMap;
 
 use super::record::{LookedUp, Nanos};
-use crate::stage::dns::{DnsAnswer, DnsMessage};
+use crate::stage::{
+    dns::{DnsAnswer, DnsMessage},
+    getaddrinfo::Resolved,
+};
 
 const SECOND: Nanos = 1_000_000_000;
 /// How long an answer is waited for, after the last time it was asked for.
@@ -26,6 +34,9 @@ const RETRY_AFTER: Nanos = SECOND / 2;
 const NEXT_SERVER: Nanos = 5 * SECOND;
 /// A connection this soon after an answer may have been made for it, whatever the answer's time to live.
 const SOON: Nanos = 10 * SECOND;
+/// How long an application may use an answer of `getaddrinfo`, which has no time to live: as long as Java keeps it, the longest
+/// of what is widespread.
+const UNTOLD_TTL: Nanos = 30 * SECOND;
 /// The longest time to live that is believed.
 const LONGEST_TTL: Nanos = 86_400 * SECOND;
 
@@ -37,6 +48,7 @@ const MAX_ADDRESSES: usize = 16_384;
 /// Answers remembered for one address: threads look the same name up at the same time.
 const MAX_ANSWERS: usize = 8;
 const MAX_REFUSED: usize = 256;
+const MAX_ASKERS: usize = 4_096;
 
 /// A lookup that is over.
 #[derive(Clone, Debug, PartialEq)]
@@ -117,6 +129,8 @@ pub(super) struct Lookups {
     addresses: LinkedHashMap<(Process, IpAddr), Vec<Answer>, RandomState>,
     /// Questions that a server could not help with: when, and how often they had been asked again.
     refused: LinkedHashMap<Question, (u64, u32), RandomState>,
+    /// When each thread last asked a server.
+    askers: LinkedHashMap<(Process, u32), u64, RandomState>,
     unasked: u64,
 }
 
@@ -127,6 +141,47 @@ impl Lookups {
             None => self.query(message),
             Some(answer) => self.answer(message, answer),
         }
+    }
+
+    /// Takes in a call of `getaddrinfo` that has returned. Returns whether it is a lookup of its own: its thread asked no server.
+    pub fn resolved(&mut self, call: &Resolved) -> bool {
+        let process = (call.pid, call.process_started_at);
+        let asked_at = self.askers.get(&(process, call.tid));
+        let asked = asked_at.is_some_and(|at| (call.began_at..=call.at).contains(at));
+        if call.addresses.is_empty() {
+            return !asked;
+        }
+        let called: Rc<str> = call.name.as_str().into();
+        let effort = Effort {
+            key: (process, Rc::clone(&called)),
+            began_at: call.began_at,
+            record_types: Vec::new(),
+            answered_at: vec![call.at],
+            paid: false,
+        };
+        let effort = self.add_effort(effort);
+        for address in &call.addresses {
+            let heard = if asked { self.heard_within(process, *address, call.began_at..=call.at) } else { None };
+            let (name, good_until) = heard.unwrap_or_else(|| (Rc::clone(&called), 0));
+            let good_until = good_until.max(call.at.saturating_add(UNTOLD_TTL));
+            self.remember((process, *address), Answer { name, at: call.at, good_until, effort });
+        }
+        !asked
+    }
+
+    /// By which name a server told of an address meanwhile, and for how long it may be used. The call pays for that from now on.
+    fn heard_within(
+        &mut self,
+        process: Process,
+        address: IpAddr,
+        meanwhile: RangeInclusive<u64>,
+    ) -> Option<(Rc<str>, u64)> {
+        let answers = self.addresses.get(&(process, address))?;
+        let answer = answers.iter().rev().find(|answer| meanwhile.contains(&answer.at))?;
+        if let Some(effort) = self.efforts.get_mut(&answer.effort) {
+            effort.paid = true;
+        }
+        Some((Rc::clone(&answer.name), answer.good_until))
     }
 
     /// A lookup that has waited for too long by this time.
@@ -173,6 +228,7 @@ impl Lookups {
     }
 
     fn query(&mut self, query: &DnsMessage) -> Option<Finished> {
+        self.note_asker(query);
         let question = Question {
             process: (query.pid, query.process_started_at),
             netns: query.netns,
@@ -230,6 +286,15 @@ impl Lookups {
         pushed_out
     }
 
+    fn note_asker(&mut self, query: &DnsMessage) {
+        let thread = ((query.pid, query.process_started_at), query.tid);
+        while self.askers.len() >= MAX_ASKERS && !self.askers.contains_key(&thread) {
+            self.askers.pop_front();
+        }
+        self.askers.remove(&thread);
+        self.askers.insert(thread, query.at);
+    }
+
     /// The effort that a question belongs to: that of the name's other type, or a new one. A question to the next server goes on
     /// with the effort in which the one before it failed.
     fn effort(&mut self, question: &Question, at: u64) -> u64 {
@@ -247,6 +312,19 @@ impl Lookups {
                 return *number;
             }
         }
+        let effort = self.add_effort(Effort {
+            key: key.clone(),
+            began_at: at,
+            record_types: vec![Rc::clone(&question.record_type)],
+            answered_at: Vec::new(),
+            paid: false,
+        });
+        self.newest_effort.insert(key, effort);
+        effort
+    }
+
+    /// Keeps an effort, and returns its number.
+    fn add_effort(&mut self, effort: Effort) -> u64 {
         while self.efforts.len() >= MAX_EFFORTS {
             let Some((number, oldest)) = self.efforts.pop_front() else { break };
             if self.newest_effort.get(&oldest.key) == Some(&number) {
@@ -254,15 +332,7 @@ impl Lookups {
             }
         }
         self.next += 1;
-        let effort = Effort {
-            key: key.clone(),
-            began_at: at,
-            record_types: vec![Rc::clone(&question.record_type)],
-            answered_at: Vec::new(),
-            paid: false,
-        };
         self.efforts.insert(self.next, effort);
-        self.newest_effort.insert(key, self.next);
         self.next
     }
 
@@ -321,19 +391,24 @@ impl Lookups {
         }
         let ttl = (Nanos::from(answer.ttl) * SECOND).clamp(SOON, LONGEST_TTL);
         for address in &answer.addresses {
-            let key = (question.process, *address);
-            while self.addresses.len() >= MAX_ADDRESSES && !self.addresses.contains_key(&key) {
-                self.addresses.pop_front();
-            }
-            let answers = match self.addresses.to_back(&key) {
-                Some(answers) => answers,
-                None => self.addresses.entry(key).or_insert_with(Vec::new),
-            };
-            if answers.len() >= MAX_ANSWERS {
-                answers.remove(0);
-            }
-            answers.push(Answer { name: Rc::clone(&question.name), at, good_until: at.saturating_add(ttl), effort });
+            let name = Rc::clone(&question.name);
+            let answer = Answer { name, at, good_until: at.saturating_add(ttl), effort };
+            self.remember((question.process, *address), answer);
         }
+    }
+
+    fn remember(&mut self, key: (Process, IpAddr), answer: Answer) {
+        while self.addresses.len() >= MAX_ADDRESSES && !self.addresses.contains_key(&key) {
+            self.addresses.pop_front();
+        }
+        let answers = match self.addresses.to_back(&key) {
+            Some(answers) => answers,
+            None => self.addresses.entry(key).or_insert_with(Vec::new),
+        };
+        if answers.len() >= MAX_ANSWERS {
+            answers.remove(0);
+        }
+        answers.push(answer);
     }
 }
 
@@ -555,29 +630,99 @@ mod tests {
         assert_eq!(connect(&mut lookups, 2 * SECOND, "10.0.0.1"), None);
     }
 
+    fn call(began_at: u64, at: u64, name: &str, addresses: &[&str]) -> Resolved {
+        Resolved {
+            began_at,
+            at,
+            pid: 10,
+            tid: 10,
+            process_started_at: 1,
+            comm: "app".into(),
+            name: name.into(),
+            record_type: None,
+            outcome: "NOERROR".into(),
+            addresses: addresses.iter().map(|address| address.parse().expect("an address")).collect(),
+        }
+    }
+
+    #[test]
+    fn a_call_that_asked_no_server_is_a_lookup_that_the_first_connection_pays() {
+        let mut lookups = Lookups::default();
+        assert!(lookups.resolved(&call(SECOND, SECOND + 3 * MS, "a", &["10.0.0.1", "::1"])));
+        assert_eq!(connect(&mut lookups, SECOND + 2 * MS, "10.0.0.1"), None, "it has not returned");
+        assert_eq!(connect(&mut lookups, SECOND + 4 * MS, "::1"), Some(("a".into(), 3 * MS)));
+        assert_eq!(connect(&mut lookups, SECOND + 5 * MS, "10.0.0.1"), Some(("a".into(), 0)), "the same call");
+        assert_eq!(connect(&mut lookups, 31 * SECOND, "10.0.0.1"), Some(("a".into(), 0)), "kept by the application");
+        assert_eq!(connect(&mut lookups, 32 * SECOND, "10.0.0.1"), None);
+    }
+
+    #[test]
+    fn a_call_whose_thread_asked_a_server_is_paid_once_and_goes_by_the_servers_name() {
+        let mut lookups = Lookups::default();
+        // The first name of the search list does not exist.
+        lookups.message(&query(SECOND, "a.one.test", "A"));
+        lookups.message(&failed(query(SECOND, "a.one.test", "A"), SECOND + 20 * MS, "NXDOMAIN"));
+        lookups.message(&query(SECOND + 21 * MS, "a.two.test", "A"));
+        lookups.message(&answered(query(SECOND + 21 * MS, "a.two.test", "A"), SECOND + 40 * MS, &["10.0.0.1"]));
+        let called = call(SECOND - MS, SECOND + 41 * MS, "a", &["10.0.0.1"]);
+        assert!(!lookups.resolved(&called), "the questions are reported");
+        assert_eq!(connect(&mut lookups, SECOND + 42 * MS, "10.0.0.1"), Some(("a.two.test".into(), 42 * MS)));
+        assert_eq!(
+            connect(&mut lookups, SECOND + 43 * MS, "10.0.0.1"),
+            Some(("a.two.test".into(), 0)),
+            "nobody pays again"
+        );
+        assert_eq!(connect(&mut lookups, 50 * SECOND, "10.0.0.1"), Some(("a.two.test".into(), 0)), "its time to live");
+    }
+
+    #[test]
+    fn a_failed_call_is_a_lookup_only_if_no_server_was_asked() {
+        let mut lookups = Lookups::default();
+        assert!(lookups.resolved(&call(SECOND, 2 * SECOND, "gone", &[])));
+        lookups.message(&query(3 * SECOND, "gone", "A"));
+        assert!(!lookups.resolved(&call(3 * SECOND - MS, 4 * SECOND, "gone", &[])));
+        assert!(lookups.efforts.len() == 1, "a call without an answer is nothing to pay for");
+    }
+
+    #[test]
+    fn what_another_thread_or_an_earlier_call_asked_is_not_the_calls() {
+        let mut lookups = looked_up(SECOND, 7 * MS);
+        let other = DnsMessage { tid: 11, ..query(2 * SECOND, "b", "A") };
+        lookups.message(&other);
+        lookups.message(&answered(other, 2 * SECOND + MS, &["10.0.0.2"]));
+        assert!(lookups.resolved(&call(2 * SECOND - MS, 2 * SECOND + 2 * MS, "c", &["10.0.0.1", "10.0.0.2"])));
+        assert_eq!(connect(&mut lookups, 3 * SECOND, "10.0.0.2"), Some(("c".into(), 3 * MS)), "the newest");
+    }
+
     #[test]
     fn memory_is_bounded() {
         let mut lookups = Lookups::default();
         let mut pushed_out = 0;
         for number in 0..20_000u32 {
             let name = format!("n{number}");
-            let asked = DnsMessage { id: number as u16, ..query(SECOND + u64::from(number), &name, "A") };
+            let asked = DnsMessage { id: number as u16, tid: number, ..query(SECOND + u64::from(number), &name, "A") };
             pushed_out += u64::from(lookups.message(&asked).is_some());
             if number % 2 == 0 {
                 let address = std::net::Ipv4Addr::from(number).to_string();
                 lookups.message(&answered(asked, 2 * SECOND, &[&address]));
+                let thread = u64::from(number);
+                lookups.resolved(&Resolved {
+                    tid: number,
+                    ..call(SECOND + thread, 2 * SECOND, &name, &[&address, "::1"])
+                });
             }
         }
         assert!(lookups.waiting.len() <= MAX_WAITING && pushed_out > 0);
         assert!(lookups.by_sent.len() <= MAX_WAITING * MAX_SENT && lookups.by_question.len() <= MAX_WAITING);
         assert!(lookups.efforts.len() <= MAX_EFFORTS && lookups.newest_effort.len() <= MAX_EFFORTS);
-        assert!(lookups.addresses.len() <= MAX_ADDRESSES);
+        assert!(lookups.addresses.len() <= MAX_ADDRESSES && lookups.askers.len() <= MAX_ASKERS);
+        assert!(lookups.addresses.values().all(|answers| answers.len() <= MAX_ANSWERS));
     }
 
     proptest! {
         #[test]
         fn a_connection_never_goes_by_a_name_that_did_not_have_its_address(
-            steps in prop::collection::vec((0u8..4, 0u16..3, 0u8..3, 0u8..3, any::<bool>()), 0..60),
+            steps in prop::collection::vec((0u8..5, 0u16..3, 0u8..3, 0u8..3, any::<bool>()), 0..60),
         ) {
             // Name n only ever has address 10.0.0.n.
             let mut lookups = Lookups::default();
@@ -589,6 +734,10 @@ mod tests {
                     0 => drop(lookups.message(&asked)),
                     1 => drop(lookups.message(&answered(asked, at, &[&format!("10.0.0.{name}")]))),
                     2 => drop(lookups.message(&failed(asked, at, "SERVFAIL"))),
+                    3 => {
+                        let began = at - u64::from(id) * 40 * MS;
+                        lookups.resolved(&call(began, at, &name.to_string(), &[&format!("10.0.0.{name}")]));
+                    }
                     _ => {
                         if let Some((found, cost)) = connect(&mut lookups, at, &format!("10.0.0.{address}")) {
                             prop_assert_eq!(found, address.to_string());

@@ -24,7 +24,7 @@ pub enum Record {
     Connection(Connection),
     /// One turn of request and response, when its end is known.
     Exchange(Exchange),
-    /// A DNS lookup is over.
+    /// A lookup is over.
     Lookup(Lookup),
     /// Something was lost.
     Loss(Loss),
@@ -168,7 +168,7 @@ pub struct Connection {
     pub open: bool,
     /// It was open before the trace began.
     pub preexisting: bool,
-    /// Client: the DNS lookup by which the process got to the address.
+    /// Client: the lookup by which the process got to the address.
     pub looked_up: Option<Rc<LookedUp>>,
     /// It was established at some time; a failed connect, or one that nothing has answered yet, was not.
     pub established: bool,
@@ -199,17 +199,17 @@ pub struct Connection {
     pub confidence: Vec<Confidence>,
 }
 
-/// What a DNS lookup gave a connection.
+/// What a lookup gave a connection.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct LookedUp {
     /// The name that had the connection's address.
     pub name: Rc<str>,
-    /// What the lookup cost this connection: from the first question to the last answer before the connect. 0 if the answer
-    /// was there already, for an earlier connection.
+    /// What the lookup cost this connection: the call of `getaddrinfo` where one was seen, else from the first question to the
+    /// last answer before the connect. 0 if the answer was there already, for an earlier connection.
     pub cost: Nanos,
 }
 
-/// One DNS lookup of a process: a question for one name and type, until it was answered or given up.
+/// One lookup of a process, until it was answered or given up.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Lookup {
     /// Who asked.
@@ -218,24 +218,36 @@ pub struct Lookup {
     pub tid: u32,
     /// Inode number of the network namespace.
     pub netns: Option<u32>,
-    /// Whom it asked first.
-    pub server: SocketAddr,
-    /// It was asked over TCP, at last.
-    pub tcp: bool,
+    /// How it asked.
+    pub way: LookupWay,
     /// The name; any characters.
     pub name: String,
-    /// The type, such as `A`.
-    pub record_type: String,
+    /// The type, such as `A`; `None` if addresses of both families were asked for at once.
+    pub record_type: Option<String>,
     /// When it was first asked.
     pub asked_at: WallTime,
     /// From then to the answer; `None` if none came.
     pub latency: Option<Nanos>,
-    /// What the server said, such as `NOERROR`; `None` without an answer.
+    /// What the server said or the call returned, such as `NOERROR`; `None` without an answer.
     pub rcode: Option<String>,
     /// Addresses in the answer.
     pub answers: Vec<IpAddr>,
     /// How often it was asked again.
     pub retries: u32,
+}
+
+/// How a name was looked up.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum LookupWay {
+    /// A DNS server was asked for one name and type.
+    Port53 {
+        /// Whom it asked first.
+        server: SocketAddr,
+        /// It was asked over TCP, at last.
+        tcp: bool,
+    },
+    /// By the C library, which asked nobody on port 53.
+    GetAddrInfo,
 }
 
 impl Lookup {
@@ -273,7 +285,7 @@ pub struct Exchange {
     pub remote: SocketAddr,
     /// What the connection's TLS hellos say: they name the remote end.
     pub hello: Option<Rc<Hello>>,
-    /// The DNS lookup that led to the connection: it names the remote end if TLS does not.
+    /// The lookup that led to the connection: it names the remote end if TLS does not.
     pub looked_up: Option<Rc<LookedUp>>,
     /// The first on its connection. `None` where that was open before the trace.
     pub cold: Option<bool>,

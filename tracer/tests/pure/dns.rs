@@ -7,8 +7,9 @@ use tracer::{
     stage::{
         dns::{DnsAnswer, DnsMessage},
         event::{Event, UserEvent},
+        getaddrinfo::Resolved,
     },
-    track::record::{Lookup, Record},
+    track::record::{Lookup, LookupWay, Record},
 };
 use tracer_ebpf::{SocketRecord, flag};
 
@@ -46,6 +47,22 @@ fn dns(message: DnsMessage) -> Event {
 fn looked_up(at: u64) -> [Event; 2] {
     let query = query(at, "example.org");
     [dns(query.clone()), dns(answered(query, at + 7 * MS, "NOERROR", &[[10, 0, 0, 1]]))]
+}
+
+/// The same by `getaddrinfo`, without a question.
+fn resolved(at: u64, outcome: &str, addresses: &[[u8; 4]]) -> Event {
+    user(UserEvent::Resolved(Resolved {
+        began_at: at,
+        at: at + 7 * MS,
+        pid: 1234,
+        tid: 1235,
+        process_started_at: 77,
+        comm: "curl".into(),
+        name: "host.test".into(),
+        record_type: None,
+        outcome: outcome.into(),
+        addresses: addresses.iter().map(|address| (*address).into()).collect(),
+    }))
 }
 
 fn lookups(records: &[Record]) -> Vec<&Lookup> {
@@ -94,6 +111,33 @@ fn a_lookup_is_reported_with_its_process() {
     let [lookup] = lookups.as_slice() else { panic!("{lookups:?}") };
     assert_eq!((lookup.process.exe.as_deref(), lookup.tid), (Some("/usr/bin/curl"), 1235));
     assert_eq!((lookup.latency, lookup.rcode.as_deref(), lookup.failed()), (Some(7 * MS), Some("NOERROR"), false));
+}
+
+#[test]
+fn a_call_of_getaddrinfo_is_a_lookup_and_names_a_connection() {
+    let called = resolved(2 * S, "NOERROR", &[[10, 0, 0, 1]]);
+    let records = records([identity(1234, "curl"), called].into_iter().chain(sockets([opened(1, 3 * S)])));
+    assert_eq!(names_and_costs(&records), [Some(("host.test", 7 * MS))]);
+    let lookups = lookups(&records);
+    let [lookup] = lookups.as_slice() else { panic!("{lookups:?}") };
+    assert_eq!(
+        (lookup.process.exe.as_deref(), lookup.tid, lookup.way),
+        (Some("/usr/bin/curl"), 1235, LookupWay::GetAddrInfo)
+    );
+    assert_eq!((lookup.latency, lookup.rcode.as_deref(), lookup.failed()), (Some(7 * MS), Some("NOERROR"), false));
+}
+
+#[test]
+fn a_call_of_getaddrinfo_that_asked_a_server_is_no_second_lookup() {
+    let [question, answer] = looked_up(2 * S);
+    let called = resolved(2 * S - MS, "NOERROR", &[[10, 0, 0, 1]]);
+    let Event::User(called) = called else { panic!("{called:?}") };
+    let UserEvent::Resolved(called) = *called else { panic!("{called:?}") };
+    let called = user(UserEvent::Resolved(Resolved { at: 2 * S + 8 * MS, ..called }));
+    let records = records([question, answer, called].into_iter().chain(sockets([opened(1, 3 * S), opened(2, 4 * S)])));
+    let paid = [Some(("example.org", 9 * MS)), Some(("example.org", 0))];
+    assert_eq!(names_and_costs(&records), paid, "by the server's name, for as long as the thread waited");
+    assert!(matches!(lookups(&records)[..], [Lookup { way: LookupWay::Port53 { .. }, .. }]));
 }
 
 #[test]
@@ -152,6 +196,7 @@ fn lookups_of_a_night() -> Vec<Record> {
     let again = DnsMessage { at: 9 * S, ..slow.clone() };
     events.extend([dns(slow), dns(again.clone()), dns(answered(again, 9 * S + MS, "NOERROR", &[[10, 0, 0, 1]]))]);
     events.push(dns(DnsMessage { id: 10, ..query(10 * S, "lost.test") }));
+    events.extend([resolved(11 * S, "NOERROR", &[[10, 0, 0, 1]]), resolved(12 * S, "EAI_NONAME", &[])]);
     events.push(stop(50 * S));
     records(events).into_iter().filter(|record| matches!(record, Record::Lookup(_))).collect()
 }

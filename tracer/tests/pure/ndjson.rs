@@ -12,8 +12,8 @@ use tracer::{
     output::{Output, ndjson::Ndjson},
     track::record::{
         Bound, Close, Closer, Confidence, Connection, ConnectionId, Exchange, Exchanges, Group, GroupExchanges, Hello,
-        Hook, How, HttpHead, HttpMethod, HttpVersion, KeepAlive, LookedUp, Lookup, Loss, Parts, Process, Record, Role,
-        Setup, Summary, Tls, TlsFailed, TlsFailure, TlsSource, WallTime,
+        Hook, How, HttpHead, HttpMethod, HttpVersion, KeepAlive, LookedUp, Lookup, LookupWay, Loss, Parts, Process,
+        Record, Role, Setup, Summary, Tls, TlsFailed, TlsFailure, TlsSource, WallTime,
     },
 };
 
@@ -207,6 +207,24 @@ fn group(group: &Group) -> Value {
     })
 }
 
+fn a_lookup(lookup: &Lookup) -> Value {
+    let (source, server, transport) = match lookup.way {
+        LookupWay::Port53 { server, tcp } => {
+            ("port53", Some(server.to_string()), Some(if tcp { "tcp" } else { "udp" }))
+        }
+        LookupWay::GetAddrInfo => ("getaddrinfo", None, None),
+    };
+    json!({
+        "type": "dns", "pid": lookup.process.pid, "tid": lookup.tid, "comm": lookup.process.comm,
+        "exe": lookup.process.exe, "container": lookup.process.container, "netns": lookup.netns,
+        "source": source, "server": server, "transport": transport,
+        "name": lookup.name, "record_type": lookup.record_type, "asked_at": time(Some(lookup.asked_at)),
+        "latency_ms": ms(lookup.latency), "rcode": lookup.rcode,
+        "answers": lookup.answers.iter().map(ToString::to_string).collect::<Vec<_>>(),
+        "retries": lookup.retries, "failed": lookup.rcode.as_deref() != Some("NOERROR"),
+    })
+}
+
 fn expected(record: &Record) -> Value {
     match record {
         Record::Open(connection) => identity("open", connection),
@@ -226,15 +244,7 @@ fn expected(record: &Record) -> Value {
             });
             merged(identity("connection", connection), rest)
         }
-        Record::Lookup(lookup) => json!({
-            "type": "dns", "pid": lookup.process.pid, "tid": lookup.tid, "comm": lookup.process.comm,
-            "exe": lookup.process.exe, "container": lookup.process.container, "netns": lookup.netns,
-            "server": lookup.server.to_string(), "transport": if lookup.tcp { "tcp" } else { "udp" },
-            "name": lookup.name, "record_type": lookup.record_type, "asked_at": time(Some(lookup.asked_at)),
-            "latency_ms": ms(lookup.latency), "rcode": lookup.rcode,
-            "answers": lookup.answers.iter().map(ToString::to_string).collect::<Vec<_>>(),
-            "retries": lookup.retries, "failed": lookup.rcode.as_deref() != Some("NOERROR"),
-        }),
+        Record::Lookup(lookup) => a_lookup(lookup),
         Record::Exchange(turn) => exchange(turn),
         Record::Loss(lost) => merged(json!({ "type": "loss" }), loss(lost)),
         Record::Summary(summary) => json!({
@@ -441,16 +451,21 @@ fn any_looked_up() -> impl Strategy<Value = LookedUp> {
     any::<(String, u64)>().prop_map(|(name, cost)| LookedUp { name: name.into(), cost })
 }
 
+fn any_way() -> impl Strategy<Value = LookupWay> {
+    let asked = (any_address(), any::<bool>()).prop_map(|(server, tcp)| LookupWay::Port53 { server, tcp });
+    prop_oneof![asked, Just(LookupWay::GetAddrInfo)]
+}
+
 prop_compose! {
     fn any_lookup()(
         (process, tid, netns) in (any_process(), any::<u32>(), any::<Option<u32>>()),
-        (server, tcp, name, record_type) in (any_address(), any::<bool>(), any::<String>(), any::<String>()),
+        (way, name, record_type) in (any_way(), any::<String>(), any::<Option<String>>()),
         (asked_at, latency, retries) in any::<(u64, Option<u64>, u32)>(),
         rcode in option::of(prop_oneof![Just("NOERROR".to_owned()), any::<String>()]),
         answers in prop::collection::vec(any::<IpAddr>(), 0..3),
     ) -> Lookup {
         let (process, asked_at) = (Rc::new(process), WallTime(asked_at));
-        Lookup { process, tid, netns, server, tcp, name, record_type, asked_at, latency, rcode, answers, retries }
+        Lookup { process, tid, netns, way, name, record_type, asked_at, latency, rcode, answers, retries }
     }
 }
 

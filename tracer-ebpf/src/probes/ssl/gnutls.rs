@@ -2,8 +2,11 @@
 
 use tracer_ebpf::ssl::family::GNUTLS;
 
-use super::{enter, result, try_free, try_has_read, try_read, try_set_descriptor, try_write};
-use crate::session::{Direction, What};
+use super::{enter, try_free, try_has_read, try_read, try_set_descriptor, try_write};
+use crate::{
+    probes::user::{programs, result},
+    session::{Direction, What},
+};
 
 programs! {
     /// `ssize_t gnutls_record_send(gnutls_session_t session, const void *data, size_t data_size)`, and others that begin so

@@ -4,7 +4,7 @@
 use aya_ebpf::{bindings::BPF_ANY, programs::ProbeContext};
 use tracer_ebpf::ssl::family::GO;
 
-use super::{enter, pass, registers, result, word};
+use super::{enter, pass};
 use crate::{
     kernel::{
         access::{Pointer, Probe},
@@ -12,6 +12,7 @@ use crate::{
         sock::Sock,
     },
     maps::GO_READS,
+    probes::user::{programs, registers, result, word},
     session::{Direction, Session, SessionKey, What},
 };
 

@@ -1,44 +1,28 @@
-//! TLS libraries are called: probes in user space, on functions and on their return instructions. None is a return probe of the
-//! kernel's kind: those replace return addresses on the application's stack, which Go and `longjmp` do not survive.
-
-/// Declares programs for probes in user space, as functions of the registers. Each is on a stack of its task, see [`keep_stack_apart`].
-macro_rules! programs {
-    ($($(#[$attribute:meta])* fn $name:ident($ctx:ident) $body:block)*) => {$(
-        $(#[$attribute])*
-        #[aya_ebpf::macros::uprobe]
-        pub fn $name(ctx: aya_ebpf::programs::ProbeContext) -> u32 {
-            #[inline(always)]
-            fn body($ctx: &aya_ebpf::programs::ProbeContext) -> $crate::probes::Outcome $body
-
-            $crate::probes::ssl::keep_stack_apart(&ctx);
-            let _ = body(&ctx);
-            0
-        }
-    )*};
-}
+//! TLS libraries are called: probes on their functions, see [`user`](super::user).
 
 pub mod gnutls;
 pub mod go;
 pub mod openssl;
 
 use aya_ebpf::{
-    EbpfContext as _,
-    bindings::pt_regs,
-    helpers::{bpf_get_attach_cookie, bpf_probe_read_user, generated::bpf_probe_read_user as copy_user},
+    helpers::{bpf_probe_read_user, generated::bpf_probe_read_user as copy_user},
     programs::ProbeContext,
 };
 use tracer_ebpf::{
-    Loss, MISSING,
+    Loss,
     http::{Beginning, HEAD_LEN, HeadRecord, INDEX_UNKNOWN, beginning, flag},
     kind,
-    ssl::{FRAME_BITS, FRAME_MASK},
+    ssl::FRAME_BITS,
 };
 
-use super::Outcome;
+use super::{
+    Outcome,
+    user::{called_at, is_under_way, place, stack, word},
+};
 use crate::{
     identity::current_ids,
     kernel::{access::Probe, file::File},
-    maps::{NO_PROGRAMS, config, offset},
+    maps::config,
     output::{count, now, send_filled},
     selection::current_process_selected,
     session::{Direction, Http, LibraryCall, Session, What, last_call, note_call},
@@ -63,7 +47,7 @@ fn enter(
     }
     let session = Session::find_or_make(ssl)?;
     let place = place(ctx);
-    let stack = stack(ctx).wrapping_add(place & FRAME_MASK);
+    let stack = called_at(ctx, place);
     if what == What::Other && last_call().is_some_and(|call| call.what == What::Read && is_inside(call, ssl, stack)) {
         // BoringSSL reads by peeking.
         return Some(session);
@@ -77,22 +61,10 @@ fn enter(
     Some(session)
 }
 
-/// Whether a call of this session is under way on the current thread: the stack has grown since, and the call's return address is where
-/// it was.
+/// Whether a call of this session is under way on the current thread.
 #[inline(always)]
 fn is_inside(call: &LibraryCall, ssl: u64, stack: u64) -> bool {
-    call.ssl == ssl && stack < call.stack && word(call.stack) == Some(call.returns_to)
-}
-
-/// What user space said of the place that the probe is at, if the kernel tells: the library's number, and in the lower bits how far
-/// the function has moved the stack pointer by then. Where the kernel does not tell, the probe is on the first instruction.
-#[inline(always)]
-fn place(ctx: &ProbeContext) -> u64 {
-    if offset!(get_attach_cookie) == MISSING {
-        return 0;
-    }
-    // SAFETY: the context that the kernel handed in.
-    unsafe { bpf_get_attach_cookie(ctx.as_ptr()) }
+    call.ssl == ssl && is_under_way(call.stack, call.returns_to, stack)
 }
 
 /// A library is handed a socket's descriptor.
@@ -190,42 +162,4 @@ fn send_head(session: &Session, direction: Direction, buffer: u64, length: u64) 
         record.reserved = 0;
         Some(())
     })
-}
-
-/// A word of the process's memory.
-#[inline(always)]
-fn word(address: u64) -> Option<u64> {
-    // SAFETY: the helper checks the address and fails on a bad one.
-    unsafe { bpf_probe_read_user(address as *const u64) }.ok()
-}
-
-/// Keeps the kernel from giving the program one stack per processor. From 6.13 on it does so for programs of this type, though nothing
-/// keeps two tasks that preempt each other from being in one such program at once, if it is on a function in user space: on 7.2 one
-/// thread's head was told of another's connection. A program with a tail call gets the task's own stack. It is never made: no
-/// function is at that address.
-#[inline(always)]
-fn keep_stack_apart(ctx: &ProbeContext) {
-    if config!(preemptible) != 0 && registers(ctx).rip == 1 {
-        // SAFETY: the map is empty, so the call would return.
-        unsafe { NO_PROGRAMS.tail_call(ctx, 0) };
-    }
-}
-
-/// The thread's registers in user space.
-#[inline(always)]
-fn registers(ctx: &ProbeContext) -> &pt_regs {
-    // SAFETY: the kernel hands them in.
-    unsafe { &*ctx.regs }
-}
-
-/// Its stack pointer.
-#[inline(always)]
-fn stack(ctx: &ProbeContext) -> u64 {
-    registers(ctx).rsp
-}
-
-/// The result of the function that returns.
-#[inline(always)]
-fn result(ctx: &ProbeContext) -> u64 {
-    registers(ctx).rax
 }

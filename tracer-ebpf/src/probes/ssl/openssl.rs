@@ -3,9 +3,10 @@
 use aya_ebpf::helpers::bpf_probe_read_user;
 use tracer_ebpf::ssl::family::OPENSSL;
 
-use super::{enter, is_inside, result, stack, try_free, try_has_read, try_read, try_set_descriptor, try_write, word};
+use super::{enter, is_inside, try_free, try_has_read, try_read, try_set_descriptor, try_write};
 use crate::{
     kernel::access::Probe,
+    probes::user::{programs, result, stack, word},
     selection::current_process_selected,
     session::{MARK_LEN, Session, What, last_call, note_record},
 };

@@ -15,11 +15,11 @@ use super::{
 /// What one file holds.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Analysis {
-    /// The TLS libraries in it: mostly none, more than one if an executable was linked with several.
+    /// The libraries in it: mostly none, more than one if an executable was linked with several.
     pub parts: Vec<Part>,
 }
 
-/// A TLS library in a file.
+/// A TLS library in a file, or a C library.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Part {
     /// Which.
@@ -43,7 +43,7 @@ static NAMES: LazyLock<Names<Wanted>> = LazyLock::new(|| {
     Names::new(functions.chain(markers))
 });
 
-/// Finds the TLS libraries in a file. A file that is no program or library has none.
+/// Finds the TLS and C libraries in a file. A file that is no program or library has none.
 ///
 /// # Errors
 /// If it cannot be read, is damaged or for another machine.
@@ -56,16 +56,18 @@ pub fn analyse(file: &dyn ReadAt) -> Result<Analysis, Damage> {
     parts.extend(found.openssl(&elf));
     parts.extend(found.gnutls(&elf));
     parts.extend(go.and_then(|program| found.go(program)));
+    parts.extend(found.libc());
     Ok(Analysis { parts })
 }
 
-/// The full table is looked into only if the dynamic one tells nothing: it is much larger.
+/// The full table is looked into only if the dynamic one tells of no TLS library: it is much larger.
 fn symbols(elf: &Elf<'_>, is_go: bool) -> Result<Vec<Symbol<Wanted>>, Damage> {
     let mut found = Vec::new();
     if let Some(table) = elf.dynamic_symbols()? {
         found.extend(NAMES.find(elf.reader, &table)?);
     }
-    if (found.is_empty() || is_go)
+    let is_of_libc = |symbol: &Symbol<Wanted>| symbol.name.family() == Some(Family::Libc);
+    if (found.iter().all(is_of_libc) || is_go)
         && let Some(table) = elf.full_symbols()
     {
         found.extend(NAMES.find(elf.reader, &table)?);
@@ -146,5 +148,9 @@ impl Found {
         let release = program.version.as_deref().and_then(Release::of);
         let part = self.part(Kind::Go { release }, program.version, &[Family::Go]);
         (!part.functions.is_empty()).then_some(part)
+    }
+
+    fn libc(&self) -> Option<Part> {
+        self.has(FunctionName::GetAddrInfo).then(|| self.part(Kind::Libc, None, &[Family::Libc]))
     }
 }

@@ -12,7 +12,8 @@ use std::{fs::File, io, os::unix::fs::MetadataExt};
 use rustix::fs::{Dev, FsWord, fstatfs, major, minor};
 use tracer_ebpf::ssl::FileKey;
 
-use super::maps::Mapping;
+use super::maps::{self, Mapping};
+use crate::target::process;
 
 const BTRFS: FsWord = 0x9123_683e;
 const OVERLAYFS: FsWord = 0x794c_7630;
@@ -44,6 +45,12 @@ impl FileId {
             device: major(self.device) << 20 | minor(self.device),
             reserved: 0,
         })
+    }
+
+    /// Whether any process of this machine maps it as code. Only of a file that needs no closer look, see [`FileId::plain`].
+    pub fn is_mapped_by_any(&self) -> bool {
+        let mappings = process::all().into_iter().filter_map(|pid| maps::executable(pid).ok()).flatten();
+        mappings.into_iter().any(|mapping| Self::plain(&mapping) == Some(*self))
     }
 
     /// Of a mapping and its file.

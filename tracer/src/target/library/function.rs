@@ -22,6 +22,8 @@ pub enum Family {
     GnuTls,
     /// Go's `crypto/tls`.
     Go,
+    /// The C library.
+    Libc,
 }
 
 macro_rules! functions {
@@ -112,6 +114,9 @@ functions! {
         GoHandshakeContext = "crypto/tls.(*Conn).HandshakeContext",
         GoHandshakeInner = "crypto/tls.(*Conn).handshakeContext",
         GoClose = "crypto/tls.(*Conn).Close",
+    }
+    Libc {
+        GetAddrInfo = "getaddrinfo",
     }
 }
 

@@ -26,6 +26,8 @@ pub enum Kind {
     },
     /// libcrypto without libssl: only the functions for a BIO.
     Crypto,
+    /// A C library, an executable that it was linked into, or what stands in for its `getaddrinfo`.
+    Libc,
 }
 
 impl Kind {
@@ -38,6 +40,7 @@ impl Kind {
             Self::GnuTls => "GnuTLS",
             Self::Go { .. } => "Go",
             Self::Crypto => "libcrypto",
+            Self::Libc => "libc",
         }
     }
 
@@ -47,7 +50,7 @@ impl Kind {
             Self::OpenSsl { .. } | Self::BoringSsl | Self::LibreSsl => Some(family::OPENSSL),
             Self::GnuTls => Some(family::GNUTLS),
             Self::Go { .. } => Some(family::GO),
-            Self::Crypto => None,
+            Self::Crypto | Self::Libc => None,
         }
     }
 }

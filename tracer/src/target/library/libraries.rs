@@ -39,14 +39,14 @@ const CODE_MAX: u64 = 1 << 16;
 /// Most letters of a version.
 const VERSION_MAX: usize = 32;
 
-/// Most files without a library that wait to be taken.
-const BARREN_MAX: usize = 1_024;
+/// Most files about which nothing more is to be told that wait to be taken.
+const SETTLED_MAX: usize = 1_024;
 
 /// Most remarks, and most released libraries, that wait to be taken.
 const REMARKS_MAX: usize = 256;
 const RELEASED_MAX: usize = 4_096;
 
-/// A TLS library that processes use.
+/// A TLS or C library that processes use.
 #[derive(Debug)]
 pub struct Library {
     /// What it is.
@@ -71,6 +71,11 @@ impl Library {
             self.version.iter().flat_map(|version| version.chars()).filter(is_plain).take(VERSION_MAX).collect();
         let name = self.kind.name();
         if version.is_empty() { name.to_owned() } else { format!("{name} {version}") }
+    }
+
+    /// Whether its probes serve whoever maps it, with nothing to be known of the process.
+    pub fn is_settled(&self) -> bool {
+        self.kind == Kind::Libc
     }
 
     /// The code of one of its functions. Empty if the file does not say how long it is.
@@ -115,7 +120,7 @@ pub struct Libraries {
     files: HashMap<FileId, InUse>,
     remembered: LruCache<Stamp, Rc<Analysis>>,
     released: Vec<Rc<Library>>,
-    barren: Vec<FileId>,
+    settled: Vec<FileId>,
     /// Names of libraries that were handed out, by number.
     products: LruCache<u64, Rc<str>>,
     last_number: u64,
@@ -130,7 +135,7 @@ impl Default for Libraries {
             files: HashMap::new(),
             remembered: LruCache::new(REMEMBERED_MAX),
             released: Vec::new(),
-            barren: Vec::new(),
+            settled: Vec::new(),
             products: LruCache::new(REMEMBERED_MAX),
             last_number: 0,
             unreadable: Vec::new(),
@@ -210,9 +215,10 @@ impl Libraries {
         std::mem::take(&mut self.released)
     }
 
-    /// Files in which no library was found since this was last called.
-    pub fn take_barren(&mut self) -> Vec<FileId> {
-        std::mem::take(&mut self.barren)
+    /// Files found since this was last called that need not be told of again when other processes map them: those without a library,
+    /// and C libraries, which every process maps. So not all users of a C library are known, see [`Library::is_settled`].
+    pub fn take_settled(&mut self) -> Vec<FileId> {
+        std::mem::take(&mut self.settled)
     }
 
     /// Name and version of the library with this number, if it is known. Else of that of a family (one of
@@ -280,9 +286,9 @@ impl Libraries {
             return None;
         }
         let libraries = opened.map_err(|error| error.to_string()).and_then(|file| self.libraries(id, file, mapping));
-        let is_barren = libraries.as_ref().is_ok_and(Vec::is_empty);
-        if is_barren && self.barren.len() < BARREN_MAX {
-            self.barren.push(id);
+        let is_settled = libraries.as_ref().is_ok_and(|all| all.iter().all(|library| library.is_settled()));
+        if is_settled && self.settled.len() < SETTLED_MAX {
+            self.settled.push(id);
         }
         let libraries = libraries.unwrap_or_else(|why| {
             self.remark(mapping.name(), why);

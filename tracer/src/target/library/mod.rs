@@ -1,4 +1,5 @@
-//! The TLS libraries that processes use: which files they are, and where in them the functions are that probes go on.
+//! The libraries that processes use, for TLS and to look names up: which files they are, and where in them the functions are
+//! that probes go on.
 //!
 //! A library is a file that a process maps executable, whatever its name: a shared library, or an executable that it was
 //! linked into. Each file is read once, however many processes map it. What is read was written by others: it may be

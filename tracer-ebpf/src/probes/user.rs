@@ -1,0 +1,91 @@
+//! Probes in user space, on functions of libraries and on their return instructions: what all of them need. None is a return probe of
+//! the kernel's kind: those replace return addresses on the application's stack, which Go and `longjmp` do not survive.
+
+use aya_ebpf::{
+    EbpfContext as _,
+    bindings::pt_regs,
+    helpers::{bpf_get_attach_cookie, bpf_probe_read_user},
+    programs::ProbeContext,
+};
+use tracer_ebpf::{MISSING, ssl::FRAME_MASK};
+
+use crate::maps::{NO_PROGRAMS, config, offset};
+
+/// Declares programs for probes in user space, as functions of the registers. Each is on a stack of its task, see [`keep_stack_apart`].
+macro_rules! programs {
+    ($($(#[$attribute:meta])* fn $name:ident($ctx:ident) $body:block)*) => {$(
+        $(#[$attribute])*
+        #[aya_ebpf::macros::uprobe]
+        pub fn $name(ctx: aya_ebpf::programs::ProbeContext) -> u32 {
+            #[inline(always)]
+            fn body($ctx: &aya_ebpf::programs::ProbeContext) -> $crate::probes::Outcome $body
+
+            $crate::probes::user::keep_stack_apart(&ctx);
+            let _ = body(&ctx);
+            0
+        }
+    )*};
+}
+pub(super) use programs;
+
+/// What user space said of the place that the probe is at, if the kernel tells: the library's number, and in the lower bits how far
+/// the function has moved the stack pointer by then. Where the kernel does not tell, the probe is on the first instruction.
+#[inline(always)]
+pub fn place(ctx: &ProbeContext) -> u64 {
+    if offset!(get_attach_cookie) == MISSING {
+        return 0;
+    }
+    // SAFETY: the context that the kernel handed in.
+    unsafe { bpf_get_attach_cookie(ctx.as_ptr()) }
+}
+
+/// The top of the stack as the function was called whose entry is probed at this place: there lies where the call returns to.
+#[inline(always)]
+pub fn called_at(ctx: &ProbeContext, place: u64) -> u64 {
+    stack(ctx).wrapping_add(place & FRAME_MASK)
+}
+
+/// Whether a call is under way on the current thread that began with the stack at `called_at`, if it is at `stack` now: the stack has
+/// grown since, and the call's return address is where it was.
+#[inline(always)]
+pub fn is_under_way(called_at: u64, returns_to: u64, stack: u64) -> bool {
+    stack < called_at && word(called_at) == Some(returns_to)
+}
+
+/// A word of the process's memory.
+#[inline(always)]
+pub fn word(address: u64) -> Option<u64> {
+    // SAFETY: the helper checks the address and fails on a bad one.
+    unsafe { bpf_probe_read_user(address as *const u64) }.ok()
+}
+
+/// Keeps the kernel from giving the program one stack per processor. From 6.13 on it does so for programs of this type, though nothing
+/// keeps two tasks that preempt each other from being in one such program at once, if it is on a function in user space: on 7.2 one
+/// thread's head was told of another's connection. A program with a tail call gets the task's own stack. It is never made: no
+/// function is at that address.
+#[inline(always)]
+pub fn keep_stack_apart(ctx: &ProbeContext) {
+    if config!(preemptible) != 0 && registers(ctx).rip == 1 {
+        // SAFETY: the map is empty, so the call would return.
+        unsafe { NO_PROGRAMS.tail_call(ctx, 0) };
+    }
+}
+
+/// The thread's registers in user space.
+#[inline(always)]
+pub fn registers(ctx: &ProbeContext) -> &pt_regs {
+    // SAFETY: the kernel hands them in.
+    unsafe { &*ctx.regs }
+}
+
+/// Its stack pointer.
+#[inline(always)]
+pub fn stack(ctx: &ProbeContext) -> u64 {
+    registers(ctx).rsp
+}
+
+/// The result of the function that returns.
+#[inline(always)]
+pub fn result(ctx: &ProbeContext) -> u64 {
+    registers(ctx).rax
+}
