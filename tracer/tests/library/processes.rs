@@ -171,6 +171,12 @@ fn gnutls_functions_are_found_where_the_loader_puts_them() {
     let library = only(&Libraries::default().examine(python.pid()), |kind| *kind == Kind::GnuTls);
     assert_where_the_process_says(&python, &library, 1, &functions);
     assert_eq!(library.version.as_deref(), Some(python.said[0].as_str()));
+    for name in [GnuTlsRecordRecv, GnuTlsRecordRecvSeq] {
+        let function = library.functions.iter().find(|function| function.name == name).expect("it is exported");
+        let returns = library.returns(function).expect("all ways lead to a return instruction");
+        let inside = function.offset..function.offset + function.size;
+        assert!(returns.iter().any(|at| !inside.contains(at)), "most in the function that it jumps to: {returns:?}");
+    }
 }
 
 #[test]

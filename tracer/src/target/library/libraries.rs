@@ -4,6 +4,7 @@ use std::{
     collections::HashMap,
     fs::{File, Metadata},
     io,
+    ops::Range,
     os::{
         fd::AsRawFd,
         unix::fs::{FileExt as _, MetadataExt},
@@ -21,6 +22,7 @@ use super::{
     kind::{Kind, Release},
     maps::{self, Mapping},
     open::{OpenError, open},
+    returns,
 };
 
 /// Most processes that are followed at a time.
@@ -83,6 +85,12 @@ impl Library {
         Ok(code)
     }
 
+    /// Where calls of one of its functions return, see [`returns::returns`]. `None` if not all of that is known.
+    pub fn returns(&self, function: &Function) -> Option<Vec<u64>> {
+        let end = function.offset.checked_add(function.size.min(CODE_MAX))?;
+        returns::returns(&CodeOf { file: &self.file, function }, function.offset..end)
+    }
+
     /// A path that leads to the very file, for probes to be put on, from within this process and while this lives.
     pub fn probe_path(&self) -> PathBuf {
         format!("/proc/self/fd/{}", self.file.as_raw_fd()).into()
@@ -96,6 +104,25 @@ impl Library {
             *release = Release::of(crypto);
             self.version = Some(crypto.to_owned());
         }
+    }
+}
+
+/// The code that a function is a part of.
+struct CodeOf<'l> {
+    file: &'l File,
+    function: &'l Function,
+}
+
+impl returns::Code for CodeOf<'_> {
+    fn stretch(&self) -> Range<u64> {
+        let [start, end] = self.function.segment;
+        start..end
+    }
+
+    fn read(&self, offset: u64, length: u64) -> Option<Vec<u8>> {
+        let mut code = vec![0; length.min(CODE_MAX) as usize];
+        self.file.read_exact_at(&mut code, offset).ok()?;
+        Some(code)
     }
 }
 
