@@ -34,6 +34,7 @@ pub fn build() -> Result<()> {
         (source("tls/timed.c"), folder.join("timed.so"), c),
         (source("tls/wire_clock.c"), folder.join("wire_clock.so"), c),
         (source("tls/numbered/client.go"), folder.join("numbered_client"), go),
+        (source("tls/numbered/server.go"), folder.join("numbered_server"), go),
         (source("tls/hostile.c"), folder.join("hostile"), c_with_openssl),
         (source("soak/soak.go"), folder.join("go_soak"), go),
         (source("lookup.go"), folder.join("go_lookup"), pure_go),
