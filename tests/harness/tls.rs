@@ -3,6 +3,7 @@
 mod authority;
 mod chopper;
 mod client;
+mod container;
 mod database;
 mod go_server;
 mod joins;
@@ -14,6 +15,7 @@ mod stepwise;
 pub use authority::{Authority, Certificate};
 pub use chopper::Chopper;
 pub use client::{Client, Request, Told, hello};
+pub use container::in_musl_container;
 pub use database::{Database, pgbench, redis_benchmark};
 pub use go_server::GoServer;
 pub use joins::Joins;

@@ -11,7 +11,7 @@ use anyhow::{Context, Result};
 
 use crate::{
     command::{self, say},
-    paths,
+    musl, paths,
 };
 
 /// Where their sources are.
@@ -43,6 +43,11 @@ pub fn build() -> Result<()> {
             say(format!("building {}", built.display()));
             command::run(&mut command(&source, &built))?;
         }
+    }
+    let (client, root) = (source("tls/numbered/client.c"), folder.join("musl_root"));
+    if is_older(&root, &client)? {
+        say(format!("building {}", root.display()));
+        musl::build(&client, &root)?;
     }
     Ok(())
 }
