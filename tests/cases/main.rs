@@ -19,6 +19,7 @@ mod preexisting;
 mod recording;
 mod run;
 mod sessions;
+mod soak;
 mod targets;
 mod tls;
 mod tls_libraries;

@@ -28,6 +28,11 @@ use crate::{
 /// More would only slow each other down: a VM is two busy processors.
 const VMS_AT_ONCE: usize = 2;
 
+/// The minute of load, and the only kernel that it runs on unless it is asked for by a filter: it takes a minute and a half there, and
+/// several where probes are slower to put on and take off (`docs/soak.md`).
+const SOAK: &str = "soak::";
+const SOAKED: &str = "6.12";
+
 /// What `test` takes.
 #[derive(clap::Args)]
 pub struct Args {
@@ -155,7 +160,8 @@ impl Guest {
     fn attempt(&self, args: &Args, kernel: Kernel) -> Result<Tally> {
         command::check_interrupted()?;
         let env = [("CONNTRACER", self.tracer.display().to_string()), ("RUST_BACKTRACE", "1".to_owned())];
-        let machine = args.hardware.machine(kernel, Duration::from_secs(args.timeout), self.command(&args.filter));
+        let machine =
+            args.hardware.machine(kernel, Duration::from_secs(args.timeout), self.command(&filter(args, kernel)));
         let machine = Machine { env: env.map(|(name, value)| (name.to_owned(), value)).to_vec(), ..machine };
         let mut log = Log::create(kernel, &self.logs)?;
         let outcome = machine.run(&mut |stream, bytes| log.take(stream, bytes));
@@ -175,6 +181,14 @@ impl Guest {
         command.extend(filter.iter().cloned());
         command
     }
+}
+
+/// What the test binaries are told of which tests to run.
+fn filter(args: &Args, kernel: Kernel) -> Vec<String> {
+    if args.filter.is_empty() && kernel.name != SOAKED {
+        return vec!["--skip".to_owned(), SOAK.to_owned()];
+    }
+    args.filter.clone()
 }
 
 /// Builds the integration tests and returns their binaries.
@@ -246,6 +260,25 @@ impl Log {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn the_soak_runs_on_one_kernel_or_where_it_is_asked_for() {
+        use clap::Parser;
+
+        #[derive(Parser)]
+        struct Line {
+            #[command(flatten)]
+            test: Args,
+        }
+
+        let soaks = |words: &[&str]| -> Vec<&str> {
+            let args = Line::parse_from(["test"].iter().chain(words)).test;
+            let is_left_out = |kernel: &Kernel| filter(&args, *kernel).iter().any(|word| word == "--skip");
+            kernels::KERNELS.iter().filter(|kernel| !is_left_out(kernel)).map(|kernel| kernel.name).collect()
+        };
+        assert_eq!(soaks(&[]), [SOAKED]);
+        assert_eq!(soaks(&["--", "soak::"]).len(), kernels::KERNELS.len());
+    }
 
     #[test]
     fn only_integration_tests_count_as_binaries() {
