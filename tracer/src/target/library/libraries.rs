@@ -143,8 +143,8 @@ pub struct Libraries {
     remembered: LruCache<Stamp, Rc<Analysis>>,
     released: Vec<Rc<Library>>,
     barren: Vec<FileId>,
-    /// Names of libraries that were handed out, by number.
-    products: LruCache<u64, Rc<str>>,
+    /// Families and names of libraries that were handed out, by number.
+    products: LruCache<u64, (Option<u32>, Rc<str>)>,
     last_number: u64,
     unreadable: Vec<Unreadable>,
     left_out: u64,
@@ -214,7 +214,7 @@ impl Libraries {
         let before = self.processes.insert(pid, ids);
         self.release(before.unwrap_or_default());
         for library in &libraries {
-            self.products.insert(library.number, library.product().into());
+            self.products.insert(library.number, (library.kind.family(), library.product().into()));
         }
         libraries
     }
@@ -243,10 +243,14 @@ impl Libraries {
     }
 
     /// Name and version of the library with this number, if it is known. Else of that of a family (one of
-    /// `tracer_ebpf::ssl::family`) that a process uses; `None` if it uses none or several, or is gone.
+    /// `tracer_ebpf::ssl::family`) that a process uses; `None` if it uses none or several, or is gone and several of the family were
+    /// handed out.
     pub fn name(&mut self, pid: u32, family: u32, number: u64) -> Option<Rc<str>> {
-        if let Some(product) = self.products.get(&number) {
+        if let Some((_, product)) = self.products.get(&number) {
             return Some(Rc::clone(product));
+        }
+        if let Some(product) = self.only_product(family) {
+            return Some(product);
         }
         let known = self.processes.get(&pid).map(Vec::as_slice).unwrap_or_default();
         let known = known.iter().filter_map(|id| self.files.get(id)).flat_map(|file| &file.libraries);
@@ -259,6 +263,17 @@ impl Libraries {
         let mut products = libraries.iter().filter(is_of_family).map(|library| library.product());
         let product = products.next()?;
         products.all(|other| other == product).then(|| product.into())
+    }
+
+    /// Name and version of a family's libraries that were handed out, if all are the same: no other has probes.
+    fn only_product(&self, family: u32) -> Option<Rc<str>> {
+        if self.products.len() >= REMEMBERED_MAX {
+            // Some may be forgotten.
+            return None;
+        }
+        let mut products = self.products.iter().filter(|(_, (of, _))| *of == Some(family)).map(|(_, (_, name))| name);
+        let first = products.next()?;
+        products.all(|other| other == first).then(|| Rc::clone(first))
     }
 
     /// What could not be looked at since this was last called, each file once as long as it is in use.
