@@ -20,6 +20,7 @@ mod preexisting;
 mod recording;
 mod run;
 mod sessions;
+mod soak;
 mod targets;
 mod tls;
 mod tls_libraries;

@@ -4,8 +4,8 @@
 use std::{fs, path::Path, process::Command, thread, time::Duration};
 
 use harness::{
-    Exit, Trace, Tracer, client_binary, output_within,
-    tls::{Client, Joins, Load, Nginx, Request, Site, Stepwise},
+    Connection, Exit, Trace, Tracer, client_binary, output_within,
+    tls::{Client, Joins, Load, Nginx, Request, Site, Stepwise, in_musl_container},
     traced_run,
 };
 
@@ -124,6 +124,21 @@ fn a_library_that_was_deleted_while_in_use() {
     client.take(&["connect", "request", "request"]);
     client.end();
     assert_all_joined(&trace.stop(), &nginx, &load);
+}
+
+#[test]
+fn a_container_with_another_c_library_and_a_library_of_its_own() {
+    let nginx = Nginx::start();
+    let load = Load { to: nginx.address(Site::Tls13), connections: 50, requests: 3 };
+    let (exit, trace) = traced_run(&[], &in_musl_container(&load));
+    assert!(exit.status.success(), "{exit:#?}");
+    assert_all_joined(&trace, &nginx, &load);
+    let named = |connection: &&Connection| connection.tls().library.as_deref() == Some("OpenSSL 1.1.1o");
+    assert_eq!(
+        trace.connections.iter().filter(named).count(),
+        load.connections as usize,
+        "not the system's: {trace:#?}"
+    );
 }
 
 /// Runs a program with and without the tracer: its output must be the same, and so must its end.

@@ -91,6 +91,32 @@ pub enum Direction {
     None = 0,
     Out = 1,
     In = 2,
+    /// Out, and since then a read was begun whose return has not been seen. It may have taken something.
+    OutThenRead = 3,
+    /// In, and likewise.
+    InThenRead = 4,
+}
+
+impl Direction {
+    /// Where the return of a read may not be seen: what it is from the beginning of the read on.
+    #[inline(always)]
+    pub fn reading(self) -> Self {
+        match self {
+            Self::Out => Self::OutThenRead,
+            Self::In => Self::InThenRead,
+            other => other,
+        }
+    }
+
+    /// What it is at the return of a read, before what that took is looked at.
+    #[inline(always)]
+    pub fn has_read(self) -> Self {
+        match self {
+            Self::OutThenRead => Self::Out,
+            Self::InThenRead => Self::In,
+            other => other,
+        }
+    }
 }
 
 /// Whether what passes is HTTP, by how the first message began.

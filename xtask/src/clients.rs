@@ -11,7 +11,7 @@ use anyhow::{Context, Result};
 
 use crate::{
     command::{self, say},
-    paths,
+    musl, paths,
 };
 
 /// Where their sources are.
@@ -34,6 +34,7 @@ pub fn build() -> Result<()> {
         (source("tls/timed.c"), folder.join("timed.so"), c),
         (source("tls/wire_clock.c"), folder.join("wire_clock.so"), c),
         (source("tls/numbered/client.go"), folder.join("numbered_client"), go),
+        (source("tls/numbered/server.go"), folder.join("numbered_server"), go),
         (source("tls/hostile.c"), folder.join("hostile"), c_with_openssl),
         (source("soak/soak.go"), folder.join("go_soak"), go),
         (source("lookup.go"), folder.join("go_lookup"), pure_go),
@@ -45,6 +46,11 @@ pub fn build() -> Result<()> {
             say(format!("building {}", built.display()));
             command::run(&mut command(&source, &built))?;
         }
+    }
+    let (client, root) = (source("tls/numbered/client.c"), folder.join("musl_root"));
+    if is_older(&root, &client)? {
+        say(format!("building {}", root.display()));
+        musl::build(&client, &root)?;
     }
     Ok(())
 }

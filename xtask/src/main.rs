@@ -13,6 +13,7 @@ mod initrd;
 mod kernels;
 mod lint;
 mod machine;
+mod musl;
 mod packages;
 mod paths;
 mod peers;

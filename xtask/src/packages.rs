@@ -69,6 +69,9 @@ pub const PACKAGES: &[(&str, Use)] = &[
     ("wget", Use::Tests),
     ("redis-server", Use::Tests),
     ("postgresql-15", Use::Tests),
+    // A container with another C library, and pip to fetch an OpenSSL for it.
+    ("musl-tools", Use::Tests),
+    ("python3-pip", Use::Tests),
     // The TLS loops, and a tool to compare with: bpftrace comes with LLVM and clang, 200 MB.
     ("libssl-dev", Use::Bench),
     ("bpftrace", Use::Bench),

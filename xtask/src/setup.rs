@@ -11,6 +11,7 @@ use anyhow::{Result, bail};
 use crate::{
     command::{self, say},
     kernels::KERNELS,
+    musl,
     packages::{self, TOOLS, Use},
     toolchain::Toolchain,
 };
@@ -64,12 +65,13 @@ pub fn run(args: &Args) -> Result<ExitCode> {
     Ok(ExitCode::SUCCESS)
 }
 
-/// Packages and kernels: all that the tests and the demo need.
+/// Packages, kernels and libraries: all that the tests and the demo need.
 pub fn ensure_everything() -> Result<()> {
     ensure_packages(Purpose::Everything)?;
     for kernel in KERNELS {
         kernel.ensure()?;
     }
+    musl::ensure_openssl()?;
     Ok(())
 }
 

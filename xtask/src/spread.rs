@@ -1,7 +1,7 @@
 //! Which cases run on some kernels only, unless every case is asked for on every kernel.
 //!
 //! What a client's library does is the same on every kernel, and an emulated processor takes up to a minute and a half for one such case.
-//! So each runs on 6.12 and on one other kernel, and each kernel has one at least: the probes are tried everywhere, every client
+//! So each runs on 6.12 and most on one other kernel, and each kernel has one at least: the probes are tried everywhere, every client
 //! twice.
 
 use crate::kernels::Kernel;
@@ -14,6 +14,11 @@ const SPREAD: &[(&str, &[&str])] = &[
     ("sessions::openssl_within_node", &["6.12", "5.10"]),
     ("sessions::postgresql", &["6.12", "6.1"]),
     ("sessions::redis", &["6.12", "5.10"]),
+    ("sessions::gnutls_with_a_process_a_connection", &["6.12", "5.10"]),
+    ("sessions::go_at_both_ends", &["6.12", "7.2"]),
+    // The minute of load takes a minute and a half on 6.12, and several where probes are slower to put on and take off
+    // (`docs/soak.md`).
+    ("soak::", &["6.12"]),
 ];
 
 /// The cases that are left to other kernels than this.
@@ -27,12 +32,15 @@ mod tests {
     use crate::kernels::KERNELS;
 
     #[test]
-    fn every_case_runs_on_two_kernels_that_there_are_and_every_kernel_has_one() {
+    fn every_case_runs_on_6_12_and_every_kernel_has_one_of_a_client() {
         for (case, kernels) in SPREAD {
-            assert_eq!(kernels.len(), 2, "{case}");
+            assert!(kernels.contains(&"6.12"), "{case}");
             assert!(kernels.iter().all(|name| KERNELS.iter().any(|kernel| kernel.name == *name)), "{case}");
         }
-        assert!(KERNELS.iter().all(|kernel| elsewhere(*kernel).len() < SPREAD.len()));
+        let has_client = |kernel: &&Kernel| {
+            SPREAD.iter().any(|(case, kernels)| case.starts_with("sessions::") && kernels.contains(&kernel.name))
+        };
+        assert!(KERNELS.iter().all(|kernel| has_client(&kernel)));
     }
 
     #[test]

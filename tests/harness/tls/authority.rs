@@ -78,6 +78,13 @@ impl Authority {
         &SLOW
     }
 
+    /// A folder with no certificates in it.
+    pub fn empty_folder(&self) -> PathBuf {
+        let folder = self.dir.join("empty");
+        std::fs::create_dir_all(&folder).expect("a folder");
+        folder
+    }
+
     /// A file that resolves [`NAME`] to loopback.
     pub fn hosts(&self) -> PathBuf {
         self.dir.join("hosts")

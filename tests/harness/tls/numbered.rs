@@ -71,9 +71,20 @@ impl Numbered {
             Self::Ruby => script("/usr/bin/ruby", "client.rb", &[], load),
             Self::PhpCurl => script("/usr/bin/php", "client.php", &["api=curl"], load),
             Self::PhpStreams => script("/usr/bin/php", "client.php", &["api=streams"], load),
-            Self::Go => [text(&client_binary("numbered_client"))].into_iter().chain(settings(load)).collect(),
+            Self::Go => [go_client()].into_iter().chain(settings(load)).collect(),
             Self::Curl => curl(load),
             Self::Wget => wget(load),
+        }
+    }
+
+    /// A command line in the shell that has its TLS library in use until it is killed.
+    pub fn keeps_library_in_use(self) -> String {
+        let python = |load: &str| format!("/usr/bin/python3 -c 'import time; {load}; time.sleep(600)'");
+        match self {
+            Self::Wget => python("import ctypes; ctypes.CDLL(\"libgnutls.so.30\")"),
+            Self::Go => format!("'{}' idle=1", go_client()),
+            // Node's is its own, and it takes longer to start than the probes take to be put on.
+            _ => python("import ssl"),
         }
     }
 
@@ -90,6 +101,10 @@ impl Numbered {
     pub fn spawn(self, load: &Load) -> Child {
         self.command(load).spawn().unwrap_or_else(|error| panic!("{self:?}: {error}"))
     }
+}
+
+fn go_client() -> String {
+    text(&client_binary("numbered_client"))
 }
 
 fn text(path: &std::path::Path) -> String {
@@ -131,13 +146,16 @@ fn curl(load: &Load) -> Vec<String> {
     words.into_iter().chain(more).chain(["--connect-to", &to, &url]).map(str::to_owned).collect()
 }
 
-/// A process has one connection, which it keeps for all its requests.
+/// A process has one connection, which it keeps for all its requests. It is given a folder without certificates: each would read all of
+/// the system's first, for two seconds.
 fn wget(load: &Load) -> Vec<String> {
     const SCRIPT: &str = "for n in $(seq 0 $(($2 - 1))); do \
-        /usr/bin/wget --quiet --tries=1 --no-check-certificate --output-document=/dev/null --header=\"Host: n$n.test\" \
+        /usr/bin/wget --quiet --tries=1 --no-check-certificate --ca-directory=\"$4\" --output-document=/dev/null \
+        --header=\"Host: n$n.test\" \
         $(seq --format=\"https://$1/%g\" 1 $3) & pids=\"$pids $!\"; done; \
         for pid in $pids; do wait $pid || exit 1; done";
     let Load { to, connections, requests } = load;
     let words = ["sh", "-c", SCRIPT, "sh"].map(str::to_owned).into_iter();
-    words.chain([to.to_string(), connections.to_string(), requests.to_string()]).collect()
+    let empty = Authority::get().empty_folder();
+    words.chain([to.to_string(), connections.to_string(), requests.to_string(), text(&empty)]).collect()
 }

@@ -13,7 +13,7 @@ use aya::{
 use tracer_ebpf::ssl::FRAME_BITS;
 
 use crate::target::library::{
-    Family, FileId, FunctionName, Kind, Library, Release,
+    Family, FileId, Function, FunctionName, Kind, Library, Release,
     points::{self, Convention, Entry},
 };
 
@@ -144,24 +144,23 @@ impl LibraryProbes {
         };
         for (name, program_name, place) in PROBES {
             let Some(function) = library.functions.iter().find(|function| function.name == *name) else { continue };
-            let code = library.code(function).with_context(|| format!("cannot read {}", name.symbol()))?;
             let points = match place {
-                Place::Entry if self.numbers => vec![points::entry(&code, convention)],
-                // The program must find the stack as it was at the call.
-                Place::Entry => vec![Entry::default()],
                 Place::Returns if !self.heads && name.family() != Family::Libc => continue,
                 Place::Returns => {
-                    let returns = points::returns(&code).unwrap_or_default();
+                    let returns = library.returns(function).unwrap_or_default();
                     if returns.is_empty() && name.family() == Family::Libc {
                         bail!("it is not known where {} returns", name.symbol());
                     }
-                    returns.into_iter().map(|offset| Entry { offset, frame: 0 }).collect()
+                    returns.into_iter().map(|at| (at, 0)).collect()
+                }
+                Place::Entry => {
+                    let Entry { offset, frame } = self.entry(library, function, convention)?;
+                    vec![(function.offset.saturating_add(offset), frame)]
                 }
             };
-            for point in points {
-                let at = function.offset.saturating_add(point.offset);
+            for (at, frame) in points {
                 // An older kernel would refuse the number.
-                let cookie = self.numbers.then_some(library.number << FRAME_BITS | point.frame);
+                let cookie = self.numbers.then_some(library.number << FRAME_BITS | frame);
                 let point = UProbeAttachPoint { location: at.into(), cookie };
                 let program = program(ebpf, program_name)?;
                 let link = program.attach(point, library.probe_path(), UProbeScope::AllProcesses);
@@ -170,6 +169,15 @@ impl LibraryProbes {
             }
         }
         Ok(())
+    }
+
+    fn entry(&self, library: &Library, function: &Function, convention: Convention) -> Result<Entry> {
+        if !self.numbers {
+            // The program must find the stack as it was at the call.
+            return Ok(Entry::default());
+        }
+        let code = library.code(function).with_context(|| format!("cannot read {}", function.name.symbol()))?;
+        Ok(points::entry(&code, convention))
     }
 
     /// Takes the probes off a library that nobody uses any more.

@@ -10,6 +10,7 @@ use std::{
 };
 
 use tracer::target::library::{Analysis, FunctionName, Kind, Libraries, Library, Release, analyse};
+use tracer_ebpf::ssl::family;
 
 /// A folder that goes when it is dropped.
 struct Folder(PathBuf);
@@ -171,6 +172,12 @@ fn gnutls_functions_are_found_where_the_loader_puts_them() {
     let library = only(&Libraries::default().examine(python.pid()), |kind| *kind == Kind::GnuTls);
     assert_where_the_process_says(&python, &library, 1, &functions);
     assert_eq!(library.version.as_deref(), Some(python.said[0].as_str()));
+    for name in [GnuTlsRecordRecv, GnuTlsRecordRecvSeq] {
+        let function = library.functions.iter().find(|function| function.name == name).expect("it is exported");
+        let returns = library.returns(function).expect("all ways lead to a return instruction");
+        let inside = function.offset..function.offset + function.size;
+        assert!(returns.iter().any(|at| !inside.contains(at)), "most in the function that it jumps to: {returns:?}");
+    }
 }
 
 #[test]
@@ -252,11 +259,14 @@ fn remove_section_headers(elf: &mut [u8]) {
     elf[COUNT..COUNT + 4].fill(0);
 }
 
-/// A library by name, as the loader finds it.
+/// A library by name, as the loader finds it. The file's own name may be longer.
 pub fn system_library(soname: &str) -> PathBuf {
     let python = Process::python("ctypes.CDLL(sys.argv[1]); print()", &[Path::new(soname)]);
     let maps = fs::read_to_string(format!("/proc/{}/maps", python.pid())).expect("readable");
-    let path = maps.lines().filter_map(|line| Some(&line[line.find('/')?..])).find(|path| path.ends_with(soname));
+    let path = maps
+        .lines()
+        .filter_map(|line| Some(&line[line.find('/')?..]))
+        .find(|path| path.rsplit('/').next().is_some_and(|name| name.starts_with(soname)));
     path.expect("it is mapped").into()
 }
 
@@ -354,6 +364,36 @@ fn a_library_goes_with_the_last_process_that_uses_it() {
     assert!(released.iter().any(|name| Path::new(name) == file), "{released:?}");
     assert_eq!(libraries.in_use().count(), 0);
     assert_eq!(names(libraries.take_released()), [""; 0]);
+}
+
+#[test]
+fn a_process_that_has_ended_used_the_only_library_that_it_can_have_used() {
+    let folder = Folder::new("ended");
+    let file = folder.file("other");
+    let source = system_library("libgnutls.so.30");
+    let mut bytes = fs::read(&source).expect("readable");
+    let mut libraries = Libraries::default();
+    let of_ended = |libraries: &mut Libraries, path: &Path| {
+        let process = load(path);
+        let version = only(&libraries.examine(process.pid()), |kind| *kind == Kind::GnuTls).product();
+        libraries.forget(process.pid());
+        let pid = process.pid();
+        drop(process);
+        (version, libraries.name(pid, family::GNUTLS, 0))
+    };
+    let (system, named) = of_ended(&mut libraries, &source);
+    assert_eq!(named.as_deref(), Some(system.as_str()));
+    assert_eq!(libraries.name(process::id(), family::OPENSSL, 0), None, "there was none");
+    // Another version of the same length.
+    let version = system.rsplit(' ').next().expect("a version").as_bytes();
+    let last = version.len() - 1;
+    for at in memchr::memmem::find_iter(&bytes.clone(), version) {
+        bytes[at + last] ^= 1;
+    }
+    fs::write(&file, bytes).expect("written");
+    let (other, named) = of_ended(&mut libraries, &file);
+    assert_ne!(other, system);
+    assert_eq!(named, None, "it may have been either");
 }
 
 #[test]

@@ -1,4 +1,5 @@
-// The same as client.py on Go's net/http: a goroutine a number, each with a client and so a connection of its own.
+// The same as client.py on Go's net/http: a goroutine a number, each with a client and so a connection of its own. idle=1: does
+// nothing until it is killed.
 package main
 
 import (
@@ -11,6 +12,7 @@ import (
 	"strconv"
 	"strings"
 	"sync"
+	"time"
 )
 
 func check(err error) {
@@ -49,6 +51,9 @@ func main() {
 	for _, word := range os.Args[1:] {
 		name, value, _ := strings.Cut(word, "=")
 		settings[name] = value
+	}
+	if settings["idle"] == "1" {
+		time.Sleep(time.Hour)
 	}
 	pem, err := os.ReadFile(settings["ca"])
 	check(err)

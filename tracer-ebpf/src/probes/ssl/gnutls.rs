@@ -5,7 +5,7 @@ use tracer_ebpf::ssl::family::GNUTLS;
 use super::{enter, try_free, try_has_read, try_read, try_set_descriptor, try_write};
 use crate::{
     probes::user::{programs, result},
-    session::{Direction, What},
+    session::What,
 };
 
 programs! {
@@ -17,14 +17,14 @@ programs! {
     /// `ssize_t gnutls_record_recv(gnutls_session_t session, void *data, size_t data_size)`
     fn gnutls_receive(ctx) {
         let session = try_read(ctx, GNUTLS, ctx.arg(0)?, ctx.arg(1)?, 0)?;
-        // It leaves by a jump, so its return is not seen: what is sent next may begin a turn.
-        session.direction = Direction::None;
+        // Not in every build of the library can its return be probed.
+        session.direction = session.direction.reading();
         Some(())
     }
 
-    /// Its return instruction: how many bytes it took, 0 at the end, negative for an error.
+    /// Its return instructions, most of them in a function that it ends in by a jump: how many bytes it took, 0 at the end, negative for an error.
     fn gnutls_has_received(ctx) {
-        try_has_read(ctx, |_| u64::try_from(result(ctx) as i64).ok())
+        try_has_read(ctx, |_| Some(u64::try_from(result(ctx) as i64).unwrap_or(0)))
     }
 
     /// Any other call by which records may be sent, such as `int gnutls_handshake(gnutls_session_t session)`.

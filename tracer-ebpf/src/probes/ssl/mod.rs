@@ -29,9 +29,6 @@ use crate::{
     verifier::at_most,
 };
 
-/// How far above the probe on a read's entry the stack may be at its return: the function's own frame.
-const LARGEST_FRAME: u64 = 1024;
-
 /// Takes in that the current thread calls into a library. Returns the session, if the process is traced.
 #[inline(always)]
 fn enter(
@@ -97,18 +94,20 @@ fn try_read(ctx: &ProbeContext, family: u32, ssl: u64, buffer: u64, taken_at: u6
     enter(ctx, family, ssl, What::Read, buffer, taken_at)
 }
 
-/// A read returns. `taken` tells how many bytes it took, by where the caller wants to know it.
+/// A read returns, or another call of a function that it may end in by a jump. `taken` tells how many bytes it took, by where the caller
+/// wants to know it.
 #[inline(always)]
 fn try_has_read(ctx: &ProbeContext, taken: impl FnOnce(u64) -> Option<u64>) -> Outcome {
     let call = last_call()?;
-    // A call of another session, inside a callback of this one, was the last: its frame lies far below.
-    let is_its_own = stack(ctx).wrapping_sub(call.stack) <= LARGEST_FRAME;
-    if call.what != What::Read || !is_its_own {
+    // What is called within the read returns further down, and what is called after it to another place.
+    let stack = stack(ctx);
+    if call.what != What::Read || stack != call.stack || word(stack) != Some(call.returns_to) {
         return None;
     }
     call.what = What::Other;
     let length = taken(call.taken_at)?;
     let session = Session::find(call.ssl)?;
+    session.direction = session.direction.has_read();
     pass(session, Direction::In, call.buffer, length)
 }
 

@@ -101,7 +101,10 @@ impl Found {
                 Wanted::Marker(Marker::Boring) => found.is_boring = true,
                 Wanted::Function(name) => {
                     let offset = elf.code_offset(symbol.address);
-                    found.functions.extend(offset.map(|offset| Function { name, offset, size: symbol.size }));
+                    found.functions.extend(offset.map(|(offset, segment)| {
+                        let segment = [segment.start, segment.end];
+                        Function { name, offset, size: symbol.size, segment }
+                    }));
                 }
             }
         }

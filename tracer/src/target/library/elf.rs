@@ -184,10 +184,10 @@ impl<'a> Elf<'a> {
         self.sections.iter().find(|section| section.name.ends_with(suffix))
     }
 
-    /// Where in the file a function's code at an address is; `None` if no code is loaded there.
-    pub fn code_offset(&self, address: u64) -> Option<u64> {
+    /// Where in the file a function's code at an address is, and the part of the file that is loaded there; `None` if no code is.
+    pub fn code_offset(&self, address: u64) -> Option<(u64, Range<u64>)> {
         let mut code = self.segments.iter().filter(|segment| segment.flags & elf::PF_X != 0);
-        code.find_map(|segment| segment.offset_of(address))
+        code.find_map(|segment| Some((segment.offset_of(address)?, segment.range())))
     }
 
     /// Where in the file that is which is loaded at an address; `None` if nothing of the file is.

@@ -9,6 +9,8 @@ pub struct Function {
     pub offset: u64,
     /// Bytes of its code; 0 if the file does not say.
     pub size: u64,
+    /// The part of the file that is loaded together with it: from here on, and up to there.
+    pub segment: [u64; 2],
 }
 
 /// Functions that come together.

@@ -4,6 +4,7 @@ use std::{
     collections::HashMap,
     fs::{File, Metadata},
     io,
+    ops::Range,
     os::{
         fd::AsRawFd,
         unix::fs::{FileExt as _, MetadataExt},
@@ -21,6 +22,7 @@ use super::{
     kind::{Kind, Release},
     maps::{self, Mapping},
     open::{OpenError, open},
+    returns,
 };
 
 /// Most processes that are followed at a time.
@@ -88,6 +90,12 @@ impl Library {
         Ok(code)
     }
 
+    /// Where calls of one of its functions return, see [`returns::returns`]. `None` if not all of that is known.
+    pub fn returns(&self, function: &Function) -> Option<Vec<u64>> {
+        let end = function.offset.checked_add(function.size.min(CODE_MAX))?;
+        returns::returns(&CodeOf { file: &self.file, function }, function.offset..end)
+    }
+
     /// A path that leads to the very file, for probes to be put on, from within this process and while this lives.
     pub fn probe_path(&self) -> PathBuf {
         format!("/proc/self/fd/{}", self.file.as_raw_fd()).into()
@@ -101,6 +109,25 @@ impl Library {
             *release = Release::of(crypto);
             self.version = Some(crypto.to_owned());
         }
+    }
+}
+
+/// The code that a function is a part of.
+struct CodeOf<'l> {
+    file: &'l File,
+    function: &'l Function,
+}
+
+impl returns::Code for CodeOf<'_> {
+    fn stretch(&self) -> Range<u64> {
+        let [start, end] = self.function.segment;
+        start..end
+    }
+
+    fn read(&self, offset: u64, length: u64) -> Option<Vec<u8>> {
+        let mut code = vec![0; length.min(CODE_MAX) as usize];
+        self.file.read_exact_at(&mut code, offset).ok()?;
+        Some(code)
     }
 }
 
@@ -121,8 +148,8 @@ pub struct Libraries {
     remembered: LruCache<Stamp, Rc<Analysis>>,
     released: Vec<Rc<Library>>,
     settled: Vec<FileId>,
-    /// Names of libraries that were handed out, by number.
-    products: LruCache<u64, Rc<str>>,
+    /// Families and names of libraries that were handed out, by number.
+    products: LruCache<u64, (Option<u32>, Rc<str>)>,
     last_number: u64,
     unreadable: Vec<Unreadable>,
     left_out: u64,
@@ -192,7 +219,7 @@ impl Libraries {
         let before = self.processes.insert(pid, ids);
         self.release(before.unwrap_or_default());
         for library in &libraries {
-            self.products.insert(library.number, library.product().into());
+            self.products.insert(library.number, (library.kind.family(), library.product().into()));
         }
         libraries
     }
@@ -222,10 +249,14 @@ impl Libraries {
     }
 
     /// Name and version of the library with this number, if it is known. Else of that of a family (one of
-    /// `tracer_ebpf::ssl::family`) that a process uses; `None` if it uses none or several, or is gone.
+    /// `tracer_ebpf::ssl::family`) that a process uses; `None` if it uses none or several, or is gone and several of the family were
+    /// handed out.
     pub fn name(&mut self, pid: u32, family: u32, number: u64) -> Option<Rc<str>> {
-        if let Some(product) = self.products.get(&number) {
+        if let Some((_, product)) = self.products.get(&number) {
             return Some(Rc::clone(product));
+        }
+        if let Some(product) = self.only_product(family) {
+            return Some(product);
         }
         let known = self.processes.get(&pid).map(Vec::as_slice).unwrap_or_default();
         let known = known.iter().filter_map(|id| self.files.get(id)).flat_map(|file| &file.libraries);
@@ -238,6 +269,17 @@ impl Libraries {
         let mut products = libraries.iter().filter(is_of_family).map(|library| library.product());
         let product = products.next()?;
         products.all(|other| other == product).then(|| product.into())
+    }
+
+    /// Name and version of a family's libraries that were handed out, if all are the same: no other has probes.
+    fn only_product(&self, family: u32) -> Option<Rc<str>> {
+        if self.products.len() >= REMEMBERED_MAX {
+            // Some may be forgotten.
+            return None;
+        }
+        let mut products = self.products.iter().filter(|(_, (of, _))| *of == Some(family)).map(|(_, (_, name))| name);
+        let first = products.next()?;
+        products.all(|other| other == first).then(|| Rc::clone(first))
     }
 
     /// What could not be looked at since this was last called, each file once as long as it is in use.

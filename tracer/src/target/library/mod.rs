@@ -16,6 +16,7 @@ mod maps;
 mod open;
 pub mod points;
 mod reader;
+mod returns;
 mod symbols;
 mod version;
 

@@ -1,4 +1,4 @@
-//! Where in a function a probe goes: where it costs least at the entry, and at each return instruction.
+//! Where in a function the probe for its entry goes: where it costs least.
 //!
 //! A probe replaces an instruction. The kernel emulates a few (pushes, jumps, calls); any other it executes elsewhere, which takes a
 //! second trap: 800 instructions more each time (6.12). So the probe for the entry goes on the first instruction that the kernel
@@ -11,8 +11,6 @@ use tracer_ebpf::ssl::FRAME_MASK;
 
 /// Longest stretch of a function's beginning that is looked at, in bytes.
 const PROLOGUE: u64 = 64;
-/// Most return instructions of one function. One that has more is not probed there.
-const RETURNS_MAX: usize = 64;
 
 /// Registers that hold arguments: of C functions (System V, up to four), and of Go's.
 const C_ARGUMENTS: &[Register] = &[Register::RDI, Register::RSI, Register::RDX, Register::RCX];
@@ -82,30 +80,6 @@ fn taken_of_stack(instruction: &Instruction) -> Option<u64> {
     takes.then(|| instruction.immediate(1)).filter(|bytes| *bytes <= FRAME_MASK)
 }
 
-/// Each return instruction of a function, in bytes from its first instruction. `None` if the function cannot be followed to its end, or
-/// leaves by a jump to another one: its returns would not all be seen.
-pub fn returns(code: &[u8]) -> Option<Vec<u64>> {
-    let mut returns = Vec::new();
-    for instruction in instructions(code) {
-        let leaves = match instruction.flow_control() {
-            FlowControl::Return => {
-                returns.push(instruction.ip());
-                false
-            }
-            FlowControl::UnconditionalBranch | FlowControl::ConditionalBranch => {
-                instruction.near_branch_target() >= code.len() as u64
-            }
-            // A jump by a table or through a pointer may lead anywhere; of those that leave, the compiler makes few.
-            FlowControl::IndirectBranch => true,
-            _ => false,
-        };
-        if leaves || instruction.is_invalid() || returns.len() > RETURNS_MAX {
-            return None;
-        }
-    }
-    if returns.is_empty() { None } else { Some(returns) }
-}
-
 fn instructions(code: &[u8]) -> impl Iterator<Item = Instruction> {
     Decoder::with_ip(64, code, 0, DecoderOptions::NONE).into_iter()
 }
@@ -160,29 +134,12 @@ mod tests {
         assert_eq!(entry(&exchanges, Convention::C).offset, 0, "xchg rcx, rdx; push rbp");
     }
 
-    #[test]
-    fn every_return_is_found() {
-        assert_eq!(returns(WITH_CANARY), Some(vec![33]));
-        assert_eq!(returns(&[0x74, 0x01, 0xc3, 0x90, 0xf3, 0xc3]), Some(vec![2, 4]), "je; ret; nop; rep ret");
-    }
-
-    #[test]
-    fn a_function_that_leaves_by_a_jump_has_no_known_returns() {
-        assert_eq!(returns(&[0xe9, 0x00, 0x10, 0x00, 0x00]), None, "jmp to another function");
-        assert_eq!(returns(&[0xc3, 0xff, 0xe0]), None, "jmp rax");
-        assert_eq!(returns(&[0x90]), None, "no return at all");
-        assert_eq!(returns(&[0xc3, 0x48]), None, "cut in an instruction");
-    }
-
     proptest! {
         #[test]
         fn whatever_the_bytes_a_point_lies_in_the_function(code in prop::collection::vec(any::<u8>(), 0..300)) {
             for convention in [Convention::C, Convention::Go] {
                 let Entry { offset, frame } = entry(&code, convention);
                 prop_assert!(offset <= code.len() as u64 && frame <= FRAME_MASK);
-            }
-            for at in returns(&code).unwrap_or_default() {
-                prop_assert!((at as usize) < code.len());
             }
         }
     }
