@@ -1,6 +1,10 @@
 //! Probes on libraries: which program goes on which function, and putting them there and taking them off.
 
-use std::{collections::HashMap, rc::Rc, thread};
+use std::{
+    collections::{HashMap, HashSet},
+    rc::Rc,
+    thread,
+};
 
 use anyhow::{Context as _, Result, bail};
 use aya::{
@@ -142,6 +146,8 @@ impl LibraryProbes {
             }
             _ => Convention::C,
         };
+        // Functions that jump to the same one return by the same instructions.
+        let mut probed = HashSet::new();
         for (name, program_name, place) in PROBES {
             let Some(function) = library.functions.iter().find(|function| function.name == *name) else { continue };
             let points = match place {
@@ -159,6 +165,9 @@ impl LibraryProbes {
                 }
             };
             for (at, frame) in points {
+                if !probed.insert((*program_name, at)) {
+                    continue;
+                }
                 // An older kernel would refuse the number.
                 let cookie = self.numbers.then_some(library.number << FRAME_BITS | frame);
                 let point = UProbeAttachPoint { location: at.into(), cookie };
