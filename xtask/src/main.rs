@@ -11,6 +11,7 @@ mod demo;
 mod fuzz;
 mod initrd;
 mod kernels;
+mod libraries;
 mod lint;
 mod machine;
 mod packages;

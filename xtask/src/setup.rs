@@ -11,6 +11,7 @@ use anyhow::{Result, bail};
 use crate::{
     command::{self, say},
     kernels::KERNELS,
+    libraries,
     packages::{self, TOOLS, Use},
     toolchain::Toolchain,
 };
@@ -64,9 +65,10 @@ pub fn run(args: &Args) -> Result<ExitCode> {
     Ok(ExitCode::SUCCESS)
 }
 
-/// Packages and kernels: all that the tests and the demo need.
+/// Packages, libraries and kernels: all that the tests and the demo need.
 pub fn ensure_everything() -> Result<()> {
     ensure_packages(Purpose::Everything)?;
+    libraries::ensure()?;
     for kernel in KERNELS {
         kernel.ensure()?;
     }
