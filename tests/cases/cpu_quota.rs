@@ -28,7 +28,7 @@ fn a_throttled_handshake_is_mostly_run_queue() {
     let request = Request { certificate, connections: 5, more: &[&cpu_stat], ..Request::to(to) };
     // The client knows for how long it was throttled to a period of 0.1 s or two; a tenth of that is needed at least once.
     let is_certain = (0..ROUNDS).any(|_| {
-        let told = Client::Rustls.run_by(&request, |client| group.enter(client));
+        let told = Client::Rustls.run_by(&request, |client| group.enter(&client));
         assert_eq!(told.len(), 5);
         // All of them are held to it, certain or not.
         let certain: Vec<bool> = told.iter().map(|told| is_certain(&trace, told, to)).collect();

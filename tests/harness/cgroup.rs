@@ -14,14 +14,50 @@ pub struct Cgroup(PathBuf);
 const ROOT: &str = "/sys/fs/cgroup";
 
 impl Cgroup {
+    /// A group without limits.
+    #[track_caller]
+    pub fn new(name: &str) -> Self {
+        let group = Self(Path::new(ROOT).join(name));
+        fs::create_dir(&group.0).unwrap_or_else(|error| panic!("{}: {error}", group.0.display()));
+        group
+    }
+
     /// A group that may use this share of one processor in each tenth of a second.
     #[track_caller]
     pub fn with_cpu_share(name: &str, percent: u32) -> Self {
-        write(&Path::new(ROOT).join("cgroup.subtree_control"), "+cpu");
-        let group = Self(Path::new(ROOT).join(name));
-        fs::create_dir(&group.0).unwrap_or_else(|error| panic!("{}: {error}", group.0.display()));
-        write(&group.0.join("cpu.max"), &format!("{} 100000", percent * 1_000));
-        group
+        Self::new(name).limited(Path::new(ROOT), percent)
+    }
+
+    /// A group without limits within another one. That must be dropped later, and itself hold no process.
+    #[track_caller]
+    pub fn within(other: &Self, name: &str) -> Self {
+        Self::new(Path::new(other.0.file_name().expect("a name")).join(name).to_str().expect("UTF-8"))
+    }
+
+    /// The same with a share of one processor.
+    #[track_caller]
+    pub fn within_with_cpu_share(other: &Self, name: &str, percent: u32) -> Self {
+        Self::within(other, name).limited(&other.0, percent)
+    }
+
+    #[track_caller]
+    fn limited(self, parent: &Path, percent: u32) -> Self {
+        for group in [Path::new(ROOT), parent] {
+            write(&group.join("cgroup.subtree_control"), "+cpu");
+        }
+        write(&self.0.join("cpu.max"), &format!("{} 100000", percent * 1_000));
+        self
+    }
+
+    /// Its folder.
+    pub fn path(&self) -> &Path {
+        &self.0
+    }
+
+    /// Takes a running process in; what that starts from now on is in there too.
+    #[track_caller]
+    pub fn take(&self, pid: u32) {
+        write(&self.0.join("cgroup.procs"), &pid.to_string());
     }
 
     /// Its processor statistics.
@@ -31,10 +67,20 @@ impl Cgroup {
 
     /// Makes a command run in it from its first instruction, and on one processor: the group's statistics add up how long
     /// it was throttled on each.
-    pub fn enter(&self, command: Command) -> Command {
+    pub fn enter(&self, command: &Command) -> Command {
+        self.enter_by("exec taskset -c 0", command)
+    }
+
+    /// Makes a command run in it from its first instruction.
+    pub fn enter_anywhere(&self, command: &Command) -> Command {
+        self.enter_by("exec", command)
+    }
+
+    fn enter_by(&self, exec: &str, command: &Command) -> Command {
         let mut shell = Command::new("/bin/sh");
-        shell.args(["-c", "echo $$ > \"$0\" && exec taskset -c 0 \"$@\""]).arg(self.0.join("cgroup.procs"));
+        shell.args(["-c", &format!("echo $$ > \"$0\" && {exec} \"$@\"")]).arg(self.0.join("cgroup.procs"));
         shell.arg(command.get_program()).args(command.get_args());
+        shell.envs(command.get_envs().filter_map(|(name, value)| Some((name, value?))));
         shell
     }
 }

@@ -14,6 +14,7 @@ mod stepwise;
 
 pub use authority::{Authority, Certificate};
 pub use chopper::Chopper;
+pub(crate) use client::stripped;
 pub use client::{Client, Request, Told, hello};
 pub use container::in_musl_container;
 pub use database::{Database, pgbench, redis_benchmark};
@@ -26,6 +27,9 @@ pub use stepwise::Stepwise;
 
 /// The name that the servers' certificate is for.
 pub const NAME: &str = "shop.test";
+
+/// The name of the data base in the incidents; the certificate is for it too.
+pub const STORE: &str = "dynamo.test";
 
 /// A source in `tests/clients/tls`.
 fn source(name: &str) -> std::path::PathBuf {

@@ -20,6 +20,9 @@ const SOURCES: &str = "tests/clients";
 /// Where Debian puts the Java that `packages.rs` names; another one may come first in `PATH`.
 const JAVA: &str = "/usr/lib/jvm/java-17-openjdk-amd64/bin/java";
 
+/// Where Debian puts Apache HttpClient, and what that takes.
+const HTTP_CLIENT: &str = "/usr/share/java/httpclient.jar:/usr/share/java/httpcore.jar";
+
 /// Where Debian puts Go.
 const GO: &str = "/usr/bin/go";
 
@@ -31,6 +34,7 @@ pub fn build() -> Result<()> {
     for (source, built, command) in [
         (source("tls/client.go"), folder.join("go_client"), go as fn(&Path, &Path) -> Command),
         (source("tls/Client.java"), folder.join("java_client"), java),
+        (source("incidents/Writes.java"), folder.join("java_writes"), java),
         (source("tls/timed.c"), folder.join("timed.so"), c),
         (source("tls/wire_clock.c"), folder.join("wire_clock.so"), c),
         (source("tls/numbered/client.go"), folder.join("numbered_client"), go),
@@ -74,7 +78,7 @@ fn pure_go(source: &Path, built: &Path) -> Command {
 /// The compiler is a module of the runtime, though the runtime's package has no `javac`.
 fn java(source: &Path, built: &Path) -> Command {
     let mut java = Command::new(JAVA);
-    java.args(["-m", "jdk.compiler/com.sun.tools.javac.Main", "-d"]).arg(built).arg(source);
+    java.args(["-m", "jdk.compiler/com.sun.tools.javac.Main", "-classpath", HTTP_CLIENT, "-d"]).arg(built).arg(source);
     java
 }
 

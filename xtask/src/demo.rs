@@ -9,10 +9,11 @@ use std::{
 use anyhow::{Context, Result};
 
 use crate::{
-    build,
+    build, clients,
     command::{self, say},
     kernels::{self, Choice},
-    machine, paths, setup,
+    machine::{self, Machine},
+    paths, setup,
     vm::Hardware,
 };
 
@@ -25,6 +26,9 @@ pub struct Args {
     /// Use a VM with this kernel even where the host could trace
     #[arg(long, value_name = "VERSION")]
     kernel: Option<Choice>,
+    /// Play one of the five incidents instead, in a VM (6.12 if no kernel is named), and show what `diagnose` says of it
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u8).range(1..=5))]
+    incident: Option<u8>,
     #[command(flatten)]
     hardware: Hardware,
 }
@@ -33,6 +37,9 @@ pub struct Args {
 pub fn run(args: &Args) -> Result<ExitCode> {
     setup::ensure_everything()?;
     let tracer = build::tracer(true)?;
+    if let Some(number) = args.incident {
+        return incident(args, number, &tracer);
+    }
     let demo = [tracer.display().to_string(), "run".to_owned(), "--".to_owned(), SCRIPT.to_owned()];
     let kernel = match args.kernel {
         Some(choice) => choice,
@@ -50,6 +57,25 @@ pub fn run(args: &Args) -> Result<ExitCode> {
     for kernel in kernels::chosen(&[kernel]) {
         say(format!("running the demo in a VM on kernel {}", kernel.name));
         let machine = args.hardware.machine(kernel, Duration::from_mins(3), demo.to_vec());
+        let outcome = machine.run(&mut machine::pass_through).with_context(|| format!("vm {}", kernel.name))?;
+        code = code.max(outcome.code);
+    }
+    Ok(ExitCode::from(code))
+}
+
+/// Plays an incident; what the tracer finds is all that goes to standard output.
+fn incident(args: &Args, number: u8, tracer: &Path) -> Result<ExitCode> {
+    let program = build::programs()?.join("incident");
+    clients::build()?;
+    let kernel = args.kernel.map_or_else(|| "6.12".parse(), Ok)?;
+    let mut code = 0;
+    for kernel in kernels::chosen(&[kernel]) {
+        say(format!("playing incident {number} in a VM on kernel {}: a minute or two", kernel.name));
+        let command = vec![program.display().to_string(), number.to_string()];
+        let machine = Machine {
+            env: vec![("CONNTRACER".to_owned(), tracer.display().to_string())],
+            ..args.hardware.machine(kernel, Duration::from_mins(8), command)
+        };
         let outcome = machine.run(&mut machine::pass_through).with_context(|| format!("vm {}", kernel.name))?;
         code = code.max(outcome.code);
     }

@@ -9,8 +9,10 @@ mod command;
 mod debian;
 mod demo;
 mod fuzz;
+mod incidents;
 mod initrd;
 mod kernels;
+mod libraries;
 mod lint;
 mod machine;
 mod musl;
@@ -54,6 +56,8 @@ enum Task {
     Test(test::Args),
     /// Feed random input to what reads untrusted bytes
     Fuzz(fuzz::Args),
+    /// Play the five incidents, and write what is found into docs/incidents.md
+    Incidents(incidents::Args),
     /// Count what tracing costs, beside other tools
     Bench(bench::Args),
     /// Compare what is traced with what happened
@@ -83,6 +87,7 @@ fn run(task: &Task) -> Result<ExitCode> {
         Task::Lint => lint::run(),
         Task::Test(args) => test::run(args),
         Task::Fuzz(args) => fuzz::run(args),
+        Task::Incidents(args) => incidents::run(args),
         Task::Bench(args) => bench::run(args),
         Task::Accuracy(args) => accuracy::run(args),
         Task::Soak(args) => soak::run(args),

@@ -72,6 +72,11 @@ pub const PACKAGES: &[(&str, Use)] = &[
     // A container with another C library, and pip to fetch an OpenSSL for it.
     ("musl-tools", Use::Tests),
     ("python3-pip", Use::Tests),
+    // The incidents: the AWS SDKs and a DynamoDB come from npm and PyPI (`libraries.rs`), Java's pooling client from here.
+    ("npm", Use::Tests),
+    ("libhttpclient-java", Use::Tests),
+    ("openssh-client", Use::Tests),
+    ("openssh-server", Use::Tests),
     // The TLS loops, and a tool to compare with: bpftrace comes with LLVM and clang, 200 MB.
     ("libssl-dev", Use::Bench),
     ("bpftrace", Use::Bench),
@@ -133,10 +138,26 @@ impl Tool {
     }
 }
 
+/// What is installed, also as a part of another package: some builds of nodejs bring npm, and refuse to stand beside it.
 fn installed() -> Result<Vec<String>> {
     let mut query = Command::new("dpkg-query");
-    query.args(["--show", "--showformat=${Package} ${db:Status-Status}\n"]);
+    query.args(["--show", "--showformat=${db:Status-Status}\t${Package},${Provides}\n"]);
     let text = command::output(&mut query)?;
-    let name = |line: &str| line.strip_suffix(" installed").map(str::to_owned);
-    Ok(text.lines().filter_map(name).collect())
+    Ok(text.lines().filter_map(|line| line.strip_prefix("installed\t")).flat_map(names).collect())
+}
+
+/// The names in a list such as `nodejs,nodejs-legacy (= 20), npm`.
+fn names(list: &str) -> impl Iterator<Item = String> {
+    list.split(',').filter_map(|entry| entry.split_whitespace().next()).map(str::to_owned)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_a_package_provides_is_installed_with_it() {
+        assert_eq!(names("nodejs,nodejs-legacy (= 20), npm").collect::<Vec<_>>(), ["nodejs", "nodejs-legacy", "npm"]);
+        assert_eq!(names("gcc,").collect::<Vec<_>>(), ["gcc"]);
+    }
 }

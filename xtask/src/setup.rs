@@ -11,7 +11,7 @@ use anyhow::{Result, bail};
 use crate::{
     command::{self, say},
     kernels::KERNELS,
-    musl,
+    libraries, musl,
     packages::{self, TOOLS, Use},
     toolchain::Toolchain,
 };
@@ -68,6 +68,7 @@ pub fn run(args: &Args) -> Result<ExitCode> {
 /// Packages, kernels and libraries: all that the tests and the demo need.
 pub fn ensure_everything() -> Result<()> {
     ensure_packages(Purpose::Everything)?;
+    libraries::ensure()?;
     for kernel in KERNELS {
         kernel.ensure()?;
     }

@@ -21,9 +21,16 @@ const SPREAD: &[(&str, &[&str])] = &[
     ("soak::", &["6.12"]),
 ];
 
+/// The incidents, a minute or two each, and the kernel they run on: findings follow from records, which the other cases look at
+/// everywhere.
+const INCIDENTS: (&[&str], &str) =
+    (&["cold_pool::", "stale_reuse::", "handshake_cpu::", "idle_timeout::", "connection_close::", "healthy::"], "6.12");
+
 /// The cases that are left to other kernels than this.
 pub fn elsewhere(kernel: Kernel) -> Vec<&'static str> {
-    SPREAD.iter().filter(|(_, kernels)| !kernels.contains(&kernel.name)).map(|(case, _)| *case).collect()
+    let (incidents, of) = INCIDENTS;
+    let spread = SPREAD.iter().filter(|(_, kernels)| !kernels.contains(&kernel.name)).map(|(case, _)| *case);
+    spread.chain(incidents.iter().copied().filter(|_| kernel.name != of)).collect()
 }
 
 #[cfg(test)]
@@ -41,6 +48,7 @@ mod tests {
             SPREAD.iter().any(|(case, kernels)| case.starts_with("sessions::") && kernels.contains(&kernel.name))
         };
         assert!(KERNELS.iter().all(|kernel| has_client(&kernel)));
+        assert!(KERNELS.iter().any(|kernel| kernel.name == INCIDENTS.1));
     }
 
     #[test]

@@ -200,7 +200,7 @@ fn arguments(args: &Args, kernel: Kernel) -> Vec<String> {
 }
 
 /// Builds the integration tests and returns their binaries.
-fn test_binaries() -> Result<Vec<PathBuf>> {
+pub fn test_binaries() -> Result<Vec<PathBuf>> {
     say("building the tests for the VMs");
     let mut build = cargo();
     build.args(["test", "--no-run", "--package", "conntracer-tests", "--test", "*"]);

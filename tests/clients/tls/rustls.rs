@@ -1,23 +1,30 @@
-//! A client on rustls; settings and output as in `client.py`, and one more setting: `cpu_stat` names a cgroup's
-//! `cpu.stat`, and adds by how much the group was throttled during each handshake (`throttled_ms`: at least, and at most).
+//! A client on rustls; settings and output as in `client.py`, and more settings: `host` may be a name; `cpu_stat` names a cgroup's
+//! `cpu.stat`, and adds by how much the group was throttled during each handshake (`throttled_ms`: at least, and at most);
+//! `join` names a cgroup's folder, into which it goes once its first connection is ready. It also tells how much processor its
+//! thread used in each handshake (`cpu_ms`), and how long it took from the lookup of the name to the first answer
+//! (`first_answer_ms`; what came before `join` does not count).
 
 use std::{
     collections::HashMap,
     fs,
     io::{self, ErrorKind, Read, Write},
-    net::{IpAddr, SocketAddr, TcpStream},
+    net::{TcpStream, ToSocketAddrs},
     sync::Arc,
     thread,
     time::{Duration, Instant},
 };
 
 use anyhow::{Context, Result, bail};
+use nix::time::{ClockId, clock_gettime};
 use rustls::{
     ClientConfig, ClientConnection, HandshakeKind, ProtocolVersion, RootCertStore, Stream,
     client::Resumption,
     pki_types::{CertificateDer, PrivateKeyDer, ServerName, pem::PemObject},
 };
 use serde_json::json;
+
+/// How long a connection is opened ahead of its first request.
+const AHEAD: Duration = Duration::from_millis(1500);
 
 /// A wait that takes longer fails.
 const PATIENCE: Duration = Duration::from_secs(60);
@@ -81,7 +88,16 @@ fn config(settings: &Settings) -> Result<ClientConfig> {
 #[derive(Clone, Copy)]
 struct Moment {
     at: Instant,
+    /// What this thread has used of a processor.
+    cpu: Duration,
     throttled_ms: Option<[f64; 2]>,
+}
+
+impl Moment {
+    fn now() -> io::Result<Self> {
+        let cpu = clock_gettime(ClockId::CLOCK_THREAD_CPUTIME_ID)?.into();
+        Ok(Self { at: Instant::now(), cpu, throttled_ms: None })
+    }
 }
 
 /// Remembers when the first bytes were about to be sent, those of the ClientHello, and when bytes last were about to be sent
@@ -95,12 +111,12 @@ struct Timed<'a> {
 
 impl Timed<'_> {
     /// Makes a call that tells when its bytes passed.
-    fn pass(&mut self, call: impl FnOnce(&mut TcpStream) -> io::Result<(Instant, usize)>) -> io::Result<usize> {
+    fn pass(&mut self, call: impl FnOnce(&mut TcpStream) -> io::Result<(Moment, usize)>) -> io::Result<usize> {
         let throttled = || self.cpu_stat.map(throttled_ms).transpose().map_err(io::Error::other);
         let before = throttled()?;
-        let (at, bytes) = call(&mut self.stream)?;
+        let (moment, bytes) = call(&mut self.stream)?;
         let throttled_ms = before.zip(throttled()?).map(|(before, after)| [before, after]);
-        self.last = Some(Moment { at, throttled_ms });
+        self.last = Some(Moment { throttled_ms, ..moment });
         self.first = self.first.or(self.last);
         Ok(bytes)
     }
@@ -110,7 +126,7 @@ impl Read for Timed<'_> {
     fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
         self.pass(|stream| {
             let read = stream.read(buffer)?;
-            Ok((Instant::now(), read))
+            Ok((Moment::now()?, read))
         })
     }
 }
@@ -118,7 +134,7 @@ impl Read for Timed<'_> {
 impl Write for Timed<'_> {
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
         self.pass(|stream| {
-            let now = Instant::now();
+            let now = Moment::now()?;
             Ok((now, stream.write(bytes)?))
         })
     }
@@ -130,8 +146,10 @@ impl Write for Timed<'_> {
 
 fn connection(settings: &Settings, config: Arc<ClientConfig>) -> Result<()> {
     let sni = settings.text("sni")?;
-    let to = SocketAddr::new(settings.text("host")?.parse::<IpAddr>()?, settings.text("port")?.parse()?);
     let mut tls = ClientConnection::new(config, ServerName::try_from(sni)?.to_owned())?;
+    let mut asked = Instant::now();
+    let to = (settings.text("host")?, settings.text("port")?.parse()?);
+    let to = to.to_socket_addrs()?.next().context("the name has no address")?;
     let before = Instant::now();
     let stream = TcpStream::connect(to)?;
     let connected = Instant::now();
@@ -146,15 +164,22 @@ fn connection(settings: &Settings, config: Arc<ClientConfig>) -> Result<()> {
     let done = Instant::now();
 
     stream.cpu_stat = None;
+    if let Ok(group) = settings.text("join") {
+        fs::write(format!("{group}/cgroup.procs"), "0")?;
+        // The first request is yet to come.
+        thread::sleep(AHEAD);
+        asked = Instant::now();
+    }
     let (hello, last) = stream.first.zip(stream.last).context("a handshake without a ClientHello")?;
     let requests = settings.number("requests", 1)?;
-    let mut first_byte = None;
+    let (mut first_byte, mut first_answer) = (None, None);
     for index in 0..requests {
         if index > 0 {
             thread::sleep(Duration::from_millis(settings.number("gap_ms", 0)?));
         }
         let took = request(&mut Stream::new(&mut tls, &mut stream), sni)?;
         first_byte.get_or_insert(took);
+        first_answer.get_or_insert_with(|| asked.elapsed());
     }
     let version = match tls.protocol_version() {
         Some(ProtocolVersion::TLSv1_2) => "1.2",
@@ -182,6 +207,8 @@ fn connection(settings: &Settings, config: Arc<ClientConfig>) -> Result<()> {
         "resumed": tls.handshake_kind() == Some(HandshakeKind::Resumed),
         "exchanges": requests,
         "local_port": local_port,
+        "cpu_ms": ms(last.cpu - hello.cpu),
+        "first_answer_ms": first_answer.map(ms),
         "throttled_ms": last.throttled_ms.zip(hello.throttled_ms).map(|(last, first)| [last[0] - first[1], last[1] - first[0]]),
     });
     println!("{line}");

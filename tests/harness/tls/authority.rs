@@ -6,7 +6,7 @@ use std::{
     sync::LazyLock,
 };
 
-use super::NAME;
+use super::{NAME, STORE};
 
 /// A certificate and its key, in PEM files.
 #[derive(Clone, Debug)]
@@ -32,7 +32,7 @@ pub struct Authority {
     dir: PathBuf,
     /// What clients trust.
     pub root: Certificate,
-    /// A server's, for [`NAME`] and the loopback addresses.
+    /// A server's, for [`NAME`], [`STORE`] and the loopback addresses.
     pub server: Certificate,
 }
 
@@ -53,7 +53,7 @@ impl Authority {
         run(Command::new("chmod").arg("755").arg(&dir));
         let constraints = ["-addext", "basicConstraints=critical,CA:TRUE", "-addext", "keyUsage=keyCertSign"];
         let root = make(&dir, "root", SMALL, &constraints, "conntracer tests");
-        let names = format!("subjectAltName=DNS:{NAME},IP:127.0.0.1,IP:::1");
+        let names = format!("subjectAltName=DNS:{NAME},DNS:{STORE},IP:127.0.0.1,IP:::1");
         let server = issue(&dir, &root, "server", SMALL, &["-addext", &names], NAME);
         // Java's own format of a hosts file.
         std::fs::write(dir.join("hosts"), format!("127.0.0.1 {NAME}\n")).expect("a hosts file");
@@ -67,6 +67,15 @@ impl Authority {
             issue(&authority.dir, &authority.root, "client", SMALL, &[], "a client")
         });
         &CLIENT
+    }
+
+    /// A client's certificate whose key takes some milliseconds to sign with, even on a fast processor.
+    pub fn rsa_client(&self) -> &'static Certificate {
+        static RSA: LazyLock<Certificate> = LazyLock::new(|| {
+            let authority = Authority::get();
+            issue(&authority.dir, &authority.root, "rsa", &["-newkey", "rsa:2048"], &[], "a client")
+        });
+        &RSA
     }
 
     /// A client's certificate whose key takes long to sign with.

@@ -51,6 +51,12 @@ pub struct Told {
     /// For how long its cgroup was throttled during the handshake: at least, and at most.
     #[serde(default)]
     pub throttled_ms: Option<[f64; 2]>,
+    /// What its thread used of a processor between the ends of `handshake_ms`.
+    #[serde(default)]
+    pub cpu_ms: Option<f64>,
+    /// From the lookup of the name to its first answer.
+    #[serde(default)]
+    pub first_answer_ms: Option<f64>,
 }
 
 /// The programs.
@@ -289,7 +295,7 @@ fn s_client(request: &Request<'_>) -> Command {
 }
 
 /// A copy without symbols, as releases are.
-fn stripped(program: &Path) -> std::path::PathBuf {
+pub(crate) fn stripped(program: &Path) -> std::path::PathBuf {
     static STRIPPED: std::sync::OnceLock<std::path::PathBuf> = std::sync::OnceLock::new();
     let strip = || {
         let copy = tempfile::tempdir().expect("a folder").keep().join("rustls_client");

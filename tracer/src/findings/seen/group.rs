@@ -1,9 +1,9 @@
 //! All that is kept of one process name and destination.
 
-use std::rc::Rc;
+use std::{collections::VecDeque, rc::Rc};
 
 use super::{closes::Closes, failures::Connects, handshakes::Handshakes, lookups::Lookups, reuse::Reuse, stale::Stale};
-use crate::track::record::{Connection, Exchange, Hello, LookedUp, Role};
+use crate::track::record::{Connection, ConnectionId, Exchange, Hello, LookedUp, Nanos, Role};
 
 /// Whose records go together.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
@@ -47,6 +47,11 @@ impl Key {
     }
 }
 
+/// A connection whose first exchange comes so long after it was ready was opened ahead of need: nobody waited for it.
+const AHEAD: Nanos = 1_000_000_000;
+/// Connections opened ahead that are not reported yet. Of more, the oldest are taken for ones that somebody waited for.
+const MOST_AHEAD: usize = 256;
+
 /// What is kept.
 #[derive(Default)]
 pub struct Group {
@@ -64,6 +69,7 @@ pub struct Group {
     pub connects: Connects,
     /// DNS lookups, where the destination is a server of those.
     pub lookups: Lookups,
+    ahead: VecDeque<ConnectionId>,
 }
 
 impl Group {
@@ -76,12 +82,20 @@ impl Group {
         if !connection.established {
             return;
         }
-        self.handshakes.add(connection);
+        if !self.was_ahead(connection.id) {
+            self.handshakes.add(connection);
+        }
         self.closes.add(connection);
         if connection.role == Some(Role::Client) {
             self.stale.add_connection(connection);
             self.reuse.add_connection(connection);
         }
+    }
+
+    /// Whether a connection was opened ahead of need; forgets it.
+    fn was_ahead(&mut self, id: ConnectionId) -> bool {
+        let place = self.ahead.iter().position(|ahead| *ahead == id);
+        place.and_then(|place| self.ahead.remove(place)).is_some()
     }
 
     /// Counts an exchange. Only who asks waits for a connection.
@@ -90,8 +104,13 @@ impl Group {
             return;
         }
         self.stale.add_exchange(exchange);
+        let is_ahead = exchange.cold == Some(true) && exchange.idle_before.is_some_and(|idle| idle >= AHEAD);
+        if is_ahead {
+            self.ahead.truncate(MOST_AHEAD - 1);
+            self.ahead.push_front(exchange.connection);
+        }
         if !exchange.stale {
-            self.reuse.add_exchange(exchange);
+            self.reuse.add_exchange(exchange, is_ahead);
         }
         if exchange.index == 0 {
             self.reuse.add_heads(exchange);

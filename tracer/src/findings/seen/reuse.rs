@@ -117,12 +117,13 @@ impl Reuse {
         self.cold + self.warm
     }
 
-    /// Counts an exchange.
-    pub fn add_exchange(&mut self, exchange: &Exchange) {
+    /// Counts an exchange. The first one on a connection that was opened ahead of need is as good as warm.
+    pub fn add_exchange(&mut self, exchange: &Exchange, is_ahead: bool) {
         let Some(began_at) = exchange.began_at.map(|at| at.0) else { return };
         self.taken = self.taken.saturating_add(exchange.duration.unwrap_or(0));
         self.note_time(began_at, exchange.duration.or(exchange.first_byte).unwrap_or(0));
         match (exchange.cold, &exchange.setup) {
+            (Some(true), Some(_)) if is_ahead => self.add_warm(exchange),
             (Some(true), Some(setup)) => self.add_cold(exchange, setup, began_at),
             (Some(false), _) => self.add_warm(exchange),
             _ => {}
