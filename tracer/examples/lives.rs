@@ -17,6 +17,7 @@ use std::{fs, path::Path};
 
 use anyhow::{Context as _, Result};
 use tracer::{
+    findings::{Findings, When, finding::Finding},
     output::{Output, ndjson::Ndjson},
     stage::{intake::Intake, pipeline::Pipeline, sink::Sink},
     track::{Clock, Correlator, Limits, record::Record},
@@ -252,7 +253,7 @@ struct Nothing;
 impl Output for Nothing {
     fn record(&mut self, _: &Record, _: &mut Vec<u8>) {}
 
-    fn finding(&mut self, _: &tracer::findings::finding::Finding, _: &mut Vec<u8>) {}
+    fn finding(&mut self, _: &Finding, _: &mut Vec<u8>) {}
 
     fn wants_exchanges(&self) -> bool {
         false
@@ -262,7 +263,8 @@ impl Output for Nothing {
 fn main() -> Result<()> {
     let arguments: Vec<_> = std::env::args().collect();
     let argument = |place: usize| arguments.get(place).map(String::as_str);
-    let number = argument(1).context("usage: lives NUMBER [FILE [EXCHANGES [all|summary|nothing [tls]]]]")?.parse()?;
+    let number =
+        argument(1).context("usage: lives NUMBER [FILE [EXCHANGES [all|summary|findings|nothing [tls]]]]")?.parse()?;
     let to = argument(2).unwrap_or("/dev/null");
     let exchanges: u32 = argument(3).unwrap_or("0").parse()?;
     let output: Box<dyn Output> = match argument(4).unwrap_or("all") {
@@ -272,7 +274,8 @@ fn main() -> Result<()> {
     };
     let correlator = Correlator::new(CLOCK, Limits::default());
     let sink = Sink::open(Some(Path::new(to)))?;
-    let mut intake = Intake::new(Pipeline::new(None, correlator, None, output, sink));
+    let findings = (argument(4) == Some("findings")).then(|| Findings::new(When::AtOnce, None));
+    let mut intake = Intake::new(Pipeline::new(None, correlator, findings, output, sink));
     let connections = (0..number).map(connection);
     if exchanges == 0 {
         let items: Vec<_> = connections.flatten().collect();

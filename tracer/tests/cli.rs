@@ -206,6 +206,71 @@ fn a_replay_shows_exchanges_as_asked() {
     assert_eq!((shown("quiet", &[]), shown("verbose", &["-v"])), (false, true));
 }
 
+/// Six connects that were refused.
+fn recording_of_refusals() -> Vec<u8> {
+    let refused = |n: u64| {
+        let at = (1 + n) * SECOND;
+        let mut record = client_record(kind::ENDED, at + 1_000_000);
+        (record.id, record.opened_at, record.established_at) = (100 + n, at, 0);
+        (record.end_sign_at, record.ended_at, record.flags) = (record.at, record.at, flag::FINISHED);
+        (record.state_before_end, record.state_at_end) = (tcp_state::SYN_SENT, tcp_state::CLOSE);
+        record.error = libc::ECONNREFUSED.cast_unsigned();
+        Event::Socket(record)
+    };
+    recording_of(&(0..6).map(refused).collect::<Vec<_>>())
+}
+
+fn diagnose(content: &[u8], name: &str, arguments: &[&str]) -> (String, String, i32) {
+    let scratch = Scratch::new(name);
+    let file = scratch.file(content);
+    outcome(conntracer().args(["diagnose", "--from"]).arg(&file).args(arguments))
+}
+
+#[test]
+fn a_diagnosis_of_a_recording_tells_what_is_wrong_and_ends_with_3_if_asked_to() {
+    let (stdout, stderr, code) = diagnose(&recording_of_refusals(), "refusals", &[]);
+    assert_eq!((code, stderr.as_str()), (0, ""));
+    assert!(stdout.starts_with("HIGH    connect-failures  client -> 10.0.0.2:443"), "{stdout}");
+    assert!(stdout.contains("6 of 6 connects failed: 6 refused"), "{stdout}");
+    let asked = ["--fail-on-finding", "--format", "ndjson"];
+    let (stdout, _, code) = diagnose(&recording_of_refusals(), "refusals-ndjson", &asked);
+    assert_eq!(code, 3);
+    let lines: Vec<serde_json::Value> = stdout.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
+    let types: Vec<_> = lines.iter().map(|line| line["type"].as_str().unwrap()).collect();
+    assert_eq!(types, ["finding", "summary"]);
+    assert_eq!(
+        (lines[0]["rule"].as_str(), lines[0]["evidence"]["refused"].as_u64()),
+        (Some("connect-failures"), Some(6))
+    );
+}
+
+#[test]
+fn a_diagnosis_of_a_healthy_recording_says_that_nothing_was_found() {
+    let (stdout, _, code) = diagnose(&recording_with_an_exchange(), "healthy", &["--fail-on-finding"]);
+    assert_eq!(code, 0);
+    assert_eq!(stdout, "nothing found; looked at 1 connection and 1 exchange with 1 destination in 7.50 s\n");
+}
+
+#[test]
+fn a_recording_cannot_be_diagnosed_together_with_a_process() {
+    let scratch = Scratch::new("both");
+    let file = scratch.file(&recording());
+    let (_, stderr, code) = outcome(conntracer().args(["diagnose", "-p", "1", "--from"]).arg(&file));
+    assert_eq!(code, 2, "{stderr}");
+    assert!(stderr.contains("cannot be used with"), "{stderr}");
+}
+
+#[test]
+fn a_replay_tells_findings_unless_told_not_to() {
+    let rules = |name, arguments: &[&str]| {
+        let (stdout, ..) = replay(&recording_of_refusals(), name, &[&["--format", "ndjson"], arguments].concat());
+        stdout.matches(r#"{"type":"finding","rule":"connect-failures""#).count()
+    };
+    assert_eq!(rules("findings", &[]), 1);
+    assert_eq!(rules("no-findings", &["--no-findings"]), 0);
+    assert_eq!(rules("nothing-of-exchanges", &["--no-exchanges"]), 0);
+}
+
 #[test]
 fn a_recording_cut_short_replays_up_to_the_cut_and_says_so() {
     let whole = recording();

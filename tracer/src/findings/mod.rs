@@ -7,15 +7,17 @@ mod rules;
 mod seen;
 mod sketch;
 
+use std::collections::BTreeSet;
+
 use foldhash::fast::RandomState;
-use hashbrown::{HashMap, HashSet};
+use hashbrown::HashMap;
 
 use self::{
     finding::Finding,
     rules::{Circumstances, RULES},
     seen::{Group, group::Key},
 };
-use crate::track::record::{Connection, Exchange, Lookup, LookupWay, Nanos, Record, WallTime};
+use crate::track::record::{Connection, ConnectionId, Exchange, Lookup, LookupWay, Nanos, Record, WallTime};
 
 /// The most groups. Records of further ones are counted, and no rule looks at them: they have nothing in common. A group is some
 /// 60 kB at most, mostly a tenth of that.
@@ -24,6 +26,8 @@ const MOST_GROUPS: usize = 1_024;
 const LOOK_EVERY: Nanos = 1_000_000_000;
 /// A finding is told again when there is so many times as much of it.
 const GROWN: u64 = 10;
+/// Connections whose group takes no key to find.
+const RECENT: usize = 256;
 /// The most causes of losses that caveats name.
 const MOST_LOSSES: usize = 16;
 
@@ -41,15 +45,17 @@ pub struct Findings {
     when: When,
     began_at: Option<WallTime>,
     now: WallTime,
-    groups: HashMap<Key, Group, RandomState>,
+    groups: Vec<(Key, Group)>,
+    /// Where each is.
+    places: HashMap<Key, usize, RandomState>,
+    /// The groups of the latest connections, by the last digits of the socket's number: a key takes longer to make than all else.
+    recent: Vec<Option<(ConnectionId, usize)>>,
     /// Groups that were heard of since they were last looked at.
-    changed: HashSet<Key, RandomState>,
+    changed: BTreeSet<usize>,
     looked_at: WallTime,
     losses: Vec<(String, u64)>,
     /// How much of each there was when it was told.
-    told: HashMap<(&'static str, Key), u64, RandomState>,
-    connections: u64,
-    exchanges: u64,
+    told: HashMap<(&'static str, usize), u64, RandomState>,
     left_out: u64,
 }
 
@@ -61,13 +67,13 @@ impl Findings {
             when,
             began_at,
             now,
-            groups: HashMap::default(),
-            changed: HashSet::default(),
+            groups: Vec::new(),
+            places: HashMap::default(),
+            recent: vec![None; RECENT],
+            changed: BTreeSet::new(),
             looked_at: now,
             losses: Vec::new(),
             told: HashMap::default(),
-            connections: 0,
-            exchanges: 0,
             left_out: 0,
         }
     }
@@ -75,6 +81,12 @@ impl Findings {
     /// The names of all rules.
     pub fn rules() -> impl Iterator<Item = &'static str> {
         RULES.iter().map(|(name, _)| *name)
+    }
+
+    /// What was not looked at, for the summary.
+    pub fn remark(&self) -> Option<String> {
+        let of = "process names and destinations beyond the first";
+        (self.left_out > 0).then(|| format!("findings leave out {} records of {of} {MOST_GROUPS}", self.left_out))
     }
 
     /// How many were told.
@@ -109,17 +121,16 @@ impl Findings {
     }
 
     fn connection(&mut self, connection: &Connection) {
-        self.connections += 1;
         self.pass(connection.closed_at.or(connection.opened_at));
-        if let Some(group) = self.group(Key::of_connection(connection)) {
+        if let Some(group) = self.group_of(connection.id, || Key::of_connection(connection)) {
             group.add_connection(connection);
         }
+        self.recent[recent(connection.id)] = None;
     }
 
     fn exchange(&mut self, exchange: &Exchange) {
-        self.exchanges += 1;
         self.pass(exchange.began_at);
-        if let Some(group) = self.group(Key::of_exchange(exchange)) {
+        if let Some(group) = self.group_of(exchange.connection, || Key::of_exchange(exchange)) {
             group.add_exchange(exchange);
         }
     }
@@ -131,7 +142,7 @@ impl Findings {
             LookupWay::GetAddrInfo => "getaddrinfo".into(),
         };
         let key = Key { comm: lookup.process.comm.clone(), role: None, destination };
-        if let Some(group) = self.group(key) {
+        if let Some((_, group)) = self.group(key) {
             group.lookups.add(lookup);
         }
     }
@@ -144,26 +155,44 @@ impl Findings {
         }
     }
 
-    /// The group of a record, which has changed now.
-    fn group(&mut self, key: Key) -> Option<&mut Group> {
-        if self.groups.len() >= MOST_GROUPS && !self.groups.contains_key(&key) {
-            self.left_out += 1;
-            return None;
-        }
-        if self.when == When::AtOnce && !self.changed.contains(&key) {
-            self.changed.insert(key.clone());
-        }
-        Some(self.groups.entry(key).or_default())
+    /// The group of a connection, which has changed now.
+    fn group_of(&mut self, id: ConnectionId, key: impl FnOnce() -> Key) -> Option<&mut Group> {
+        let place = match self.recent[recent(id)] {
+            Some((of, place)) if of == id => place,
+            _ => {
+                let (place, _) = self.group(key())?;
+                self.recent[recent(id)] = Some((id, place));
+                place
+            }
+        };
+        self.changed.insert(place);
+        self.groups.get_mut(place).map(|(_, group)| group)
+    }
+
+    /// The group of a record, which has changed now, and its place.
+    fn group(&mut self, key: Key) -> Option<(usize, &mut Group)> {
+        let place = match self.places.get(&key) {
+            Some(place) => *place,
+            None if self.groups.len() >= MOST_GROUPS => {
+                self.left_out += 1;
+                return None;
+            }
+            None => {
+                self.places.insert(key.clone(), self.groups.len());
+                self.groups.push((key, Group::default()));
+                self.groups.len() - 1
+            }
+        };
+        self.changed.insert(place);
+        self.groups.get_mut(place).map(|(_, group)| (place, group))
     }
 
     /// Looks at the groups that have changed.
     fn look(&mut self, tell: &mut impl FnMut(Finding)) {
         self.looked_at = self.now;
-        let mut changed: Vec<_> = self.changed.drain().collect();
-        changed.sort_unstable_by(|a, b| (&a.comm, &a.destination).cmp(&(&b.comm, &b.destination)));
-        for key in changed {
-            for finding in self.judge(&key) {
-                let told = self.told.entry((finding.rule, key.clone())).or_insert(0);
+        for place in std::mem::take(&mut self.changed) {
+            for finding in self.judge(place) {
+                let told = self.told.entry((finding.rule, place)).or_insert(0);
                 if *told == 0 || finding.weight() >= told.saturating_mul(GROWN) {
                     *told = finding.weight().max(1);
                     tell(finding);
@@ -174,28 +203,33 @@ impl Findings {
 
     /// Tells what is left to tell.
     fn conclude(&mut self, tell: &mut impl FnMut(Finding)) {
-        self.groups.values_mut().for_each(|group| group.stale.conclude());
+        self.groups.iter_mut().for_each(|(_, group)| group.stale.conclude());
         if self.when == When::AtOnce {
-            self.changed = self.groups.keys().cloned().collect();
+            self.changed = (0..self.groups.len()).collect();
             return self.look(tell);
         }
-        let mut findings: Vec<_> =
-            self.groups.keys().flat_map(|key| self.judge(key).into_iter().map(move |finding| (key, finding))).collect();
+        let all = |place| self.judge(place).into_iter().map(move |finding| (place, finding));
+        let mut findings: Vec<_> = (0..self.groups.len()).flat_map(all).collect();
         findings.sort_by(|(_, a), (_, b)| {
             let by_name = || (a.rule, &a.comm, &a.destination).cmp(&(b.rule, &b.comm, &b.destination));
             (b.severity, b.cost).cmp(&(a.severity, a.cost)).then_with(by_name)
         });
-        self.told.extend(findings.iter().map(|(key, finding)| ((finding.rule, (*key).clone()), finding.weight())));
+        self.told.extend(findings.iter().map(|(place, finding)| ((finding.rule, *place), finding.weight())));
         findings.into_iter().for_each(|(_, finding)| tell(finding));
     }
 
     /// What every rule says of a group.
-    fn judge(&self, key: &Key) -> Vec<Finding> {
-        let Some(group) = self.groups.get(key) else { return Vec::new() };
+    fn judge(&self, place: usize) -> Vec<Finding> {
+        let Some((key, group)) = self.groups.get(place) else { return Vec::new() };
         let losses: Vec<_> =
             self.losses.iter().map(|(what, count)| format!("{count} events were lost: {what}")).collect();
         let observed = self.began_at.map_or(0, |began| self.now.0.saturating_sub(began.0));
         let circumstances = Circumstances { key, now: self.now, observed, losses: &losses };
         RULES.iter().filter_map(|(_, rule)| rule(group, &circumstances)).collect()
     }
+}
+
+/// Where a connection's group is kept.
+fn recent(id: ConnectionId) -> usize {
+    id.socket as usize % RECENT
 }

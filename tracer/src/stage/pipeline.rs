@@ -101,13 +101,14 @@ impl Pipeline {
 #[inline(always)]
 fn put_out(record: &Record, findings: Option<&mut Findings>, output: &mut dyn Output, pending: &mut Vec<u8>) {
     let Some(findings) = findings else { return output.record(record, pending) };
-    let is_last = matches!(record, Record::Summary(_));
-    if !is_last {
+    if let Record::Summary(summary) = record {
+        findings.observe(record, &mut |finding| output.finding(&finding, pending));
+        let mut summary = summary.clone();
+        summary.remarks.extend(findings.remark());
+        output.record(&Record::Summary(summary), pending);
+    } else {
         output.record(record, pending);
-    }
-    findings.observe(record, &mut |finding| output.finding(&finding, pending));
-    if is_last {
-        output.record(record, pending);
+        findings.observe(record, &mut |finding| output.finding(&finding, pending));
     }
 }
 

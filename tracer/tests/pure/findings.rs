@@ -308,15 +308,18 @@ fn while_a_trace_goes_on_a_finding_is_told_once_and_again_when_it_has_grown_tenf
 }
 
 #[test]
-fn groups_beyond_the_bound_are_left_out() {
-    let scan = (0..3_000).map(|n| {
-        let record = opened(n + 1, BEGAN + n * MS);
-        Event::Socket(SocketRecord { remote_port: 1_000 + n as u16, ..record })
-    });
-    assert_eq!(
-        rules(&found_in(&records_within(Limits { max_connections: 10_000, ..LIMITS }, scan), When::AtTheEnd)),
-        [""; 0]
-    );
+fn groups_beyond_the_bound_are_left_out_and_that_is_told() {
+    let scan = |ports: u16| {
+        let open = |n: u16| Event::Socket(SocketRecord { remote_port: n, ..opened(n.into(), BEGAN + u64::from(n)) });
+        records_within(Limits { max_connections: 10_000, ..LIMITS }, (1..=ports).map(open))
+    };
+    let remark = |records: &[Record]| {
+        let mut findings = Findings::new(When::AtTheEnd, CLOCK.wall(BEGAN));
+        records.iter().for_each(|record| findings.observe(record, &mut |finding| panic!("{finding:?}")));
+        findings.remark()
+    };
+    assert_eq!(remark(&scan(1_024)), None);
+    assert!(remark(&scan(3_000)).is_some_and(|remark| remark.contains("1976 records")));
 }
 
 #[test]
