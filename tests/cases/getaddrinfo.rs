@@ -155,10 +155,8 @@ fn a_lookup_that_asks_a_server_counts_once_and_one_that_is_left_spoils_none() {
     }
     assert_named(connection_of(&trace, &steps[1]), "host.two.test", None);
     assert!(trace.lookups.iter().all(|lookup| lookup.asked().0.port() == 53), "{:#?}", trace.lookups);
-    for (name, rcode) in
-        [("host.one.test", Some("NXDOMAIN")), ("host.two.test", Some("NOERROR")), ("left.test.one.test", None)]
-    {
+    for (name, rcode) in [("host.one.test", "NXDOMAIN"), ("host.two.test", "NOERROR")] {
         let asked = lookups_of(&trace, name);
-        assert!(!asked.is_empty() && asked.iter().all(|lookup| lookup.rcode.as_deref() == rcode), "{asked:#?}");
+        assert!(!asked.is_empty() && asked.iter().all(|lookup| lookup.rcode.as_deref() == Some(rcode)), "{asked:#?}");
     }
 }

@@ -220,7 +220,7 @@ impl Detail {
     }
 }
 
-/// When probes are put on TLS libraries.
+/// When probes are put on libraries.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]
 pub enum Ssl {
     /// If targets were named.
@@ -242,8 +242,8 @@ pub struct Live {
     /// Stop after this time, e.g. 30s, 5m or 1h; a bare number means seconds.
     #[arg(short, long, value_name = "TIME", value_parser = duration)]
     pub duration: Option<Duration>,
-    /// Put probes on TLS libraries: HTTP heads in TLS, and which library it is. `auto` does so for targets, `on` for the whole
-    /// node too.
+    /// Put probes on libraries: on TLS libraries for HTTP heads in TLS and for which library it is, on the C library for lookups
+    /// that ask no DNS server. `auto` does so for targets, `on` for the whole node too.
     #[arg(long, value_enum, value_name = "WHEN", default_value_t, num_args = 0..=1, require_equals = true, default_missing_value = "on")]
     pub ssl: Ssl,
     /// Keep the events in a file, for `replay`.

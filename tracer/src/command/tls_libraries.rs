@@ -113,10 +113,11 @@ impl TlsLibraries {
 fn is_used_unseen(ebpf: &mut Ebpf, library: &Library) -> Result<bool> {
     let Some(key) = kernel_key(&library.id).filter(|_| library.is_settled()) else { return Ok(false) };
     let mut settled = settled(ebpf)?;
-    // Before the look, or one that begins now would be missed. It may be missing: the map forgets what is unused for longest.
-    let _ = settled.remove(&key);
+    // Before the look, or one that begins now would be missed. It may be missing: the map forgets what is unused for longest, and of
+    // a file that holds a TLS library too the kernel side always tells.
+    let was_settled = settled.remove(&key).is_ok();
     let is_used = library.id.is_mapped_by_any();
-    if is_used {
+    if is_used && was_settled {
         settled.insert(key, 1, 0)?;
     }
     Ok(is_used)

@@ -30,6 +30,8 @@ fn libraries_with_openssls_interface_are_told_apart() {
         (Image { dynamic: &boring, constants: "\0OpenSSL 1.1.1 11 Sep 2018\0", ..base }, Kind::BoringSsl, None),
         (Image { dynamic: &["BIO_write"], ..base }, Kind::Crypto, None),
         (Image { dynamic: &["gnutls_handshake"], ..base }, Kind::GnuTls, None),
+        (Image { dynamic: &["getaddrinfo"], ..base }, Kind::Libc, None),
+        (Image { full: &["getaddrinfo"], dynamic: &["main"], ..base }, Kind::Libc, None),
         (base, Kind::OpenSsl { release: None }, None),
     ];
     for (image, kind, version) in table {
@@ -42,6 +44,7 @@ fn what_only_uses_a_library_is_none() {
     let wrapper = ["SSL_read", "SSL_write", "SSL_connect"];
     for image in [
         Image { imported: SSL, ..Image::default() },
+        Image { imported: &["getaddrinfo"], full: &["getaddrinfo_a"], ..Image::default() },
         Image { imported: SSL, dynamic: &["main"], full: &["main"], ..Image::default() },
         Image { dynamic: &wrapper, imported: &["gnutls_handshake"], ..Image::default() },
         Image { go: Some((&["runtime.main"], GoText::InTable)), ..Image::default() },
@@ -96,6 +99,10 @@ fn where_gos_code_begins_is_never_guessed() {
 fn one_file_may_hold_several_libraries() {
     let image = Image { dynamic: SSL, go: Some((GO, GoText::InTable)), ..Image::default() };
     let is_both = matches!(&kinds(image)[..], [(Kind::OpenSsl { .. }, _), (Kind::Go { .. }, _)]);
+    assert!(is_both, "{:?}", kinds(image));
+    // A stand-in for the C library's function does not hide what was linked in.
+    let image = Image { dynamic: &["getaddrinfo"], full: SSL, ..Image::default() };
+    let is_both = matches!(&kinds(image)[..], [(Kind::OpenSsl { .. }, _), (Kind::Libc, _)]);
     assert!(is_both, "{:?}", kinds(image));
 }
 

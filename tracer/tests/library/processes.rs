@@ -112,6 +112,23 @@ fn assert_where_the_process_says(process: &Process, library: &Library, first: us
 }
 
 #[test]
+fn the_c_librarys_function_is_found_returns_in_sight_and_is_not_to_be_told_of_again() {
+    let python =
+        Process::python(&format!("library = ctypes.CDLL(None)\n{}", addresses(&[FunctionName::GetAddrInfo])), &[]);
+    let mut libraries = Libraries::default();
+    let library = only(&libraries.examine(python.pid()), |kind| *kind == Kind::Libc);
+    assert_where_the_process_says(&python, &library, 0, &[FunctionName::GetAddrInfo]);
+    let returns = library.returns(&library.functions[0]);
+    assert!(returns.is_some_and(|returns| !returns.is_empty()), "else no probe can go there");
+    let settled = libraries.take_settled();
+    assert!(settled.contains(&library.id), "every process maps it");
+    let has_more = |library: &&Rc<Library>| library.kind != Kind::Libc;
+    assert!(libraries.in_use().filter(has_more).all(|library| !settled.contains(&library.id)));
+    let is_plain = library.id.kernel_key().is_some();
+    assert!(!is_plain || library.id.is_mapped_by_any(), "by Python, if by no one else");
+}
+
+#[test]
 fn openssls_functions_are_found_where_the_loader_puts_them() {
     use FunctionName::*;
     let ssl = [
