@@ -1,11 +1,16 @@
 //! Workloads that are in order, though some of them look odd: nothing is found about them.
 
-use std::thread;
+use std::{
+    net::{TcpListener, TcpStream},
+    process::{Child, Command},
+    thread,
+    time::Duration,
+};
 
 use harness::{
-    Namespace,
-    incidents::{Crowd, Diagnosis, Program, Server, trusting},
-    tls::{Authority, Database},
+    Namespace, eventually,
+    incidents::{Crowd, Diagnosis, Program, Server},
+    tls::Database,
 };
 
 /// How long most of them last: four checks that come every 30 s.
@@ -54,7 +59,8 @@ fn nothing_is_found_about_workloads_that_are_in_order() {
     });
 }
 
-/// What the clients ask.
+/// What the clients ask, without TLS but for ssh's own: an emulated processor takes so long for a handshake that it would be found, and
+/// rightly.
 struct Servers {
     http: Server,
     moody: Server,
@@ -62,26 +68,24 @@ struct Servers {
     http2: Server,
     sshd: Sshd,
     postgresql: Database,
-    redis: Database,
+    redis: Daemon,
 }
 
 impl Servers {
     fn start(crowd: &Crowd) -> Self {
-        let server = &Authority::get().server;
-        let pair = [format!("cert={}", server.path()), format!("key={}", server.key_path())];
-        let databases = [Database::postgresql(), Database::redis()];
-        for database in &databases {
-            crowd.group.take(database.pid());
-        }
-        let [postgresql, redis] = databases;
+        let postgresql = Database::postgresql();
+        crowd.group.take(postgresql.pid());
         Self {
             http: crowd.serve("server", SCRIPT, &["what=server"]),
             moody: crowd.serve("moody-server", SCRIPT, &["what=moody_server"]),
             websocket: crowd.serve("socket-server", WEBSOCKET, &[]),
-            http2: crowd.serve("h2-server", HTTP2, &pair.each_ref().map(String::as_str)),
+            http2: crowd.serve("h2-server", HTTP2, &[]),
             sshd: Sshd::start(crowd),
             postgresql,
-            redis,
+            redis: Daemon::start(|port| {
+                let settings = ["--port", port, "--bind", "127.0.0.1", "--save", ""];
+                crowd.command("redis-server", Program::Installed("/usr/bin/redis-server"), &settings)
+            }),
         }
     }
 }
@@ -94,10 +98,11 @@ fn work(crowd: &Crowd, servers: &Servers) {
     };
     let pauses = [1, 3, 2, 7, 1, 1, 12, 4, 2, 9, 1, 5, 3, 14, 2, 6, 1, 8];
     thread::scope(|scope| {
-        scope.spawn(|| script("poll", &servers.http, &["what=long_poll", SECONDS, "wait_s=22"]));
-        scope.spawn(|| script("health", &servers.http, &["what=health", SECONDS]));
-        scope.spawn(|| script("moody-client", &servers.moody, &["what=moody_client", SECONDS]));
-        scope.spawn(|| {
+        let mut starts = Starts::default();
+        starts.next(scope, || script("poll", &servers.http, &["what=long_poll", SECONDS, "wait_s=22"]));
+        starts.next(scope, || script("health", &servers.http, &["what=health", SECONDS]));
+        starts.next(scope, || script("moody-client", &servers.moody, &["what=moody_client", SECONDS]));
+        starts.next(scope, || {
             script("pool", &servers.http, &["what=pool", "seconds=6"]);
             script("pool-late", &servers.http, &["what=pool", "seconds=15"]);
             script("scan", &servers.http, &["what=scan"]);
@@ -106,18 +111,18 @@ fn work(crowd: &Crowd, servers: &Servers) {
             let url = format!("http://127.0.0.1:{}/", servers.http.port);
             crowd.finish("cron", Program::Installed("/usr/bin/curl"), &["-sS", "-o", "/dev/null", &url], None);
         });
-        scope.spawn(|| {
+        starts.next(scope, || {
             let port = format!("port={}", servers.websocket.port);
             crowd.finish("socket-client", WEBSOCKET, &[&port, SECONDS], None);
         });
-        scope.spawn(|| {
+        starts.next(scope, || {
             let port = format!("port={}", servers.http2.port);
-            crowd.finish("h2-client", HTTP2, &[&port, &trusting(), SECONDS], None);
+            crowd.finish("h2-client", HTTP2, &[&port, SECONDS], None);
         });
-        scope.spawn(|| {
+        starts.next(scope, || {
             let to = servers.postgresql.address();
             let place = format!(
-                "host={} port={} user=postgres dbname=postgres gssencmode=disable sslmode=require",
+                "host={} port={} user=postgres dbname=postgres gssencmode=disable sslmode=disable",
                 to.ip(),
                 to.port()
             );
@@ -129,22 +134,61 @@ fn work(crowd: &Crowd, servers: &Servers) {
                 &pauses,
             );
         });
-        scope.spawn(|| {
-            let to = servers.redis.address();
-            let (ip, port) = (to.ip().to_string(), to.port().to_string());
-            let settings = ["--tls", "--cacert", Authority::get().root.path(), "-h", &ip, "-p", &port];
+        starts.next(scope, || {
+            let port = servers.redis.port.to_string();
+            let settings = ["-h", "127.0.0.1", "-p", &port];
             let much = ["incr n"; 300].join("\n");
             crowd.type_at("redis-client", Program::Installed("/usr/bin/redis-cli"), &settings, &much, &pauses);
         });
-        scope.spawn(|| servers.sshd.type_at(crowd, &pauses));
+        starts.next(scope, || servers.sshd.type_at(crowd, &pauses));
     });
+}
+
+/// Starts one after the other: so many programs that begin at once would wait for the processor, and that would be found.
+#[derive(Default)]
+struct Starts(u32);
+
+impl Starts {
+    fn next<'scope>(&mut self, scope: &'scope thread::Scope<'scope, '_>, work: impl FnOnce() + Send + 'scope) {
+        const APART: Duration = Duration::from_secs(4);
+        let wait = self.0 * APART;
+        self.0 += 1;
+        scope.spawn(move || {
+            thread::sleep(wait);
+            work();
+        });
+    }
+}
+
+/// A server that is told its port; it is killed when dropped.
+struct Daemon {
+    child: Child,
+    port: u16,
+}
+
+impl Daemon {
+    #[track_caller]
+    fn start(command: impl FnOnce(&str) -> Command) -> Self {
+        let listener = TcpListener::bind("127.0.0.1:0").expect("a free port");
+        let port = listener.local_addr().expect("an address").port();
+        drop(listener);
+        let child = command(&port.to_string()).stdout(std::process::Stdio::null()).spawn().expect("a server");
+        eventually("a server to listen", || TcpStream::connect(("127.0.0.1", port)).ok());
+        Self { child, port }
+    }
+}
+
+impl Drop for Daemon {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
 }
 
 /// OpenSSH's server, with keys for this run.
 struct Sshd {
-    child: std::process::Child,
+    daemon: Daemon,
     dir: tempfile::TempDir,
-    port: u16,
 }
 
 impl Sshd {
@@ -153,13 +197,10 @@ impl Sshd {
         let dir = tempfile::tempdir().expect("a folder");
         let path = |name: &str| dir.path().join(name).to_str().expect("UTF-8").to_owned();
         for key in ["host", "user"] {
-            let mut keygen = std::process::Command::new("ssh-keygen");
+            let mut keygen = Command::new("ssh-keygen");
             keygen.args(["-q", "-t", "ed25519", "-N", "", "-f", &path(key)]);
             assert!(keygen.status().expect("ssh-keygen").success());
         }
-        let listener = std::net::TcpListener::bind("127.0.0.1:0").expect("a free port");
-        let port = listener.local_addr().expect("an address").port();
-        drop(listener);
         std::fs::create_dir_all("/run/sshd").expect("its folder");
         let options = [
             format!("HostKey={}", path("host")),
@@ -170,33 +211,25 @@ impl Sshd {
             "UsePAM=no".to_owned(),
             "PermitRootLogin=yes".to_owned(),
         ];
-        let port_text = port.to_string();
-        let mut words = vec!["-D", "-f", "/dev/null", "-p", &port_text];
-        for option in &options {
-            words.extend(["-o", option]);
-        }
-        // It starts itself anew by its full path for each connection.
-        let mut command = std::process::Command::new("/usr/sbin/sshd");
-        command.args(words);
-        let child = crowd.group.enter_anywhere(&command).spawn().expect("sshd");
-        harness::eventually("sshd to listen", || std::net::TcpStream::connect(("127.0.0.1", port)).ok());
-        Self { child, dir, port }
+        let daemon = Daemon::start(|port| {
+            // It starts itself anew by its full path for each connection.
+            let mut command = Command::new("/usr/sbin/sshd");
+            command.args(["-D", "-f", "/dev/null", "-p", port]);
+            for option in &options {
+                command.args(["-o", option]);
+            }
+            crowd.group.enter_anywhere(&command)
+        });
+        Self { daemon, dir }
     }
 
     /// A shell at the other end, and somebody who types.
     fn type_at(&self, crowd: &Crowd, pauses_s: &[u32]) {
-        let (key, port) = (self.dir.path().join("user"), self.port.to_string());
+        let (key, port) = (self.dir.path().join("user"), self.daemon.port.to_string());
         let key = key.to_str().expect("UTF-8");
         let options =
             ["-o", "StrictHostKeyChecking=no", "-o", "UserKnownHostsFile=/dev/null", "-o", "IdentitiesOnly=yes"];
         let to = ["-q", "-F", "/dev/null", "-i", key, "-p", &port, "root@127.0.0.1", "/bin/sh"];
         crowd.type_at("ssh", Program::Installed("/usr/bin/ssh"), &[&options[..], &to].concat(), "date", pauses_s);
-    }
-}
-
-impl Drop for Sshd {
-    fn drop(&mut self) {
-        let _ = self.child.kill();
-        let _ = self.child.wait();
     }
 }

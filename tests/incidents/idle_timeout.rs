@@ -51,7 +51,8 @@ mod tests {
             found.assert_near("idle_timeout_ms", 5_000.0, 200.0);
             found.assert_near("exchanges", WRITES as f64, 0.0);
             found.assert_near("cold_exchanges", WRITES as f64, 0.0);
-            assert!(found.number("cold_by_timeout") > WRITES as f64 / 2.0, "{found:#?}");
+            // A connection that the pool's thread missed was still open when the next one was made.
+            assert!(found.number("cold_by_timeout") >= 5.0, "{found:#?}");
             // From the last byte to the next connect: 7 s, and what the client computes.
             found.assert_near("gap_ms_median", 7_150.0, 350.0);
             assert!((7_000.0..9_000.0).contains(&found.number("keeps_95_ms")), "{found:#?}");

@@ -3,6 +3,7 @@
 use std::{
     fmt::Debug,
     io::{BufRead, BufReader},
+    os::unix::process::CommandExt as _,
     path::{Path, PathBuf},
     process::{Child, Command, Stdio},
     time::Duration,
@@ -119,9 +120,9 @@ impl Crowd {
         program.set_environment(&mut command);
         match program {
             // Java's pool looks after its connections in a thread that it starts as one is put into it, after 5 s for the first
-            // time. If that begins to wait just before the connection is marked idle, it lets go of it only after 10 s. In a batch job
-            // on one processor a new thread waits its turn.
-            Program::Writes => group.enter(&batch(&command)),
+            // time. If that begins to wait just before the connection is marked idle, it is a hair too early then, and lets go of it
+            // only after 10 s. On a machine that saves power sleepers wake a little late.
+            Program::Writes => waking_late(group.enter(&command)),
             Program::Function => group.enter(&command),
             _ => group.enter_anywhere(&command),
         }
@@ -223,10 +224,11 @@ fn finish(name: &str, command: &mut Command, input: Option<&str>) -> String {
     stdout.into_owned()
 }
 
-/// Makes a command run as a batch job, which takes the processor from nobody.
-fn batch(command: &Command) -> Command {
-    let mut chrt = Command::new("chrt");
-    chrt.args(["--batch", "0"]).arg(command.get_program()).args(command.get_args());
-    chrt.envs(command.get_envs().filter_map(|(name, value)| Some((name, value?))));
-    chrt
+/// Makes a command's waits end up to so much late as the kernel finds convenient.
+fn waking_late(mut command: Command) -> Command {
+    const SLACK: Duration = Duration::from_millis(50);
+    let slack = SLACK.as_nanos() as libc::c_ulong;
+    // SAFETY: prctl may be called between fork and exec. What is started from there on inherits it.
+    unsafe { command.pre_exec(move || Ok(nix::sys::prctl::set_timerslack(slack)?)) };
+    command
 }
