@@ -8,7 +8,7 @@ use std::{
     process::ExitCode,
     sync::{Mutex, PoisonError},
     thread,
-    time::Duration,
+    time::{Duration, Instant},
 };
 
 use anyhow::{Context, Result, bail};
@@ -147,10 +147,14 @@ impl Guest {
     }
 
     /// A guest that dies is run once more, and that is said: an emulator's slip and a tracer that kills kernels look alike
-    /// at first, but only the tracer does it twice.
+    /// at first, but only the tracer does it twice. One that used up its time would do so again.
     fn run(&self, args: &Args, kernel: Kernel) -> Result<Tally> {
+        let began = Instant::now();
         self.attempt(args, kernel).or_else(|error| {
             command::check_interrupted()?;
+            if began.elapsed() >= Duration::from_secs(args.timeout) {
+                return Err(error);
+            }
             say(format!("vm {}: {error:#}", kernel.name));
             say(format!("vm {}: running its tests once more", kernel.name));
             self.attempt(args, kernel)

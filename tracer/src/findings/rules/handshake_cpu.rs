@@ -10,22 +10,25 @@ use crate::{
     track::record::{Nanos, Role},
 };
 
-/// The rule's name. One handshake is enough: its parts are measured.
+/// The rule's name.
 pub const NAME: &str = "handshake-cpu";
 
 /// A handshake takes a modern processor one to three milliseconds. With so much it is starved, or very slow.
 const SLOW: Nanos = 50_000_000;
 /// At least this share of the time is this side's.
 const MOST: f64 = 0.5;
-/// From this share of the time on, what is lacking is a processor, not a faster one.
+/// From this share of the time on, what is lacking is a processor, not a faster one. Of that one handshake is enough: it is measured.
 const STARVED: f64 = 0.2;
+/// Handshakes that are slow on a processor must be so many: a program's first one also loads what it takes.
+const FEWEST_BUSY: u64 = 3;
 
 /// Looks at either side.
 pub fn judge(group: &Group, circumstances: &Circumstances<'_>) -> Option<Finding> {
     let handshakes = &group.handshakes;
     let (cpu, runqueue) = handshakes.shares()?;
     let own = handshakes.cpu.sum().saturating_add(handshakes.runqueue.sum()) / handshakes.cpu.count().max(1);
-    if own < SLOW || cpu + runqueue < MOST {
+    let starved = runqueue >= STARVED;
+    if own < SLOW || cpu + runqueue < MOST || (!starved && handshakes.cpu.count() < FEWEST_BUSY) {
         return None;
     }
     let percent = |share: f64| format!("{:.0} %", share * 100.0);
@@ -37,7 +40,6 @@ pub fn judge(group: &Group, circumstances: &Circumstances<'_>) -> Option<Finding
         percent(runqueue),
         percent((1.0 - cpu - runqueue).max(0.0)),
     );
-    let starved = runqueue >= STARVED;
     let quota = handshakes.quota.map(|thousandths| f64::from(thousandths) / 1e3);
     let advice = match (circumstances.key.role, starved) {
         (Some(Role::Server), true) => "Give the server more processor time (a CPU quota or a full node holds it back), and let \

@@ -1,12 +1,14 @@
 //! What the two rules about idle timeouts share: a fixed time after which one side closes, and what that costs.
 
-use super::Draft;
+use super::{Circumstances, Draft, of};
 use crate::{
     findings::{
+        known_timeouts::{self, Side},
         seen::{Group, closes::ByOne, reuse::Caused},
         sketch::Cluster,
     },
-    track::record::Nanos,
+    output::units,
+    track::record::{Nanos, Role},
 };
 
 /// Fewer closes do not show a fixed time.
@@ -21,17 +23,17 @@ const NARROW_NS: Nanos = 250_000_000;
 const MOST: f64 = 0.5;
 
 /// A fixed idle time before the close.
-pub struct Timeout {
+struct Timeout {
     /// After how long.
-    pub after: Nanos,
+    after: Nanos,
     /// How far half of the closes lie apart.
-    pub spread: Nanos,
+    spread: Nanos,
     /// Closes at that time.
-    pub closes: u64,
+    closes: u64,
 }
 
 /// The idle timeout by which one side closes; `None` if there is none to be seen.
-pub fn timeout(closes: &ByOne) -> Option<Timeout> {
+fn timeout(closes: &ByOne) -> Option<Timeout> {
     if closes.idle.count() < FEWEST_CLOSES {
         return None;
     }
@@ -42,13 +44,47 @@ pub fn timeout(closes: &ByOne) -> Option<Timeout> {
     (is_fixed && at_timeout >= FEWEST_CLOSES).then_some(Timeout { after: middle, spread: width, closes: at_timeout })
 }
 
-/// Whether exchanges came after the timeout often enough to say that it costs something.
-pub fn costs(caused: &Caused) -> bool {
-    caused.count >= FEWEST_COLD
+/// What the two rules say differently.
+pub struct Closing {
+    /// The rule's name.
+    pub name: &'static str,
+    /// Who closes, as a default has it.
+    pub side: Side,
+    /// Half a sentence.
+    pub who: &'static str,
+    /// The closes of that side.
+    pub closes: fn(&Group) -> &ByOne,
+    /// The exchanges that came too late for them.
+    pub caused: fn(&Group) -> &Caused,
 }
 
+impl Closing {
+    /// The finding without its advice, and the timeout; `None` if there is none, or nobody minds.
+    pub fn find(&self, group: &Group, circumstances: &Circumstances<'_>) -> Option<(Draft, Nanos)> {
+        let (closes, caused) = ((self.closes)(group), (self.caused)(group));
+        let timeout = timeout(closes)?;
+        if circumstances.key.role != Some(Role::Client) || caused.count < FEWEST_COLD {
+            return None;
+        }
+        let title = format!(
+            "{} after {} idle ({} closes), and {} exchanges came later than that",
+            self.who,
+            units::duration(timeout.after),
+            of(timeout.closes, group.closes.count()),
+            of(caused.count, group.reuse.exchanges()),
+        );
+        let draft = circumstances.costly(self.name, title, caused.setup.sum())?;
+        let draft = evidence(draft, group, &timeout, closes, caused);
+        Some((draft.hint(known_timeouts::hint(timeout.after, self.side)), timeout.after))
+    }
+}
+
+/// What would change either verdict.
+pub const WOULD_CHANGE: &str =
+    "closes that spread over more than a tenth of their median, or exchanges that come before the timeout";
+
 /// The evidence that both rules give.
-pub fn evidence(draft: Draft, group: &Group, timeout: &Timeout, closes: &ByOne, caused: &Caused) -> Draft {
+fn evidence(draft: Draft, group: &Group, timeout: &Timeout, closes: &ByOne, caused: &Caused) -> Draft {
     let reuse = &group.reuse;
     draft
         .time("idle_timeout_ms", Some(timeout.after))
@@ -78,12 +114,4 @@ pub fn rounded_up(time: Option<Nanos>) -> String {
         _ => 60,
     };
     format!("{} s", seconds.div_ceil(step).max(1) * step)
-}
-
-/// Whether TCP keepalive is on, as half a sentence.
-pub fn keepalive(group: &Group) -> &'static str {
-    match group.closes.keepalive() {
-        Some(false) => ", and turn TCP keepalive on (it is off), so that connections that died in silence are found",
-        _ => "",
-    }
 }
