@@ -40,13 +40,13 @@ pub struct Finding {
 }
 
 impl Finding {
-    /// How much of it there is, to tell when it has grown: the cost, or else the first count of the evidence.
+    /// How much of it there is, to tell when it has grown: the first count of the evidence, which says how often it happened.
     pub fn weight(&self) -> u64 {
         let counted = self.evidence.iter().find_map(|(_, figure)| match figure {
             Figure::Count(count) => Some(*count),
             _ => None,
         });
-        self.cost.or(counted).unwrap_or(1)
+        counted.unwrap_or(1)
     }
 }
 

@@ -97,10 +97,13 @@ pub const KNOWN: &[Known] = &[
 
 /// What a timeout may be the default of, for people; `None` if it is none that is known.
 pub fn hint(timeout: Nanos, side: Side) -> Option<String> {
-    let is_near = |known: &&Known| {
-        let default = Nanos::from(known.seconds) * 1_000_000_000;
-        known.side == side && timeout + EARLY >= default && timeout <= default + LATE
+    let default = |known: &Known| Nanos::from(known.seconds) * 1_000_000_000;
+    let may_be = |known: &&Known| {
+        let default = default(known);
+        known.side == side && timeout.saturating_add(EARLY) >= default && timeout <= default + LATE
     };
+    let seconds = KNOWN.iter().filter(may_be).min_by_key(|known| timeout.abs_diff(default(known)))?.seconds;
+    let is_near = |known: &&Known| known.side == side && known.seconds == seconds;
     let whose: Vec<_> = KNOWN
         .iter()
         .filter(is_near)
@@ -109,7 +112,6 @@ pub fn hint(timeout: Nanos, side: Side) -> Option<String> {
             setting => format!("{} ({setting})", known.whose),
         })
         .collect();
-    let seconds = KNOWN.iter().find(is_near)?.seconds;
     Some(format!("{seconds} s is the default of {}", whose.join(", and of ")))
 }
 
@@ -123,6 +125,7 @@ mod tests {
     fn a_default_is_named_with_its_setting() {
         let hint = |timeout, side| super::hint(timeout, side).unwrap_or_default();
         assert!(hint(5 * S + 3_000_000, Side::Client).contains("HttpURLConnection (it cannot be set)"));
+        assert!(hint(5 * S - 10_000_000, Side::Client).starts_with("5 s"), "the nearest of two that it may be");
         assert!(hint(75 * S, Side::Server).contains("nginx (keepalive_timeout)"));
         assert_eq!(hint(75 * S, Side::Client), "");
         assert_eq!(hint(45 * S, Side::Server), "");

@@ -17,11 +17,11 @@ use self::{
     rules::{Circumstances, RULES},
     seen::{Group, group::Key},
 };
-use crate::track::record::{Connection, ConnectionId, Exchange, Lookup, LookupWay, Nanos, Record, WallTime};
+use crate::track::record::{Connection, ConnectionId, Exchange, Lookup, LookupWay, Nanos, Record, Role, WallTime};
 
 /// The most groups. Records of further ones are counted, and no rule looks at them: they have nothing in common. A group is some
-/// 60 kB at most, mostly a tenth of that.
-const MOST_GROUPS: usize = 1_024;
+/// 200 kB at most, where every duration has spread over its whole range, and mostly a tenth of that.
+const MOST_GROUPS: usize = 512;
 /// How often groups are looked at while a trace goes on, by the records' time.
 const LOOK_EVERY: Nanos = 1_000_000_000;
 /// A finding is told again when there is so many times as much of it.
@@ -126,6 +126,11 @@ impl Findings {
             group.add_connection(connection);
         }
         self.recent[recent(connection.id)] = None;
+        if connection.role == Some(Role::Client)
+            && let Some((_, group)) = self.group(Key::of_connect(connection))
+        {
+            group.connects.add(connection);
+        }
     }
 
     fn exchange(&mut self, exchange: &Exchange) {
@@ -142,8 +147,9 @@ impl Findings {
             LookupWay::GetAddrInfo => "getaddrinfo".into(),
         };
         let key = Key { comm: lookup.process.comm.clone(), role: None, destination };
-        if let Some((_, group)) = self.group(key) {
-            group.lookups.add(lookup);
+        match self.group(key) {
+            Some((_, group)) => group.lookups.add(lookup),
+            None => self.left_out += 1,
         }
     }
 
@@ -160,7 +166,10 @@ impl Findings {
         let place = match self.recent[recent(id)] {
             Some((of, place)) if of == id => place,
             _ => {
-                let (place, _) = self.group(key())?;
+                let Some((place, _)) = self.group(key()) else {
+                    self.left_out += 1;
+                    return None;
+                };
                 self.recent[recent(id)] = Some((id, place));
                 place
             }
@@ -173,10 +182,7 @@ impl Findings {
     fn group(&mut self, key: Key) -> Option<(usize, &mut Group)> {
         let place = match self.places.get(&key) {
             Some(place) => *place,
-            None if self.groups.len() >= MOST_GROUPS => {
-                self.left_out += 1;
-                return None;
-            }
+            None if self.groups.len() >= MOST_GROUPS => return None,
             None => {
                 self.places.insert(key.clone(), self.groups.len());
                 self.groups.push((key, Group::default()));

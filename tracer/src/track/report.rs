@@ -269,7 +269,9 @@ fn was_dropped(live: &Live, turned: &Turned, verdict: Verdict, clock: Clock) -> 
     let record = &live.record;
     let is_gone = match verdict.closer {
         Closer::Local => was_never_acknowledged(record, turned, clock),
-        _ => matches!(verdict.how, How::Rst | How::Timeout | How::Unreachable),
+        // Else the peer was there when it was asked, and broke off later: a slow answer, a long poll.
+        _ if verdict.how == How::Rst => record.unacknowledged > 0,
+        _ => matches!(verdict.how, How::Timeout | How::Unreachable),
     };
     let may_be_dead =
         turned.index > 0 || record.flags & flag::PREEXISTING != 0 || turned.idle.is_some_and(|idle| idle >= LONG_IDLE);

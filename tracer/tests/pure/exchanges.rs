@@ -129,8 +129,8 @@ fn an_ask_on_a_connection_that_the_peer_had_closed_is_stale() {
 
 #[test]
 fn an_unanswered_ask_that_is_reset_was_stale_unless_the_connection_was_new() {
-    let run = |asks_before: bool, at: u64| {
-        let mut traffic = Traffic::new(opened(7, 10 * S));
+    let run_with = |unacknowledged: u8, asks_before: bool, at: u64| {
+        let mut traffic = Traffic::new(SocketRecord { unacknowledged, ..opened(7, 10 * S) });
         if asks_before {
             traffic.sends(10 * S + 20 * MS, 100).receives(10 * S + 21 * MS, 10);
         }
@@ -139,7 +139,9 @@ fn an_unanswered_ask_that_is_reset_was_stale_unless_the_connection_was_new() {
         let last = exchanges(&records).pop().expect("an exchange").clone();
         (last.stale, last.confidence.first().map(|note| (note.field, note.bound)))
     };
+    let run = |asks_before, at| run_with(1, asks_before, at);
     let guessed = Some(("stale", Bound::Estimate));
+    assert_eq!(run_with(0, true, 20 * S), (false, None), "it was acknowledged: the peer broke off a slow answer");
     assert_eq!(run(true, 20 * S), (true, guessed));
     assert_eq!(run(false, 20 * S), (true, guessed), "it had waited in a pool");
     assert_eq!(run(false, 10 * S + 13 * MS), (false, None), "it had just been made");

@@ -226,6 +226,36 @@ fn a_request_on_a_connection_that_the_peer_had_closed_is_found_with_the_time_it_
 }
 
 #[test]
+fn what_is_asked_long_after_is_no_second_try_and_the_advice_lies_between_alive_and_dead() {
+    let open = opened(1, BEGAN);
+    let (mut traffic, last) = client(1, BEGAN, 3, 58 * S);
+    let [peer_closed, released, ended] = closed_by_peer(open, last + 60 * S, 90 * S);
+    let asked_at = last + 100 * S;
+    let released = SocketRecord { at: asked_at + MS, released_at: asked_at + MS, ..released };
+    let ended =
+        SocketRecord { at: asked_at + 2 * MS, released_at: asked_at + MS, ended_at: asked_at + 2 * MS, ..ended };
+    traffic.lifecycle(peer_closed).sends(asked_at, 100).lifecycle(released).lifecycle(ended);
+    let (next, _) = client(2, asked_at + 300 * S, 1, 0);
+    let finding = only(found([traffic, next]), "stale-exchange");
+    assert_eq!(figure(&finding, "lost_until_answered_ms_median"), Figure::Time(None));
+    assert!(finding.cost.is_some_and(|cost| cost < 10 * MS), "{finding:#?}");
+    assert!(finding.advice.contains("idle timeout below 59"), "{}", finding.advice);
+}
+
+#[test]
+fn each_process_has_a_pool_of_its_own() {
+    let of_its_own = closed_after(|_| 5 * S, 7 * S, 8).into_iter().zip(2_000_u32..).map(|(mut traffic, pid)| {
+        for event in &mut traffic.events {
+            if let Event::Detailed(record) = event {
+                (record.socket.tgid, record.socket.opener_tgid) = (pid, pid);
+            }
+        }
+        traffic
+    });
+    assert_eq!(rules(&found(of_its_own)), [""; 0]);
+}
+
+#[test]
 fn a_connection_that_died_in_silence_is_found_and_keepalive_advised() {
     let open = opened(1, BEGAN);
     let (mut traffic, last) = client(1, BEGAN, 3, S);
@@ -318,8 +348,8 @@ fn groups_beyond_the_bound_are_left_out_and_that_is_told() {
         records.iter().for_each(|record| findings.observe(record, &mut |finding| panic!("{finding:?}")));
         findings.remark()
     };
-    assert_eq!(remark(&scan(1_024)), None);
-    assert!(remark(&scan(3_000)).is_some_and(|remark| remark.contains("1976 records")));
+    assert_eq!(remark(&scan(512)), None);
+    assert!(remark(&scan(3_000)).is_some_and(|remark| remark.contains("2488 records")));
 }
 
 #[test]

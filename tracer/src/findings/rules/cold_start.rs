@@ -14,6 +14,8 @@ pub const NAME: &str = "cold-start";
 const FEWEST_COLD: u64 = 3;
 /// Something must have been warm to compare with.
 const FEWEST_WARM: u64 = 3;
+/// What asks one thing after the other needs one connection, and opens it anew for other reasons: each run of a job.
+const FEWEST_AT_A_TIME: u64 = 2;
 /// A cold exchange must take so many times as long as a warm one.
 const TIMES: u64 = 2;
 /// And so much longer: less nobody notices.
@@ -27,6 +29,10 @@ pub fn judge(group: &Group, circumstances: &Circumstances<'_>) -> Option<Finding
     if circumstances.key.role != Some(Role::Client) || at_start < FEWEST_COLD || reuse.warm < FEWEST_WARM {
         return None;
     }
+    let at_a_time = reuse.at_a_time();
+    if at_a_time < FEWEST_AT_A_TIME {
+        return None;
+    }
     let (cold, warm) = (reuse.cold_total.median()?, reuse.warm_total.median()?);
     if cold < warm.saturating_mul(TIMES) || cold < warm.saturating_add(LONGER) {
         return None;
@@ -37,7 +43,6 @@ pub fn judge(group: &Group, circumstances: &Circumstances<'_>) -> Option<Finding
         units::duration(warm),
         of(at_start, reuse.exchanges()),
     );
-    let at_a_time = reuse.at_a_time();
     let advice = format!(
         "Open {at_a_time} connections before the first request and keep them: that many exchanges were under way at a time.{}",
         if after_lull > 0 {

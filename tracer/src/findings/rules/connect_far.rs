@@ -34,7 +34,7 @@ pub fn judge(group: &Group, circumstances: &Circumstances<'_>) -> Option<Finding
         units::duration(connect),
         units::duration(cold),
     );
-    let cost = [&reuse.local_idle, &reuse.peer_idle, &reuse.after_use, &reuse.first]
+    let cost = [&reuse.local_idle, &reuse.peer_idle, &reuse.after_use, &reuse.first, &reuse.others]
         .into_iter()
         .fold(0, |sum: Nanos, caused| sum.saturating_add(caused.setup.sum()));
     let draft = circumstances

@@ -24,10 +24,11 @@ pub fn judge(group: &Group, circumstances: &Circumstances<'_>) -> Option<Finding
     }
     let cost = lookups.again.sum().saturating_add(TIMEOUT.saturating_mul(lookups.unanswered));
     let title = format!(
-        "{} DNS lookups were asked again{}",
+        "{} DNS lookups were asked again, and {} never answered{}",
         of(lookups.retried, lookups.count),
+        lookups.unanswered,
         match lookups.again.median() {
-            Some(median) => format!(", and took {} in the median", units::duration(median)),
+            Some(median) => format!("; they took {} in the median", units::duration(median)),
             None => String::new(),
         },
     );

@@ -62,10 +62,10 @@ impl Closing {
     /// The finding without its advice, and the timeout; `None` if there is none, or nobody minds.
     pub fn find(&self, group: &Group, circumstances: &Circumstances<'_>) -> Option<(Draft, Nanos)> {
         let (closes, caused) = ((self.closes)(group), (self.caused)(group));
-        let timeout = timeout(closes)?;
         if circumstances.key.role != Some(Role::Client) || caused.count < FEWEST_COLD {
             return None;
         }
+        let timeout = timeout(closes)?;
         let title = format!(
             "{} after {} idle ({} closes), and {} exchanges came later than that",
             self.who,

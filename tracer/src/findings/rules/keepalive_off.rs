@@ -1,9 +1,12 @@
 //! Connections died in silence, and TCP keepalive, which would have told, was off.
 
-use super::{Circumstances, counted, idle_timeout::rounded_up};
-use crate::findings::{
-    finding::{Finding, Severity},
-    seen::Group,
+use super::{Circumstances, counted, stale_exchange::between};
+use crate::{
+    findings::{
+        finding::{Finding, Severity},
+        seen::Group,
+    },
+    output::units,
 };
 
 /// The rule's name. One is enough: each was a request that waited for nothing.
@@ -26,8 +29,8 @@ pub fn judge(group: &Group, circumstances: &Circumstances<'_>) -> Option<Finding
             "that the peer was gone is inferred: the request was never answered nor acknowledged",
         );
     let interval = match (group.stale.alive.largest(), group.stale.dead_after) {
-        (Some(alive), Some(dead)) if alive < dead => rounded_up(Some(alive)),
-        (_, Some(dead)) => rounded_up(Some(dead / 2)),
+        (Some(alive), Some(dead)) if alive < dead => between(alive, dead),
+        (_, Some(dead)) => units::duration(dead / 2),
         _ => "60 s".into(),
     };
     let advice = format!(

@@ -4,7 +4,7 @@ use super::{Circumstances, of, share};
 use crate::{
     findings::{finding::Finding, seen::Group},
     output::units,
-    track::record::Role,
+    track::record::{Nanos, Role},
 };
 
 /// The rule's name.
@@ -14,6 +14,10 @@ pub const NAME: &str = "no-resumption";
 const FEWEST: u64 = 10;
 /// If more than this share was resumed, resumption works.
 const WORKS: f64 = 0.2;
+
+/// Where it was not seen that the peer resumes sessions, so much must be at stake each minute: connections that a pool opens at once
+/// cannot have a session yet.
+const WORTH_TRYING: Nanos = 100_000_000;
 
 /// Looks at a client.
 pub fn judge(group: &Group, circumstances: &Circumstances<'_>) -> Option<Finding> {
@@ -29,6 +33,9 @@ pub fn judge(group: &Group, circumstances: &Circumstances<'_>) -> Option<Finding
         _ => handshakes.full_cpu.median()?,
     };
     let cost = saved.saturating_mul(full - 1);
+    if resumed == 0 && circumstances.per_minute(cost) < WORTH_TRYING {
+        return None;
+    }
     let title = format!(
         "{} TLS handshakes are full: each checks certificates again ({} in the median)",
         of(full, full + resumed),

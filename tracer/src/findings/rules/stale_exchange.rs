@@ -1,6 +1,6 @@
 //! Exchanges begun on connections that were dead already.
 
-use super::{Circumstances, counted, idle_timeout::rounded_up};
+use super::{Circumstances, counted};
 use crate::{
     findings::{
         finding::Finding,
@@ -67,7 +67,7 @@ fn advice(dead_after: Option<Nanos>, alive_until: Option<Nanos>, silence: u64) -
             "Connections to it were alive after {} idle and dead after {}: set this client's idle timeout below {}",
             units::duration(alive),
             units::duration(dead),
-            rounded_up(Some(alive)),
+            between(alive, dead),
         ),
         (Some(dead), _) => format!(
             "A connection to it was dead after {} idle: set this client's idle timeout well below that",
@@ -80,6 +80,11 @@ fn advice(dead_after: Option<Nanos>, alive_until: Option<Nanos>, silence: u64) -
         _ => ", turn TCP keepalive on with an interval below it, and give requests a short timeout and one retry.",
     };
     limit + further
+}
+
+/// A time that connections to it outlive, for people: as far from the one that was alive as from the one that was dead.
+pub fn between(alive: Nanos, dead: Nanos) -> String {
+    units::duration(alive.saturating_add(dead.saturating_sub(alive) / 2))
 }
 
 const WOULD_CHANGE: &str = "an answer, or an acknowledgment, on the same connection";

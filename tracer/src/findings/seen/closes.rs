@@ -4,7 +4,7 @@ use super::examples::Examples;
 use crate::{
     findings::sketch::Durations,
     output::units,
-    track::record::{Close, Closer, Connection, How, Nanos},
+    track::record::{Close, Closer, Connection, How, Nanos, Role},
 };
 
 /// What was idle for less was closed because it was done with, not because it was idle.
@@ -33,7 +33,8 @@ pub struct ByOne {
     pub count: u64,
     /// Of these, by RST.
     pub resets: u64,
-    /// Resets that broke something off: of the peer all, of this side those of connections that never received anything.
+    /// Resets that broke something off: of the peer those of clients' connections that were not idle, of this side those of
+    /// connections that never received anything.
     pub breaks: u64,
     /// Time idle before the close, of those that were idle.
     pub idle: Durations,
@@ -84,12 +85,15 @@ impl Closes {
             Closer::Local if !close.process_exited => {
                 self.local.add(connection, close, connection.bytes_received == Some(0))
             }
-            Closer::Peer => self.peer.add(connection, close, true),
+            Closer::Peer => self.peer.add(connection, close, breaks_off(connection)),
             _ => self.others += 1,
         }
     }
 
     fn add_fin(&mut self, connection: &Connection, close: &Close) {
+        if close.process_exited {
+            return;
+        }
         if let (Closer::Peer, How::Fin, Some(unnoticed)) = (close.closer, close.how, close.unnoticed) {
             self.unanswered_fins.add(unnoticed);
             self.unanswered_examples.add(connection.id, connection.opened_at, unnoticed, || {
@@ -97,6 +101,13 @@ impl Closes {
             });
         }
     }
+}
+
+/// Whether the peer's reset broke something off. A client that leaves TLS session tickets unread closes by reset, as do some health
+/// checks and load balancers that let go of idle connections: nothing is lost by those.
+fn breaks_off(connection: &Connection) -> bool {
+    let was_idle = connection.idle_before_close.is_some_and(|idle| idle >= SHORTEST_IDLE);
+    connection.role == Some(Role::Client) && !was_idle
 }
 
 impl ByOne {

@@ -1,13 +1,18 @@
 //! Connects: those that failed, and those whose SYN had to be sent again.
 
+use std::net::Ipv6Addr;
+
 use super::examples::Examples;
 use crate::{
     findings::sketch::Durations,
     output::units,
-    track::record::{Connection, How},
+    track::record::{Connection, How, Nanos},
 };
 
-/// The connects of a client.
+/// What is given up sooner lost a race: clients try IPv6 and IPv4 at once, or a quarter of a second apart (RFC 8305).
+const RACED: Nanos = 1_000_000_000;
+
+/// The connects of a client. Those to `::1` that are refused do not count: `localhost` is tried there first, and then at 127.0.0.1.
 #[derive(Default)]
 pub struct Connects {
     /// All that came to an end.
@@ -59,6 +64,12 @@ impl Connects {
 
     fn add_failure(&mut self, connection: &Connection, took: u64) {
         let Some(close) = &connection.close else { return };
+        let is_raced = close.how == How::Aborted && took < RACED;
+        let is_tried_first = connection.remote.ip() == Ipv6Addr::LOCALHOST && close.how == How::Refused;
+        if is_raced || is_tried_first {
+            self.count -= 1;
+            return;
+        }
         let (count, what) = match close.how {
             How::Refused | How::Rst => (&mut self.refused, "refused"),
             How::Timeout => (&mut self.timeout, "not answered"),

@@ -24,6 +24,12 @@ impl Key {
         Self::of(&connection.process.comm, connection.role, remote, hello, connection.looked_up.as_ref())
     }
 
+    /// The group of a connect. One that fails has no name by TLS, so none goes by that.
+    pub fn of_connect(connection: &Connection) -> Self {
+        let remote = (connection.remote, connection.local.port());
+        Self::of(&connection.process.comm, connection.role, remote, None, connection.looked_up.as_ref())
+    }
+
     /// The group of an exchange.
     pub fn of_exchange(exchange: &Exchange) -> Self {
         let remote = (exchange.remote, exchange.local_port);
@@ -76,9 +82,6 @@ impl Group {
     /// Counts a connection.
     pub fn add_connection(&mut self, connection: &Connection) {
         self.connections += 1;
-        if connection.role == Some(Role::Client) {
-            self.connects.add(connection);
-        }
         if !connection.established {
             return;
         }

@@ -1,6 +1,12 @@
 //! DNS lookups of a process name at one server.
 
-use crate::{findings::sketch::Durations, track::record::Lookup};
+use crate::{
+    findings::sketch::Durations,
+    track::record::{Lookup, Nanos},
+};
+
+/// What is asked again sooner was asked of several servers at once, as musl does.
+const RETRY_AFTER: Nanos = 500_000_000;
 
 /// The lookups.
 #[derive(Default)]
@@ -21,9 +27,10 @@ impl Lookups {
     /// Counts one.
     pub fn add(&mut self, lookup: &Lookup) {
         self.count += 1;
-        self.retried += u64::from(lookup.retries > 0);
+        let is_retried = lookup.retries > 0 && lookup.latency.is_none_or(|latency| latency >= RETRY_AFTER);
+        self.retried += u64::from(is_retried);
         match lookup.latency {
-            Some(latency) if lookup.retries > 0 => self.again.add(latency),
+            Some(latency) if is_retried => self.again.add(latency),
             Some(latency) => self.direct.add(latency),
             None => self.unanswered += 1,
         }

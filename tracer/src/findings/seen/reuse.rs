@@ -1,10 +1,12 @@
 //! Why exchanges were cold: which connection could have carried each, had it been kept.
 
+use std::rc::Rc;
+
 use super::{closes::SHORTEST_IDLE, examples::Examples};
 use crate::{
     findings::sketch::Durations,
     output::units,
-    track::record::{Closer, Connection, Exchange, Nanos, Setup, WallTime},
+    track::record::{Closer, Connection, Exchange, Nanos, Process, Setup, WallTime},
 };
 
 /// Connections that were parted with and nobody has taken the place of. Of more, the longest idle are forgotten.
@@ -13,6 +15,8 @@ const KEPT: usize = 128;
 const LONGEST_KEPT: Nanos = 600_000_000_000;
 /// For how long after its use a connection would have been kept anywhere: few idle timeouts are shorter.
 const LONGEST_REUSED: Nanos = 10_000_000_000;
+/// For so long after a group's first connection, one that none can be named for belongs to the beginning.
+const BEGINNING: Nanos = 60_000_000_000;
 /// Exchanges of which the overlap is looked for.
 const OVERLAP: usize = 256;
 
@@ -28,6 +32,7 @@ pub enum Parting {
 }
 
 struct Parted {
+    process: Rc<Process>,
     idle_since: u64,
     closed_at: u64,
     why: Parting,
@@ -55,8 +60,11 @@ pub struct Reuse {
     pub peer_idle: Caused,
     /// See there.
     pub after_use: Caused,
-    /// There had never been one: the beginning, or more at a time than ever.
+    /// There had never been one, within the group's first minute.
     pub first: Caused,
+    /// The same later, or the connection was closed otherwise.
+    pub others: Caused,
+    began_at: Option<u64>,
     /// Cold ones.
     pub cold: u64,
     /// Warm ones.
@@ -93,6 +101,8 @@ impl Default for Reuse {
             peer_idle: Caused::default(),
             after_use: Caused::default(),
             first: Caused::default(),
+            others: Caused::default(),
+            began_at: None,
             cold: 0,
             warm: 0,
             cold_total: Durations::default(),
@@ -152,15 +162,18 @@ impl Reuse {
         if let (Some(total), Some(first_byte)) = (setup.total, exchange.first_byte) {
             self.cold_total.add(total.saturating_add(first_byte));
         }
-        let before = [exchange.idle_before, setup.connect, setup.handshake].into_iter().flatten().sum::<Nanos>();
+        let before = [exchange.idle_before, setup.connect, setup.handshake].into_iter().flatten();
+        let before = before.fold(0, Nanos::saturating_add);
         let opened_at = began_at.saturating_sub(before);
-        let parted = self.take_place(opened_at);
+        let began_at = *self.began_at.get_or_insert(opened_at);
+        let parted = self.take_place(opened_at, &exchange.process);
         let gap = parted.as_ref().map(|parted| opened_at.saturating_sub(parted.idle_since));
         let caused = match parted.map(|parted| parted.why) {
             Some(Parting::LocalIdle) => &mut self.local_idle,
             Some(Parting::PeerIdle) => &mut self.peer_idle,
             Some(Parting::AfterUse) => &mut self.after_use,
-            None => &mut self.first,
+            None if opened_at.saturating_sub(began_at) <= BEGINNING => &mut self.first,
+            None => &mut self.others,
         };
         caused.count += 1;
         if let Some(gap) = gap {
@@ -177,11 +190,13 @@ impl Reuse {
     }
 
     /// The connection that would have carried an exchange: of those that were there no more the one used last, as pools prefer it.
-    fn take_place(&mut self, opened_at: u64) -> Option<Parted> {
+    fn take_place(&mut self, opened_at: u64, process: &Process) -> Option<Parted> {
         let would_be_kept = |parted: &Parted| {
             let (idle, gone) =
                 (opened_at.saturating_sub(parted.idle_since), opened_at.saturating_sub(parted.closed_at));
-            parted.closed_at <= opened_at
+            let is_same = (parted.process.pid, parted.process.started_at) == (process.pid, process.started_at);
+            is_same
+                && parted.closed_at <= opened_at
                 && idle <= LONGEST_KEPT
                 && (parted.why != Parting::AfterUse || gone <= LONGEST_REUSED)
         };
@@ -197,7 +212,9 @@ impl Reuse {
         else {
             return;
         };
-        if exchanges.count == 0 || exchanges.stale || close.process_exited {
+        // Of one older than the trace the exchanges before that are not known.
+        let was_used = exchanges.count > 0 || connection.preexisting;
+        if !was_used || exchanges.stale || close.process_exited {
             return;
         }
         let released_at = close.released_at.or(close.ended_at).map(|at| at.0);
@@ -208,7 +225,7 @@ impl Reuse {
         };
         let Some(closed_at) = closed_at else { return };
         let after_use = idle < SHORTEST_IDLE;
-        if after_use && exchanges.count > 1 {
+        if after_use && (exchanges.count > 1 || connection.preexisting) {
             return;
         }
         if after_use {
@@ -224,7 +241,8 @@ impl Reuse {
             self.parted.swap_remove(oldest);
         }
         let why = if after_use { Parting::AfterUse } else { why };
-        self.parted.push(Parted { idle_since: closed_at.saturating_sub(idle), closed_at, why });
+        let process = Rc::clone(&connection.process);
+        self.parted.push(Parted { process, idle_since: closed_at.saturating_sub(idle), closed_at, why });
     }
 
     /// Counts who asked to close on a connection's first exchange.

@@ -147,7 +147,10 @@ impl Stale {
             let Some(failed_at) = stale.failed_at else { return true };
             // A client may try again a little before it lets go of the dead connection.
             let is_next = |(began, _, connection): &&(u64, u64, ConnectionId)| {
-                *connection != stale.connection && *began > stale.began_at && *began + RETRY_EARLY >= failed_at
+                *connection != stale.connection
+                    && *began > stale.began_at
+                    && began.saturating_add(RETRY_EARLY) >= failed_at
+                    && *began <= failed_at.saturating_add(RETRY_LATE)
             };
             let Some((_, answered_at, _)) = answered.iter().filter(is_next).min_by_key(|(began, ..)| *began) else {
                 return true;
@@ -182,3 +185,5 @@ impl Stale {
 
 /// See [`Stale::settle`].
 const RETRY_EARLY: Nanos = 50_000_000;
+/// What comes later is no second try, but the next thing to do.
+const RETRY_LATE: Nanos = 10_000_000_000;
