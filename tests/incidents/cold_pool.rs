@@ -12,7 +12,7 @@ use harness::{
 const WAY: &str = "delay 50ms";
 
 /// The load balancer's.
-const IDLE_TIMEOUT_S: u32 = 8;
+const IDLE_TIMEOUT_S: u32 = 12;
 
 /// Calls at once, at most.
 const POOL: usize = 6;
