@@ -3,9 +3,9 @@
 use super::{
     Output,
     ndjson::Ndjson,
-    summary::{counted, reservations},
+    summary::reservations,
     text::Text,
-    units::duration,
+    units::{counted, duration},
 };
 use crate::{
     findings::finding::Finding,

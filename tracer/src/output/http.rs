@@ -56,7 +56,7 @@ impl<'e> Http<'e> {
 
     /// Whose Connection header asks to close.
     fn close_asked(&self) -> Option<&'static str> {
-        let asks = |head: Option<&HttpHead>| head.is_some_and(|head| head.has_token("close"));
+        let asks = |head: Option<&HttpHead>| head.is_some_and(HttpHead::asks_to_close);
         match (asks(self.request), asks(self.response)) {
             (false, false) => None,
             (true, false) => Some("request"),

@@ -9,7 +9,9 @@ use super::{
     ndjson::optional,
     number::{Ends, Times, decimal, hex},
 };
-use crate::track::record::{Connection, ConnectionId, Exchange, Hello, LookedUp, Process, Role, WallTime};
+use crate::track::record::{
+    Connection, ConnectionId, Exchange, Hello, LookedUp, NameSource, Process, Role, WallTime, remote_name,
+};
 
 /// Connections whose text is kept, by the last digits of the socket's number: these count up.
 const CONNECTIONS: usize = 64;
@@ -239,29 +241,11 @@ fn named(connection: &Connection, times: &mut Times, out: &mut Vec<u8>) {
     out.extend_from_slice(br#"","remote_name":"#);
     optional(name.map(|(name, _)| name), out, json_string);
     out.extend_from_slice(match name {
-        Some((_, Source::Sni)) => br#","remote_name_source":"sni","opened_at":"#.as_slice(),
-        Some((_, Source::Dns)) => br#","remote_name_source":"dns","opened_at":"#,
+        Some((_, NameSource::Sni)) => br#","remote_name_source":"sni","opened_at":"#.as_slice(),
+        Some((_, NameSource::Dns)) => br#","remote_name_source":"dns","opened_at":"#,
         None => br#","remote_name_source":null,"opened_at":"#,
     });
     optional(connection.opened_at, out, |time, out| out.literal(times.quoted(time)));
-}
-
-/// What gave the remote end its name.
-#[derive(Clone, Copy)]
-enum Source {
-    Sni,
-    Dns,
-}
-
-/// What a client asks for by SNI is the name of the server: the remote end's only at the client. It is the very one that is
-/// meant; a name that was looked up and has the address may be one of many.
-fn remote_name<'r>(
-    role: Option<Role>,
-    hello: Option<&'r Hello>,
-    looked_up: Option<&'r LookedUp>,
-) -> Option<(&'r str, Source)> {
-    let sni = hello.and_then(|hello| hello.sni.as_deref()).filter(|_| role != Some(Role::Server));
-    sni.map(|name| (name, Source::Sni)).or_else(|| looked_up.map(|looked_up| (&*looked_up.name, Source::Dns)))
 }
 
 /// Holding it keeps its address its own.

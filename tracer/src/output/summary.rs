@@ -5,7 +5,7 @@ use comfy_table::{Cell, CellAlignment, Table, presets::NOTHING};
 use super::{
     escape::plain,
     text::Paint,
-    units::{duration, size},
+    units::{counted, duration, size},
 };
 use crate::track::record::{Group, GroupExchanges, Hook, Loss, Nanos, Role, Summary};
 
@@ -157,8 +157,4 @@ fn missing(hook: &Hook) -> String {
 
 fn lost(loss: &Loss) -> String {
     format!("LOST in all: {} in the {}, cause {}", loss.count, plain(&loss.place), plain(&loss.cause))
-}
-
-pub(super) fn counted(count: u64, what: &str) -> String {
-    format!("{count} {what}{}", if count == 1 { "" } else { "s" })
 }

@@ -1,4 +1,4 @@
-//! Durations and sizes for people: three digits and the unit that fits.
+//! Durations, sizes and counts for people: three digits and the unit that fits.
 
 use crate::track::record::Nanos;
 
@@ -39,6 +39,11 @@ pub fn size(bytes: u64) -> String {
         _ => (1e12, "TB"),
     };
     three_digits(bytes / unit, name)
+}
+
+/// `1 connection`, `2 connections`
+pub fn counted(count: u64, what: &str) -> String {
+    format!("{count} {what}{}", if count == 1 { "" } else { "s" })
 }
 
 fn three_digits(value: f64, unit: &str) -> String {

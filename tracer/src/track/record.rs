@@ -209,6 +209,27 @@ pub struct LookedUp {
     pub cost: Nanos,
 }
 
+/// What gave the remote end its name.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum NameSource {
+    /// The name that the client asked for by TLS.
+    Sni,
+    /// A lookup before the connect.
+    Dns,
+}
+
+/// The name of the remote end. What a client asks for by SNI is the name of the server: the remote end's only at the client. It is the
+/// very one that is meant; a name that was looked up and has the address may be one of many.
+pub fn remote_name<'r>(
+    role: Option<Role>,
+    hello: Option<&'r Hello>,
+    looked_up: Option<&'r LookedUp>,
+) -> Option<(&'r str, NameSource)> {
+    let sni = hello.and_then(|hello| hello.sni.as_deref()).filter(|_| role != Some(Role::Server));
+    let looked_up = looked_up.map(|looked_up| (&*looked_up.name, NameSource::Dns));
+    sni.map(|name| (name, NameSource::Sni)).or(looked_up)
+}
+
 /// One lookup of a process, until it was answered or given up.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Lookup {
@@ -447,6 +468,11 @@ impl HttpHead {
     /// Whether the Connection header has this token.
     pub fn has_token(&self, token: &str) -> bool {
         self.connection.iter().any(|known| known == token)
+    }
+
+    /// Whether it asks to close the connection.
+    pub fn asks_to_close(&self) -> bool {
+        self.has_token("close")
     }
 }
 

@@ -35,10 +35,10 @@ pub fn judge(group: &Group, circumstances: &Circumstances<'_>) -> Option<Finding
         kinds.into_iter().filter(|(count, _)| *count > 0).map(|(n, what)| format!("{n} {what}")).collect();
     let title = format!("{} connects failed: {}", of(failures, connects.count), kinds.join(", "));
     let severity = if failures == connects.count { Severity::High } else { Severity::Medium };
-    let mut draft = circumstances.draft(NAME, title, severity);
-    draft.0.cost = Some(connects.failed.sum());
-    draft.0.cost_per_minute = Some(circumstances.per_minute(connects.failed.sum()));
-    let draft = draft
+    let cost = connects.failed.sum();
+    let draft = circumstances
+        .draft(NAME, title, severity)
+        .cost(cost, circumstances.per_minute(cost))
         .count("failed", failures)
         .count("connections", connects.count)
         .count("refused", connects.refused)

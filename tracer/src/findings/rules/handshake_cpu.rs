@@ -2,10 +2,7 @@
 
 use super::Circumstances;
 use crate::{
-    findings::{
-        finding::{Finding, Severity},
-        seen::Group,
-    },
+    findings::{finding::Finding, seen::Group},
     output::units,
     track::record::{Nanos, Role},
 };
@@ -60,10 +57,8 @@ pub fn judge(group: &Group, circumstances: &Circumstances<'_>) -> Option<Finding
             .into(),
     };
     let cost = handshakes.cpu.sum().saturating_add(handshakes.runqueue.sum());
-    let mut draft = circumstances.draft(NAME, title, Severity::by_cost(circumstances.per_minute(cost)));
-    draft.0.cost = Some(cost);
-    draft.0.cost_per_minute = Some(circumstances.per_minute(cost));
-    let draft = draft
+    let draft = circumstances
+        .with_cost(NAME, title, cost)
         .count("handshakes", handshakes.took.count())
         .count("resumed", handshakes.resumed.count())
         .time("handshake_ms_median", handshakes.took.median())

@@ -22,7 +22,10 @@ use super::{
     finding::{Example, Figure, Finding, Severity, Trust},
     seen::{Group, group::Key},
 };
-use crate::track::record::{Nanos, WallTime};
+use crate::{
+    output::units::counted,
+    track::record::{Nanos, WallTime},
+};
 
 /// A rule: a finding if it holds.
 pub type Rule = fn(&Group, &Circumstances<'_>) -> Option<Finding>;
@@ -73,12 +76,13 @@ impl Circumstances<'_> {
     /// A finding whose cost is time that exchanges waited; `None` if it is too little.
     fn costly(&self, rule: &'static str, title: String, cost: Nanos) -> Option<Draft> {
         let per_minute = self.per_minute(cost);
-        (per_minute >= WORTH_TELLING).then(|| {
-            let mut draft = self.draft(rule, title, Severity::by_cost(per_minute));
-            draft.0.cost = Some(cost);
-            draft.0.cost_per_minute = Some(per_minute);
-            draft
-        })
+        (per_minute >= WORTH_TELLING).then(|| self.with_cost(rule, title, cost))
+    }
+
+    /// A finding as severe as its cost.
+    fn with_cost(&self, rule: &'static str, title: String, cost: Nanos) -> Draft {
+        let per_minute = self.per_minute(cost);
+        self.draft(rule, title, Severity::by_cost(per_minute)).cost(cost, per_minute)
     }
 
     /// A finding.
@@ -115,6 +119,11 @@ impl Circumstances<'_> {
 struct Draft(Finding);
 
 impl Draft {
+    fn cost(mut self, cost: Nanos, per_minute: Nanos) -> Self {
+        (self.0.cost, self.0.cost_per_minute) = (Some(cost), Some(per_minute));
+        self
+    }
+
     fn count(mut self, name: &'static str, count: u64) -> Self {
         self.0.evidence.push((name, Figure::Count(count)));
         self
@@ -170,11 +179,6 @@ impl Draft {
 /// `1 of 3`
 fn of(part: u64, whole: u64) -> String {
     format!("{part} of {whole}")
-}
-
-/// `1 connection`, `2 connections`
-fn counted(count: u64, what: &str) -> String {
-    format!("{count} {what}{}", if count == 1 { "" } else { "s" })
 }
 
 /// Part of a whole, from 0 to 1.

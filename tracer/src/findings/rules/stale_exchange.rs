@@ -3,7 +3,7 @@
 use super::{Circumstances, counted};
 use crate::{
     findings::{
-        finding::Finding,
+        finding::{Finding, Severity},
         seen::{Group, stale::Death},
     },
     output::units,
@@ -30,11 +30,10 @@ pub fn judge(group: &Group, circumstances: &Circumstances<'_>) -> Option<Finding
             |median| format!("{} until an answer came (median)", units::duration(median))
         ),
     );
-    let per_minute = circumstances.per_minute(lost.sum());
-    let severity = crate::findings::finding::Severity::by_cost(per_minute);
-    let mut draft = circumstances.draft(NAME, title, severity);
-    draft.0.cost = Some(lost.sum()).filter(|sum| *sum > 0);
-    draft.0.cost_per_minute = draft.0.cost.map(|_| per_minute);
+    let draft = match lost.sum() {
+        0 => circumstances.draft(NAME, title, Severity::Low),
+        cost => circumstances.with_cost(NAME, title, cost),
+    };
     let alive_until = stale.alive.largest();
     let draft = draft
         .count("stale_exchanges", stale.count)

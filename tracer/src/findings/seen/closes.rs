@@ -31,8 +31,6 @@ pub struct Closes {
 pub struct ByOne {
     /// How many.
     pub count: u64,
-    /// Of these, by RST.
-    pub resets: u64,
     /// Resets that broke something off: of the peer those of clients' connections that were not idle, of this side those of
     /// connections that never received anything.
     pub breaks: u64,
@@ -48,7 +46,6 @@ impl Default for ByOne {
     fn default() -> Self {
         Self {
             count: 0,
-            resets: 0,
             breaks: 0,
             idle: Durations::fine(),
             idle_examples: Examples::default(),
@@ -113,12 +110,9 @@ fn breaks_off(connection: &Connection) -> bool {
 impl ByOne {
     fn add(&mut self, connection: &Connection, close: &Close, breaks: bool) {
         self.count += 1;
-        if close.how == How::Rst {
-            self.resets += 1;
-            if breaks {
-                self.breaks += 1;
-                self.break_examples.add(connection.id, connection.opened_at, self.breaks, || "it was reset".into());
-            }
+        if close.how == How::Rst && breaks {
+            self.breaks += 1;
+            self.break_examples.add(connection.id, connection.opened_at, self.breaks, || "it was reset".into());
         }
         if let Some(idle) = connection.idle_before_close
             && idle >= SHORTEST_IDLE

@@ -3,7 +3,7 @@
 use std::{collections::VecDeque, rc::Rc};
 
 use super::{closes::Closes, failures::Connects, handshakes::Handshakes, lookups::Lookups, reuse::Reuse, stale::Stale};
-use crate::track::record::{Connection, ConnectionId, Exchange, Hello, LookedUp, Nanos, Role};
+use crate::track::record::{Connection, ConnectionId, Exchange, Hello, LookedUp, Nanos, Role, remote_name};
 
 /// Whose records go together.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
@@ -43,10 +43,10 @@ impl Key {
         hello: Option<&Rc<Hello>>,
         looked_up: Option<&Rc<LookedUp>>,
     ) -> Self {
-        let name = hello.and_then(|hello| hello.sni.as_deref()).or_else(|| looked_up.map(|looked_up| &*looked_up.name));
+        let name = remote_name(role, hello.map(|hello| &**hello), looked_up.map(|looked_up| &**looked_up));
         let destination = match (role, name) {
             (Some(Role::Server), _) => format!(":{local_port}"),
-            (_, Some(name)) => format!("{name}:{}", remote.port()),
+            (_, Some((name, _))) => format!("{name}:{}", remote.port()),
             (_, None) => remote.to_string(),
         };
         Self { comm: comm.to_owned(), role, destination }
@@ -61,8 +61,6 @@ const MOST_AHEAD: usize = 256;
 /// What is kept.
 #[derive(Default)]
 pub struct Group {
-    /// Connections that were reported.
-    pub connections: u64,
     /// How they were closed.
     pub closes: Closes,
     /// Why exchanges were cold.
@@ -81,7 +79,6 @@ pub struct Group {
 impl Group {
     /// Counts a connection.
     pub fn add_connection(&mut self, connection: &Connection) {
-        self.connections += 1;
         if !connection.established {
             return;
         }

@@ -6,7 +6,7 @@ use super::{closes::SHORTEST_IDLE, examples::Examples};
 use crate::{
     findings::sketch::Durations,
     output::units,
-    track::record::{Closer, Connection, Exchange, Nanos, Process, Setup, WallTime},
+    track::record::{Closer, Connection, Exchange, HttpHead, Nanos, Process, Setup, WallTime},
 };
 
 /// Connections that were parted with and nobody has taken the place of. Of more, the longest idle are forgotten.
@@ -247,9 +247,7 @@ impl Reuse {
 
     /// Counts who asked to close on a connection's first exchange.
     pub fn add_heads(&mut self, exchange: &Exchange) {
-        let asks = |head: &Option<std::rc::Rc<crate::track::record::HttpHead>>| {
-            head.as_ref().is_some_and(|head| head.has_token("close"))
-        };
+        let asks = |head: &Option<Rc<HttpHead>>| head.as_ref().is_some_and(|head| head.asks_to_close());
         self.asked.0 += u64::from(asks(&exchange.request));
         self.asked.1 += u64::from(!asks(&exchange.request) && asks(&exchange.response));
     }
