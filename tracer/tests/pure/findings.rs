@@ -273,25 +273,28 @@ fn a_connection_that_died_in_silence_is_found_and_keepalive_advised() {
     assert_eq!(count(keepalive, "silent_drops"), 1);
 }
 
+/// A connection that took 100 ms, with exchanges of 20 ms, the first so long after it was ready.
+fn slow(id: u64, exchanges: u64, ahead: u64) -> Traffic {
+    let at = BEGAN + id * MS;
+    let mut socket = opened(id, at);
+    socket.established_at = at + 100 * MS;
+    socket.at = socket.established_at;
+    let mut traffic = Traffic::new(socket);
+    for turn in 0..exchanges {
+        let at = socket.established_at + ahead + turn * S;
+        traffic.sends(at, 100).receives(at + 20 * MS, 100);
+    }
+    traffic
+}
+
 #[test]
 fn many_first_exchanges_that_paid_are_a_cold_start() {
-    let slow = |id: u64, exchanges: u64| {
-        let at = BEGAN + id * MS;
-        let mut socket = opened(id, at);
-        socket.established_at = at + 100 * MS;
-        socket.at = socket.established_at;
-        let mut traffic = Traffic::new(socket);
-        for turn in 0..exchanges {
-            let at = at + 101 * MS + turn * S;
-            traffic.sends(at, 100).receives(at + 20 * MS, 100);
-        }
-        traffic
-    };
-    let finding = only(found((1..=4).map(|id| slow(id, 3))), "cold-start");
+    let finding = only(found((1..=4).map(|id| slow(id, 3, MS))), "cold-start");
     assert_eq!((count(&finding, "cold_at_start"), count(&finding, "pool_needed")), (4, 4));
     assert!(ms(&finding, "cold_ms_median").abs_diff(120) < 3 && ms(&finding, "warm_ms_median").abs_diff(20) < 2);
-    assert_eq!(rules(&found((1..=4).map(|id| slow(id, 1)))), [""; 0], "there is nothing warm to compare with");
-    assert_eq!(rules(&found((1..=2).map(|id| slow(id, 9)))), [""; 0], "two are any beginning");
+    assert_eq!(rules(&found((1..=4).map(|id| slow(id, 1, MS)))), [""; 0], "there is nothing warm to compare with");
+    assert_eq!(rules(&found((1..=2).map(|id| slow(id, 9, MS)))), [""; 0], "two are any beginning");
+    assert_eq!(rules(&found((1..=4).map(|id| slow(id, 3, S)))), [""; 0], "opened ahead of need: nobody waited");
 }
 
 #[test]
