@@ -13,6 +13,12 @@ pub struct Cgroup(PathBuf);
 
 const ROOT: &str = "/sys/fs/cgroup";
 
+/// The kernel's own choice of a quota's period.
+const PERIOD_US: u32 = 100_000;
+
+/// The shortest in which a share of a few percent is above the least quota that the kernel takes (1,000 µs).
+const SHORT_PERIOD_US: u32 = 20_000;
+
 impl Cgroup {
     /// A group without limits.
     #[track_caller]
@@ -22,10 +28,11 @@ impl Cgroup {
         group
     }
 
-    /// A group that may use this share of one processor in each tenth of a second.
+    /// A group that may use this share of one processor in each of so short periods that what it was throttled for is known well:
+    /// its statistics lag by up to one.
     #[track_caller]
     pub fn with_cpu_share(name: &str, percent: u32) -> Self {
-        Self::new(name).limited(Path::new(ROOT), percent)
+        Self::new(name).limited(Path::new(ROOT), percent, SHORT_PERIOD_US)
     }
 
     /// A group without limits within another one. That must be dropped later, and itself hold no process.
@@ -34,18 +41,18 @@ impl Cgroup {
         Self::new(Path::new(other.0.file_name().expect("a name")).join(name).to_str().expect("UTF-8"))
     }
 
-    /// The same with a share of one processor.
+    /// The same with a share of one processor in each tenth of a second, as container engines set it.
     #[track_caller]
     pub fn within_with_cpu_share(other: &Self, name: &str, percent: u32) -> Self {
-        Self::within(other, name).limited(&other.0, percent)
+        Self::within(other, name).limited(&other.0, percent, PERIOD_US)
     }
 
     #[track_caller]
-    fn limited(self, parent: &Path, percent: u32) -> Self {
+    fn limited(self, parent: &Path, percent: u32, period_us: u32) -> Self {
         for group in [Path::new(ROOT), parent] {
             write(&group.join("cgroup.subtree_control"), "+cpu");
         }
-        write(&self.0.join("cpu.max"), &format!("{} 100000", percent * 1_000));
+        write(&self.0.join("cpu.max"), &format!("{} {period_us}", percent * period_us / 100));
         self
     }
 

@@ -1,5 +1,6 @@
 //! A client on rustls; settings and output as in `client.py`, and more settings: `host` may be a name; `cpu_stat` names a cgroup's
 //! `cpu.stat`, and adds by how much the group was throttled during each handshake (`throttled_ms`: at least, and at most);
+//! `signings` is how many times it signs where once would do;
 //! `join` names a cgroup's folder, into which it goes once its first connection is ready. It also tells how much processor its
 //! thread used in each handshake (`cpu_ms`), and how long it took from the lookup of the name to the first answer
 //! (`first_answer_ms`; what came before `join` does not count).
@@ -17,9 +18,12 @@ use std::{
 use anyhow::{Context, Result, bail};
 use nix::time::{ClockId, clock_gettime};
 use rustls::{
-    ClientConfig, ClientConnection, HandshakeKind, ProtocolVersion, RootCertStore, Stream,
+    ClientConfig, ClientConnection, HandshakeKind, ProtocolVersion, RootCertStore, SignatureAlgorithm, SignatureScheme,
+    Stream,
     client::Resumption,
+    crypto::ring::sign::any_supported_type,
     pki_types::{CertificateDer, PrivateKeyDer, ServerName, pem::PemObject},
+    sign::{CertifiedKey, Signer, SigningKey, SingleCertAndKey},
 };
 use serde_json::json;
 
@@ -73,7 +77,9 @@ fn config(settings: &Settings) -> Result<ClientConfig> {
     let mut config = match settings.text("cert") {
         Ok(cert) => {
             let key = PrivateKeyDer::from_pem_file(settings.text("key")?)?;
-            config.with_client_auth_cert(vec![CertificateDer::from_pem_file(cert)?], key)?
+            let key = SlowKey { key: any_supported_type(&key)?, signings: settings.number("signings", 1)? };
+            let certified = CertifiedKey::new(vec![CertificateDer::from_pem_file(cert)?], Arc::new(key));
+            config.with_client_cert_resolver(Arc::new(SingleCertAndKey::from(certified)))
         }
         Err(_) => config.with_no_client_auth(),
     };
@@ -81,6 +87,43 @@ fn config(settings: &Settings) -> Result<ClientConfig> {
         config.resumption = Resumption::disabled();
     }
     Ok(config)
+}
+
+/// A key that signs each message several times, and gives the last signature.
+#[derive(Debug)]
+struct SlowKey {
+    key: Arc<dyn SigningKey>,
+    signings: u64,
+}
+
+impl SigningKey for SlowKey {
+    fn choose_scheme(&self, offered: &[SignatureScheme]) -> Option<Box<dyn Signer>> {
+        let signer = self.key.choose_scheme(offered)?;
+        Some(Box::new(SlowSigner { signer, signings: self.signings }))
+    }
+
+    fn algorithm(&self) -> SignatureAlgorithm {
+        self.key.algorithm()
+    }
+}
+
+#[derive(Debug)]
+struct SlowSigner {
+    signer: Box<dyn Signer>,
+    signings: u64,
+}
+
+impl Signer for SlowSigner {
+    fn sign(&self, message: &[u8]) -> std::result::Result<Vec<u8>, rustls::Error> {
+        for _ in 1..self.signings {
+            self.signer.sign(message)?;
+        }
+        self.signer.sign(message)
+    }
+
+    fn scheme(&self) -> SignatureScheme {
+        self.signer.scheme()
+    }
 }
 
 /// When bytes passed, and for how long the client's cgroup had been throttled before and after the call that passed them,
