@@ -74,6 +74,13 @@ mod tests {
             let range_ms = (1.0 - SHARE) * least_ms..=(1.0 + SHARE) * most_ms;
             assert!(range_ms.contains(&runqueue_ms), "throttled {range_ms:?}: {found:#?}");
             assert!(found.number("runqueue_share") > 0.5, "{found:#?}");
+            // All starts together; the last may be gone with its group before that is looked at again.
+            let all_but_last = slow.iter().rev().skip(1).filter_map(|told| Some(told.throttled_ms?[0])).sum::<f64>();
+            assert!(
+                found.number("throttled_ms") > (1.0 - SHARE) * all_but_last,
+                "{all_but_last} ms at least: {found:#?}"
+            );
+            assert!(found.number("throttled_periods_share") > 0.5, "{found:#?}");
 
             // Each start's first request is a cold one: the same story.
             findings.assert_only("function", &["handshake-cpu", "cold-start"]);

@@ -137,7 +137,7 @@ fn recording_of(connection: &[Event]) -> Vec<u8> {
         comm: "client".into(),
         exe: Some("/usr/bin/client".into()),
         container: None,
-        cpu_quota: None,
+        quota: None,
     };
     let mut writer = Writer::new(Vec::new(), &header).unwrap();
     let identity = Event::User(Box::new(UserEvent::Identity(identity)));

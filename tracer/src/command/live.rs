@@ -130,6 +130,7 @@ impl Session {
                 passed = pace.tick() => {
                     let passed = passed?;
                     if looks.is_due(passed) {
+                        self.reader.look()?;
                         if !pace.is_quiet() || quiet_looks.is_due(LOOK_EVERY) {
                             self.reader.report_losses()?;
                         }
@@ -210,6 +211,7 @@ impl Session {
         let present = (reader.live() > 0).then(|| open_sockets::snapshot(None));
         let evicted = if lru { reader.evicted(&ebpf)? } else { 0 };
         reader.report_losses()?;
+        reader.look()?;
         reader.report_skipped(&ebpf, true)?;
         drop(tls_libraries);
         drop(ebpf);

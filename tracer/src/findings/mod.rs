@@ -7,7 +7,7 @@ mod rules;
 mod seen;
 mod sketch;
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
 use foldhash::fast::RandomState;
 use hashbrown::HashMap;
@@ -17,7 +17,9 @@ use self::{
     rules::{Circumstances, RULES},
     seen::{Group, group::Key},
 };
-use crate::track::record::{Connection, ConnectionId, Exchange, Lookup, LookupWay, Nanos, Record, Role, WallTime};
+use crate::track::record::{
+    Connection, ConnectionId, Exchange, Lookup, LookupWay, Nanos, Record, Role, Throttling, WallTime,
+};
 
 /// The most groups. Records of further ones are counted, and no rule looks at them: they have nothing in common. A group is some
 /// 200 kB at most, where every duration has spread over its whole range, and mostly a tenth of that.
@@ -28,6 +30,8 @@ const LOOK_EVERY: Nanos = 1_000_000_000;
 const GROWN: u64 = 10;
 /// Connections whose group takes no key to find.
 const RECENT: usize = 256;
+/// The most cgroups with a quota.
+const MOST_CGROUPS: usize = 512;
 /// The most causes of losses that caveats name.
 const MOST_LOSSES: usize = 16;
 
@@ -54,6 +58,8 @@ pub struct Findings {
     changed: BTreeSet<usize>,
     looked_at: WallTime,
     losses: Vec<(String, u64)>,
+    /// The latest of each cgroup, by its number.
+    throttling: BTreeMap<u64, Throttling>,
     /// How much of each there was when it was told.
     told: HashMap<(&'static str, usize), u64, RandomState>,
     left_out: u64,
@@ -73,6 +79,7 @@ impl Findings {
             changed: BTreeSet::new(),
             looked_at: now,
             losses: Vec::new(),
+            throttling: BTreeMap::new(),
             told: HashMap::default(),
             left_out: 0,
         }
@@ -101,6 +108,12 @@ impl Findings {
             Record::Connection(connection) => self.connection(connection),
             Record::Exchange(exchange) => self.exchange(exchange),
             Record::Lookup(lookup) => self.lookup(lookup),
+            Record::Throttling(throttling) => {
+                self.pass(Some(throttling.at));
+                if self.throttling.len() < MOST_CGROUPS || self.throttling.contains_key(&throttling.cgroup) {
+                    self.throttling.insert(throttling.cgroup, *throttling);
+                }
+            }
             Record::Loss(loss) => {
                 self.pass(Some(loss.at));
                 self.lose(format!("{} in the {}", loss.cause, loss.place), loss.count);
@@ -111,6 +124,18 @@ impl Findings {
                 self.conclude(tell);
             }
         }
+        self.look_if_due(tell);
+    }
+
+    /// Takes in that it is so late by now, though there may be no record to tell it.
+    pub fn pass_to(&mut self, now: WallTime, tell: &mut impl FnMut(Finding)) {
+        if !self.changed.is_empty() {
+            self.pass(Some(now));
+            self.look_if_due(tell);
+        }
+    }
+
+    fn look_if_due(&mut self, tell: &mut impl FnMut(Finding)) {
         if self.when == When::AtOnce && self.now.0.saturating_sub(self.looked_at.0) >= LOOK_EVERY {
             self.look(tell);
         }
@@ -230,7 +255,8 @@ impl Findings {
         let losses: Vec<_> =
             self.losses.iter().map(|(what, count)| format!("{count} events were lost: {what}")).collect();
         let observed = self.began_at.map_or(0, |began| self.now.0.saturating_sub(began.0));
-        let circumstances = Circumstances { key, now: self.now, observed, losses: &losses };
+        let circumstances =
+            Circumstances { key, now: self.now, observed, losses: &losses, throttling: &self.throttling };
         RULES.iter().filter_map(|(_, rule)| rule(group, &circumstances)).collect()
     }
 }

@@ -41,6 +41,7 @@ impl Output for Ndjson {
             Record::Exchange(_) if self.without_exchanges => {}
             Record::Exchange(exchange) => self.exchange(exchange, out),
             Record::Lookup(lookup) => self.lookup(lookup, out),
+            Record::Throttling(_) => {}
             Record::Loss(loss) => {
                 out.literal(br#"{"type":"loss","#);
                 self.loss_fields(loss, out);

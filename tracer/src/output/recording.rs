@@ -468,7 +468,11 @@ mod tests {
             let head = HttpHead { method: Some(HttpMethod::Get), host, ..HttpHead::default() };
             Event::User(Box::new(UserEvent::Http { at, id: at, index: Some(3), sent, head: head.into() }))
         });
-        prop_oneof![4 => socket, 2 => detailed, 2 => exchange, 1 => tls, 1 => hello, 1 => http, 1 => process, 1 => lost]
+        let throttled = any::<[u64; 4]>().prop_map(|[at, cgroup, periods, throttled]| {
+            let throttled_periods = periods / 2;
+            Event::User(Box::new(UserEvent::Throttled { at, cgroup, periods, throttled_periods, throttled }))
+        });
+        prop_oneof![1 => throttled, 4 => socket, 2 => detailed, 2 => exchange, 1 => tls, 1 => hello, 1 => http, 1 => process, 1 => lost]
     }
 
     fn stop() -> Event {

@@ -52,6 +52,7 @@ impl Output for Text {
             Record::Connection(connection) => self.connection(connection),
             Record::Exchange(_) if !self.verbose => return,
             Record::Exchange(exchange) => self.exchange(exchange),
+            Record::Throttling(_) => return,
             Record::Loss(loss) => self.loss(loss),
             Record::Summary(summary) => summary::text(summary, self.paint),
         };

@@ -5,7 +5,10 @@ use hashbrown::HashSet;
 use tracer_ebpf::{ProcessRecord, SocketRecord, kind};
 
 use super::event::{Event, Identity, UserEvent};
-use crate::target::process;
+use crate::target::{
+    process,
+    throttling::{Throttled, Throttling},
+};
 
 /// Most processes remembered as looked up, in each of two generations.
 const GENERATION: usize = 16_384;
@@ -24,6 +27,8 @@ pub struct Enricher {
     known: HashSet<Key, RandomState>,
     /// Becomes `known`'s predecessor when that is full; bounds the memory without a list of uses.
     older: HashSet<Key, RandomState>,
+    /// The cgroups with a quota of those that were looked up.
+    throttling: Throttling,
 }
 
 impl Enricher {
@@ -45,7 +50,25 @@ impl Enricher {
             return None;
         }
         let identity = process::identity(key.0).filter(|identity| same_process(identity, key))?;
+        if identity.quota.is_some()
+            && let Some(quota) = process::quota(key.0)
+        {
+            self.throttling.watch(quota);
+        }
         Some(Event::User(Box::new(UserEvent::Identity(identity))))
+    }
+
+    /// The events that tell by how much cgroups with a quota were throttled, if that is news.
+    pub fn throttled(&mut self, at: u64) -> impl Iterator<Item = UserEvent> + use<> {
+        self.throttling.take_news().into_iter().map(
+            move |(cgroup, Throttled { periods, throttled_periods, throttled })| UserEvent::Throttled {
+                at,
+                cgroup,
+                periods,
+                throttled_periods,
+                throttled,
+            },
+        )
     }
 
     /// A process that runs another program is another process to its reader.

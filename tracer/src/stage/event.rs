@@ -6,7 +6,7 @@ use serde::{Deserialize, Serialize};
 use tracer_ebpf::{DetailedRecord, ExchangeRecord, ProcessRecord, SocketRecord, TlsRecord};
 
 use super::{dns::DnsMessage, getaddrinfo::Resolved};
-use crate::track::record::{Hello, Hook, HttpHead};
+use crate::track::record::{CpuQuota, Hello, Hook, HttpHead};
 
 /// One event. Times are boot-clock nanoseconds, as the kernel side takes them.
 #[derive(Clone, Debug, PartialEq)]
@@ -107,6 +107,19 @@ pub enum UserEvent {
     Dns(DnsMessage),
     /// What a call of `getaddrinfo` came to.
     Resolved(Resolved),
+    /// How often and for how long a cgroup with a quota was not let run, since it was first seen; when that has grown.
+    Throttled {
+        /// When it was looked at.
+        at: u64,
+        /// The cgroup's number.
+        cgroup: u64,
+        /// Periods of its quota in which it had something to run.
+        periods: u64,
+        /// Those of them in which it had used it up.
+        throttled_periods: u64,
+        /// For how long it was not let run, in nanoseconds; added up over processors.
+        throttled: u64,
+    },
     /// A socket that was open before the trace.
     Adopted(OpenSocket),
     /// The present state of an open socket, taken as the trace stops.
@@ -149,9 +162,9 @@ pub struct Identity {
     pub exe: Option<String>,
     /// Container id or systemd unit.
     pub container: Option<String>,
-    /// Thousandths of a processor that its cgroup may use; `None` without a quota, and in older recordings.
+    /// What its cgroup may use of processors; `None` without a quota, and in older recordings.
     #[serde(default)]
-    pub cpu_quota: Option<u32>,
+    pub quota: Option<CpuQuota>,
 }
 
 /// A socket as sock_diag reports it, with its owner.

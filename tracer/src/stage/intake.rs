@@ -148,6 +148,17 @@ impl Intake {
         self.send(UserEvent::Adopted(socket))
     }
 
+    /// Tells by how much cgroups with a quota were throttled, if that is news.
+    ///
+    /// # Errors
+    /// As [`Intake::take`].
+    pub fn report_throttling(&mut self, at: u64) -> Result<()> {
+        for event in self.enricher.throttled(at) {
+            self.send(event)?;
+        }
+        Ok(())
+    }
+
     /// Causes and counts of what could not be decoded or joined since the last call.
     pub fn take_undecodable(&mut self) -> BTreeMap<&'static str, u64> {
         match self.sessions.take_lost() {

@@ -75,6 +75,14 @@ impl Pipeline {
         self.flush()
     }
 
+    /// Tells findings that hold at this time of the boot clock, of what was seen by then.
+    pub fn look(&mut self, at: u64) {
+        let Self { correlator, findings, output, pending, .. } = self;
+        if let Some(findings) = findings {
+            findings.pass_to(correlator.wall(at), &mut |finding| output.finding(&finding, pending));
+        }
+    }
+
     /// Writes what waits, so that a person sees it.
     ///
     /// # Errors

@@ -144,6 +144,17 @@ impl Reader {
         self.lost("kernel", cause, count)
     }
 
+    /// Reports by how much cgroups with a quota were throttled, and the findings that nothing more is waited for.
+    ///
+    /// # Errors
+    /// As [`Reader::read`].
+    pub fn look(&mut self) -> Result<()> {
+        let now = features::boot_clock_now();
+        self.intake.report_throttling(now)?;
+        self.intake.pipeline.look(now);
+        Ok(())
+    }
+
     /// Reports a loss.
     ///
     /// # Errors

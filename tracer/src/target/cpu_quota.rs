@@ -1,18 +1,32 @@
 //! How many processors the cgroup of a process lets it use: `cpu.max` of cgroup v2, the least of the cgroup and of those above it.
 
-use std::{fs, path::Path};
+use std::{
+    fs,
+    os::unix::fs::MetadataExt,
+    path::{Path, PathBuf},
+};
 
 use super::cgroup;
+use crate::track::record::CpuQuota;
 
 /// Most levels that are looked at; the kernel's own limit is deeper, real trees are not.
 const MAX_LEVELS: usize = 64;
 
-/// Thousandths of a processor, from the text of a `/proc/PID/cgroup`; `None` without a quota, or where it cannot be read.
-pub fn of(cgroup_file: &str) -> Option<u32> {
+/// A quota, and where it is set.
+#[derive(Debug, PartialEq, Eq)]
+pub struct Quota {
+    /// What may be used.
+    pub limit: CpuQuota,
+    /// The directory of the cgroup that has it.
+    pub directory: PathBuf,
+}
+
+/// The quota of a process, from the text of its `/proc/PID/cgroup`; `None` without one, or where it cannot be read.
+pub fn of(cgroup_file: &str) -> Option<Quota> {
     of_in(cgroup::mount()?, cgroup_file)
 }
 
-fn of_in(mount: &Path, cgroup_file: &str) -> Option<u32> {
+fn of_in(mount: &Path, cgroup_file: &str) -> Option<Quota> {
     let path = cgroup_file.lines().find_map(|line| line.strip_prefix("0::/"))?;
     // Seen from a cgroup namespace it may lie above the mount.
     if path.split('/').any(|part| part == "..") {
@@ -20,10 +34,16 @@ fn of_in(mount: &Path, cgroup_file: &str) -> Option<u32> {
     }
     let directory = mount.join(path);
     let levels = directory.ancestors().take_while(|directory| directory.starts_with(mount)).take(MAX_LEVELS);
-    levels.filter_map(|directory| parse(&fs::read_to_string(directory.join("cpu.max")).ok()?)).min()
+    let (thousandths, directory) = levels.filter_map(|directory| Some((limit(directory)?, directory))).min()?;
+    let cgroup = fs::metadata(directory).ok()?.ino();
+    Some(Quota { limit: CpuQuota { thousandths, cgroup }, directory: directory.to_owned() })
 }
 
-/// `7000 100000` is 70; `max 100000` is none.
+fn limit(directory: &Path) -> Option<u32> {
+    parse(&fs::read_to_string(directory.join("cpu.max")).ok()?)
+}
+
+/// Thousandths of a processor: `7000 100000` is 70; `max 100000` is none.
 fn parse(cpu_max: &str) -> Option<u32> {
     let mut numbers = cpu_max.split_whitespace().map(|number| number.parse::<u64>().ok());
     let (quota, period) = (numbers.next()??, numbers.next()??);
@@ -51,9 +71,10 @@ mod tests {
         let write = |path: &Path, text: &str| fs::write(path.join("cpu.max"), text).expect("a file");
         write(&deep, "max 100000");
         write(&mount.join("a"), "50000 100000");
-        assert_eq!(of_in(&mount, "1:cpu:/other\n0::/a/b\n"), Some(500));
+        let found = |cgroup_file| of_in(&mount, cgroup_file).map(|quota| (quota.limit.thousandths, quota.directory));
+        assert_eq!(found("1:cpu:/other\n0::/a/b\n"), Some((500, mount.join("a"))));
         write(&deep, "7000 100000");
-        assert_eq!(of_in(&mount, "0::/a/b\n"), Some(70));
+        assert_eq!(found("0::/a/b\n"), Some((70, deep)));
         assert_eq!(of_in(&mount, "0::/../b\n"), None);
         assert_eq!(of_in(&mount, "1:cpu:/a/b\n"), None);
         fs::remove_dir_all(&mount).expect("the folders go");

@@ -12,3 +12,4 @@ pub mod selection;
 mod sock_diag;
 mod socket_owners;
 mod tcp_info;
+pub mod throttling;

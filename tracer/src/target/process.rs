@@ -99,6 +99,11 @@ pub fn identity(pid: u32) -> Option<Identity> {
     read_stat(pid).ok().flatten().map(|stat| identity_of(pid, stat))
 }
 
+/// What a process may use of processors; `None` without a quota, or if it is gone.
+pub fn quota(pid: u32) -> Option<cpu_quota::Quota> {
+    cpu_quota::of(&cgroups(pid))
+}
+
 /// Whether a process has ended, or is about to: each of its threads is. `false` where `/proc` does not let us look.
 pub fn has_ended(pid: u32) -> bool {
     match fs::read_dir(format!("/proc/{pid}/task")) {
@@ -154,16 +159,21 @@ pub fn all() -> Vec<u32> {
 }
 
 fn identity_of(pid: u32, stat: Stat) -> Identity {
-    let cgroups = fs::read(format!("/proc/{pid}/cgroup")).unwrap_or_default();
-    let cgroups = String::from_utf8_lossy(&cgroups);
+    let cgroups = cgroups(pid);
     Identity {
         pid,
         started_at: to_nanos(stat.started_ticks),
         comm: stat.comm,
         exe: fs::read_link(format!("/proc/{pid}/exe")).ok().map(|path| without_deleted(&path)),
         container: container::name(&cgroups),
-        cpu_quota: cpu_quota::of(&cgroups),
+        quota: cpu_quota::of(&cgroups).map(|quota| quota.limit),
     }
+}
+
+/// The text of `/proc/PID/cgroup`; empty if it cannot be read.
+fn cgroups(pid: u32) -> String {
+    let text = fs::read(format!("/proc/{pid}/cgroup")).unwrap_or_default();
+    String::from_utf8_lossy(&text).into_owned()
 }
 
 /// The kernel marks an executable that was replaced while running, as an upgrade does; its path is what is asked for.

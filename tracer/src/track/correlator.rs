@@ -18,7 +18,7 @@ use super::{
     http::Heads,
     losses::Losses,
     process::Processes,
-    record::{Hello, Hook, HttpHead, Lookup, LookupWay, Loss, Record},
+    record::{Hello, Hook, HttpHead, Lookup, LookupWay, Loss, Record, Throttling, WallTime},
     report::{self, Occasion, Standing, Together},
     shared::Shared,
     summary::Totals,
@@ -151,6 +151,11 @@ impl Correlator {
         if self.remarks.len() < MAX_REMARKS {
             self.remarks.push(remark);
         }
+    }
+
+    /// A time of the boot clock as the records bear it.
+    pub fn wall(&self, at: u64) -> WallTime {
+        self.clock.wall_of(at)
     }
 
     /// Number of connections that are not reported yet.
@@ -388,6 +393,11 @@ impl Correlator {
             UserEvent::Library { at, id, library } => self.library(*at, *id, library.as_ref()),
             UserEvent::Dns(message) => self.dns(message, emit),
             UserEvent::Resolved(call) => self.resolved(call, emit),
+            &UserEvent::Throttled { at, cgroup, periods, throttled_periods, throttled } => {
+                self.saw(at);
+                let at = self.clock.wall_of(at);
+                emit(&Record::Throttling(Throttling { at, cgroup, periods, throttled_periods, throttled }));
+            }
             UserEvent::Adopted(socket) => self.adopt(socket, emit),
             UserEvent::Present(socket) => self.see_present(socket),
             UserEvent::Lost { at, place, cause, count } => {

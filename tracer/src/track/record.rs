@@ -26,6 +26,8 @@ pub enum Record {
     Exchange(Exchange),
     /// A lookup is over.
     Lookup(Lookup),
+    /// A cgroup with a quota was not let run. For findings; no output has a line for it.
+    Throttling(Throttling),
     /// Something was lost.
     Loss(Loss),
     /// The last record of every trace.
@@ -55,8 +57,17 @@ pub struct Process {
     pub exe: Option<String>,
     /// Container id or systemd unit.
     pub container: Option<String>,
-    /// Thousandths of a processor that its cgroup may use, when it was first seen; `None` without a quota.
-    pub cpu_quota: Option<u32>,
+    /// What its cgroup may use of processors, when it was first seen; `None` without a quota.
+    pub quota: Option<CpuQuota>,
+}
+
+/// What a cgroup may use of processors.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, serde::Serialize, serde::Deserialize)]
+pub struct CpuQuota {
+    /// Thousandths of a processor.
+    pub thousandths: u32,
+    /// The number of the cgroup that has this quota: the process's own, or one above it.
+    pub cgroup: u64,
 }
 
 /// Which side the traced process is on.
@@ -109,6 +120,8 @@ pub struct Close {
     pub process_exited: bool,
     /// From the peer's FIN or RST to the local release: how long a dead connection was kept.
     pub unnoticed: Option<Nanos>,
+    /// That part of it in which nothing more passed: a peer that has only ended its own direction may still be sent to.
+    pub unused: Option<Nanos>,
     /// When the application let go of it.
     pub released_at: Option<WallTime>,
     /// When TCP was done with it.
@@ -529,6 +542,21 @@ pub struct KeepAlive {
     pub timeout_s: Option<u32>,
     /// How many more requests it may carry.
     pub max: Option<u32>,
+}
+
+/// How often and for how long a cgroup with a quota was not let run, since it was first seen.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Throttling {
+    /// When it was looked at.
+    pub at: WallTime,
+    /// The cgroup's number.
+    pub cgroup: u64,
+    /// Periods of its quota in which it had something to run.
+    pub periods: u64,
+    /// Those of them in which it had used it up.
+    pub throttled_periods: u64,
+    /// For how long it was not let run; added up over processors.
+    pub throttled: Nanos,
 }
 
 /// Something that was lost, by cause.

@@ -120,6 +120,10 @@ pub(super) fn complete(
         connection.confidence = vec![END_UNSEEN];
     }
     if let Some(together) = together {
+        if let Some(close) = &mut connection.close {
+            let since_last = span(together.last_at, noticed_at(record, stopped_at));
+            close.unused = close.unused.map(|unused| since_last.map_or(unused, |since| since.min(unused)));
+        }
         add_detail(connection, live, verdict, together);
     }
 }
@@ -133,7 +137,7 @@ fn is_open(live: &Live, occasion: Occasion) -> bool {
 /// What detail `exchanges` adds.
 #[inline(never)]
 fn add_detail(connection: &mut Connection, live: &Live, verdict: Option<Verdict>, together: Together) {
-    let Together { count, max_idle, stale, idle_before_close } = together;
+    let Together { count, max_idle, stale, idle_before_close, .. } = together;
     if idle_before_close.is_some() {
         connection.idle_before_close = idle_before_close;
     }
@@ -180,6 +184,8 @@ pub(super) struct Together {
     /// Between two; 0 if there was none.
     max_idle: Nanos,
     stale: bool,
+    /// The last application data either way; 0 if there was none or it is not known.
+    last_at: u64,
     /// To the nanosecond; `None` if only the kernel's ticks can tell.
     idle_before_close: Option<Nanos>,
 }
@@ -233,6 +239,7 @@ pub(super) fn last_exchanges(
                 .max(further.map_or(0, |further| further.index.saturating_add(1))),
             max_idle: turn.map_or(0, |turn| turn.max_idle()),
             stale: turn.is_some_and(|turn| turn.was_stale()),
+            last_at: now.map_or(0, |exchanges| exchanges.last_at),
             idle_before_close: idle::exact_before_close(&live.record, now, clock),
         },
         ..Last::default()
@@ -441,17 +448,24 @@ pub(super) fn verdict(live: &Live, occasion: Occasion) -> Option<Verdict> {
 #[inline(always)]
 fn close_of(live: &Live, verdict: Verdict, stopped_at: Option<u64>, clock: Clock) -> Close {
     let record = &live.record;
-    let noticed_at = if record.released_at != 0 { record.released_at } else { stopped_at.unwrap_or(0) };
+    let noticed_at = noticed_at(record, stopped_at);
     let dead_since = if is_dead_since_before_trace(live) { live.adopted_at() } else { record.end_sign_at };
+    let unnoticed = (verdict.closer == Closer::Peer).then(|| span(dead_since, noticed_at)).flatten();
     Close {
         closer: verdict.closer,
         how: verdict.how,
         errno: (record.error != 0).then_some(record.error),
         process_exited: record.flags & flag::PROCESS_EXITED != 0,
-        unnoticed: (verdict.closer == Closer::Peer).then(|| span(dead_since, noticed_at)).flatten(),
+        unnoticed,
+        unused: unnoticed,
         released_at: clock.wall(record.released_at),
         ended_at: clock.wall(record.ended_at),
     }
+}
+
+/// When the application let go of it, or until when it had not.
+fn noticed_at(record: &SocketRecord, stopped_at: Option<u64>) -> u64 {
+    if record.released_at != 0 { record.released_at } else { stopped_at.unwrap_or(0) }
 }
 
 /// The peer had closed it when it was adopted: when that was is not known.

@@ -10,10 +10,14 @@ use tracer::{
     stage::event::{Event, UserEvent},
     track::{
         Limits,
-        record::{HttpMethod, Record},
+        record::{CpuQuota, Hello, HttpMethod, Record},
     },
 };
-use tracer_ebpf::SocketRecord;
+use tracer_ebpf::{
+    SocketRecord,
+    tls::handshake::{Handshake, phase},
+};
+use zerocopy::FromZeros;
 
 use crate::support::*;
 
@@ -308,6 +312,112 @@ fn connects_that_fail_are_found_by_kind_but_not_a_port_scan() {
         Event::Socket(SocketRecord { remote_port: 1_000 + n as u16, ..record })
     }));
     assert_eq!(rules(&found_in(&scan, When::AtTheEnd)), [""; 0]);
+}
+
+/// A client's connections whose handshakes took half a second each, hardly any of it on a processor.
+fn starved(resumed: impl Fn(u64) -> bool) -> Vec<Traffic> {
+    let each = |n: u64| {
+        let at = BEGAN + n * S;
+        let mut traffic = Traffic::new(opened(n + 1, at));
+        let hello = Hello { resumed: Some(resumed(n)), ..Hello::default() };
+        traffic.events.push(user(UserEvent::Hello { at: at + 20 * MS, id: n + 1, hello: hello.into() }));
+        let took = if resumed(n) { 100 * MS } else { 500 * MS };
+        let ready = at + 15 * MS + took;
+        traffic.shakes_hands(Handshake {
+            started_at: at + 15 * MS,
+            ended_at: ready,
+            cpu: took / 10,
+            runqueue: took * 8 / 10,
+            phase: phase::DONE,
+            ..Handshake::new_zeroed()
+        });
+        traffic.sends(ready + MS, 100).receives(ready + 3 * MS, 100).closes(ready + 4 * MS);
+        traffic
+    };
+    (0..4).map(each).collect()
+}
+
+#[test]
+fn a_handshake_that_is_not_let_run_is_found_with_the_quota_and_what_would_spare_it() {
+    let mut connections = starved(|n| n == 3);
+    let quota = Some(CpuQuota { thousandths: 70, cgroup: 9 });
+    let Event::User(mut who) = identity(1234, "curl") else { panic!("an event of user space") };
+    let UserEvent::Identity(identity) = &mut *who else { panic!("an identity") };
+    identity.quota = quota;
+    let throttled = |cgroup, throttled_periods| {
+        let at = BEGAN + 4 * S;
+        user(UserEvent::Throttled {
+            at,
+            cgroup,
+            periods: 40,
+            throttled_periods,
+            throttled: throttled_periods * 93 * MS,
+        })
+    };
+    let seen = [Event::User(who), throttled(9, 4), throttled(9, 36), throttled(8, 40)];
+    connections[0].events.splice(0..0, seen);
+    let mut findings = found(connections);
+    findings.retain(|finding| finding.rule == "handshake-cpu");
+    let finding = only(findings, "handshake-cpu");
+    assert_eq!((count(&finding, "handshakes"), count(&finding, "resumed")), (4, 1));
+    assert_eq!(figure(&finding, "quota_cpus"), Figure::Ratio(Some(0.07)));
+    assert_eq!(figure(&finding, "throttled_periods_share"), Figure::Ratio(Some(0.9)));
+    assert_eq!(ms(&finding, "throttled_ms"), 36 * 93);
+    assert!(ms(&finding, "resumption_saves_ms").abs_diff(400) < 10, "{finding:#?}");
+    assert!(
+        finding.advice.contains("0.07 processors (cpu.max) and used that up in 90 % of its periods"),
+        "{}",
+        finding.advice
+    );
+    assert!(finding.advice.contains("as those show that did"), "{}", finding.advice);
+
+    let mut findings = found(starved(|_| false));
+    findings.retain(|finding| finding.rule == "handshake-cpu");
+    let finding = only(findings, "handshake-cpu");
+    for unknown in ["quota_cpus", "throttled_periods_share"] {
+        assert_eq!(figure(&finding, unknown), Figure::Ratio(None));
+    }
+    assert_eq!(figure(&finding, "resumption_saves_ms"), Figure::Time(None));
+    assert!(finding.advice.contains("none was resumed here"), "{}", finding.advice);
+}
+
+#[test]
+fn connections_that_are_kept_long_after_the_peers_end_are_a_leak_unless_they_are_still_sent_to() {
+    let kept = |sends: bool| {
+        (0..3).map(move |n| {
+            let open = accepted(n + 1, BEGAN + n * MS);
+            let mut traffic = Traffic::new(open);
+            let at = BEGAN + 10 * MS;
+            traffic.receives(at, 100).sends(at + MS, 100);
+            let [peer_closed, released, ended] = closed_by_peer(open, at + S, 90 * S);
+            traffic.lifecycle(peer_closed);
+            if sends {
+                traffic.sends(at + 50 * S, 100);
+            }
+            traffic.lifecycle(released).lifecycle(ended);
+            traffic
+        })
+    };
+    let finding = only(found(kept(false)), "leaked-close-wait");
+    assert_eq!(count(&finding, "connections"), 3);
+    assert!(ms(&finding, "open_for_ms_max").abs_diff(90_000) < 500, "{finding:#?}");
+    assert_eq!(rules(&found(kept(true))), [""; 0], "the peer had ended its direction only");
+}
+
+#[test]
+fn a_finding_that_holds_is_told_though_nothing_more_happens() {
+    let refused = |n: u64| Event::Socket(failed(n + 1, BEGAN + n * MS, MS, libc::ECONNREFUSED));
+    let mut records = records((0..6).map(refused));
+    records.retain(|record| !matches!(record, Record::Summary(_)));
+    let mut findings = Findings::new(When::AtOnce, CLOCK.wall(BEGAN));
+    let told = std::cell::RefCell::new(Vec::new());
+    let mut tell = |finding: Finding| told.borrow_mut().push(finding.rule);
+    records.iter().for_each(|record| findings.observe(record, &mut tell));
+    assert_eq!(*told.borrow(), [""; 0]);
+    for seconds in 1..4 {
+        findings.pass_to(CLOCK.wall(BEGAN + seconds * S).expect("a time"), &mut tell);
+    }
+    assert_eq!(*told.borrow(), ["connect-failures"]);
 }
 
 #[test]

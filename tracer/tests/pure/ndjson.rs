@@ -246,6 +246,7 @@ fn expected(record: &Record) -> Value {
         }
         Record::Lookup(lookup) => a_lookup(lookup),
         Record::Exchange(turn) => exchange(turn),
+        Record::Throttling(_) => panic!("no line for it"),
         Record::Loss(lost) => merged(json!({ "type": "loss" }), loss(lost)),
         Record::Summary(summary) => json!({
             "type": "summary", "began_at": time(Some(summary.began_at)), "stopped_at": time(Some(summary.stopped_at)),
@@ -281,7 +282,7 @@ prop_compose! {
     fn any_process()(
         pid in any::<u32>(), comm in any::<String>(), exe in any::<Option<String>>(), container in any::<Option<String>>(),
     ) -> Process {
-        Process { pid, started_at: 0, comm, exe, container, cpu_quota: None }
+        Process { pid, started_at: 0, comm, exe, container, quota: None }
     }
 }
 
@@ -294,7 +295,7 @@ prop_compose! {
         unnoticed in any::<Option<u64>>(),
         (released_at, ended_at) in (any_time(), any_time()),
     ) -> Close {
-        Close { closer, how, errno, process_exited, unnoticed, released_at, ended_at }
+        Close { closer, how, errno, process_exited, unnoticed, unused: unnoticed, released_at, ended_at }
     }
 }
 

@@ -160,7 +160,7 @@ pub fn identity(pid: u32, comm: &str) -> Event {
         comm: comm.into(),
         exe: Some(format!("/usr/bin/{comm}")),
         container: None,
-        cpu_quota: None,
+        quota: None,
     }))
 }
 

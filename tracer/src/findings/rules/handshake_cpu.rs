@@ -1,8 +1,11 @@
 //! TLS handshakes that are slow on this side: on a processor, or waiting for one.
 
-use super::Circumstances;
+use super::{Circumstances, share};
 use crate::{
-    findings::{finding::Finding, seen::Group},
+    findings::{
+        finding::Finding,
+        seen::{Group, handshakes::Handshakes},
+    },
     output::units,
     track::record::{Nanos, Role},
 };
@@ -37,24 +40,35 @@ pub fn judge(group: &Group, circumstances: &Circumstances<'_>) -> Option<Finding
         percent(runqueue),
         percent((1.0 - cpu - runqueue).max(0.0)),
     );
-    let quota = handshakes.quota.map(|thousandths| f64::from(thousandths) / 1e3);
+    let quota = handshakes.quota.map(|quota| f64::from(quota.thousandths) / 1e3);
+    let throttling = handshakes.quota.and_then(|quota| circumstances.throttling.get(&quota.cgroup));
+    let throttled_share = throttling.map(|seen| share(seen.throttled_periods, seen.periods));
+    // What a resumed one would have spared, as those seen show.
+    let resumption = handshakes.full.median().zip(handshakes.resumed.median());
+    let resumption = resumption.map(|(full, resumed)| full.saturating_sub(resumed));
     let advice = match (circumstances.key.role, starved) {
-        (Some(Role::Server), true) => "Give the server more processor time (a CPU quota or a full node holds it back), and let \
+        (Some(Role::Server), true) => {
+            "Give the server more processor time (a CPU quota or a full node holds it back), and let \
                                        clients resume sessions."
-            .into(),
-        (Some(Role::Server), false) => {
-            "Let clients resume sessions, and prefer an ECDSA certificate to an RSA one: both take less processor time.".into()
+                .into()
         }
-        (_, true) => format!(
-            "The process is held back{}. Opening connections at start, before requests come, takes the handshake out of their way; \
-             so does resuming TLS sessions.",
-            match quota {
-                Some(quota) => format!(": its cgroup may use {quota:.2} processors (cpu.max), so raise that"),
+        (Some(Role::Server), false) => {
+            "Let clients resume sessions, and prefer an ECDSA certificate to an RSA one: both take less processor time."
+                .into()
+        }
+        (_, true) => {
+            let throttled =
+                throttled_share.map(|share| format!(" and used that up in {} of its periods", percent(share)));
+            let by = match quota {
+                Some(quota) => format!(
+                    ": its cgroup may use {quota:.2} processors (cpu.max){}, so raise that",
+                    throttled.unwrap_or_default()
+                ),
                 None => " by others on the node: give it a larger share".into(),
-            }
-        ),
-        (_, false) => "Open connections at start and keep them, and resume TLS sessions: a handshake takes this processor that long."
-            .into(),
+            };
+            format!("The process is held back{by}. {}", savings(handshakes, resumption)?)
+        }
+        (_, false) => savings(handshakes, resumption)?,
     };
     let cost = handshakes.cpu.sum().saturating_add(handshakes.runqueue.sum());
     let draft = circumstances
@@ -68,7 +82,24 @@ pub fn judge(group: &Group, circumstances: &Circumstances<'_>) -> Option<Finding
         .ratio("cpu_share", Some(cpu))
         .ratio("runqueue_share", Some(runqueue))
         .ratio("quota_cpus", quota)
+        .ratio("throttled_periods_share", throttled_share)
+        .time("throttled_ms", throttling.map(|seen| seen.throttled))
+        .time("resumption_saves_ms", resumption)
         .examples(handshakes.examples.list())
         .doubt(handshakes.took.count() > handshakes.cpu.count(), "of some handshakes the parts are not known");
     Some(draft.advise(advice, "handshakes that mostly wait for the peer"))
+}
+
+/// What a client can do without more processor, and what it would save of each handshake.
+fn savings(handshakes: &Handshakes, resumption: Option<Nanos>) -> Option<String> {
+    let took = units::duration(handshakes.took.median()?);
+    let resumed = match resumption {
+        Some(saved) => format!("resuming a TLS session saves {} of it, as those show that did", units::duration(saved)),
+        None => "resuming TLS sessions saves the part of it that checks and signs certificates (none was resumed here, so how much \
+                 was not seen)"
+            .into(),
+    };
+    Some(format!(
+        "Opening connections at start, before requests come, and keeping them takes {took} out of a request's way; {resumed}."
+    ))
 }

@@ -18,13 +18,15 @@ mod slow_dns;
 mod stale_exchange;
 mod syn_retransmits;
 
+use std::collections::BTreeMap;
+
 use super::{
     finding::{Example, Figure, Finding, Severity, Trust},
     seen::{Group, group::Key},
 };
 use crate::{
     output::units::counted,
-    track::record::{Nanos, WallTime},
+    track::record::{Nanos, Throttling, WallTime},
 };
 
 /// A rule: a finding if it holds.
@@ -65,6 +67,8 @@ pub struct Circumstances<'c> {
     pub observed: Nanos,
     /// What was lost, for people.
     pub losses: &'c [String],
+    /// How cgroups with a quota were throttled, by their numbers.
+    pub throttling: &'c BTreeMap<u64, Throttling>,
 }
 
 impl Circumstances<'_> {

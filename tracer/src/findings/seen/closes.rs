@@ -21,7 +21,7 @@ pub struct Closes {
     pub others: u64,
     /// With TCP keepalive on, and without.
     pub keepalive: (u64, u64),
-    /// From the peer's FIN to the release.
+    /// From the peer's FIN, or what passed after it, to the release.
     pub unanswered_fins: Durations,
     /// Those of the longest.
     pub unanswered_examples: Examples,
@@ -91,10 +91,10 @@ impl Closes {
         if close.process_exited {
             return;
         }
-        if let (Closer::Peer, How::Fin, Some(unnoticed)) = (close.closer, close.how, close.unnoticed) {
-            self.unanswered_fins.add(unnoticed);
-            self.unanswered_examples.add(connection.id, connection.opened_at, unnoticed, || {
-                format!("the peer's FIN was left unanswered for {}", units::duration(unnoticed))
+        if let (Closer::Peer, How::Fin, Some(unused)) = (close.closer, close.how, close.unused) {
+            self.unanswered_fins.add(unused);
+            self.unanswered_examples.add(connection.id, connection.opened_at, unused, || {
+                format!("the peer's FIN was left unanswered for {}", units::duration(unused))
             });
         }
     }

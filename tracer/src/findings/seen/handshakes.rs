@@ -4,7 +4,7 @@ use super::examples::Examples;
 use crate::{
     findings::sketch::Durations,
     output::units,
-    track::record::{Connection, Nanos},
+    track::record::{Connection, CpuQuota, Nanos},
 };
 
 /// The handshakes of a group that succeeded.
@@ -24,8 +24,8 @@ pub struct Handshakes {
     pub resumed: Durations,
     /// Processor time of full ones.
     pub full_cpu: Durations,
-    /// Thousandths of a processor that the process's cgroup may use, the least of all.
-    pub quota: Option<u32>,
+    /// What the processes' cgroups may use of processors, the least of all.
+    pub quota: Option<CpuQuota>,
     /// The dearest.
     pub examples: Examples,
 }
@@ -36,7 +36,7 @@ impl Handshakes {
         let Some(tls) = connection.tls.as_ref().filter(|tls| tls.failed.is_none()) else { return };
         let Some(took) = tls.handshake else { return };
         self.took.add(took);
-        self.quota = [self.quota, connection.process.cpu_quota].into_iter().flatten().min();
+        self.quota = [self.quota, connection.process.quota].into_iter().flatten().min();
         match tls.hello.resumed {
             Some(true) => self.resumed.add(took),
             Some(false) => self.full.add(took),
