@@ -145,6 +145,16 @@ fn gnutls_with_a_process_a_connection() {
     check(&[(Numbered::Wget, Site::Tls13)]);
 }
 
+/// The library is given no descriptor.
+#[test]
+fn gnutls_that_sends_by_functions_of_its_application() {
+    check(&[
+        (Numbered::PyCurl, Site::Tls13),
+        (Numbered::PyCurlMulti, Site::Tls12),
+        (Numbered::PyCurlMulti, Site::Tls13),
+    ]);
+}
+
 /// A goroutine that is interrupted between its library and the kernel may go on in another thread. Then it is joined when it sends the next
 /// time, and a head that has passed since is counted as lost.
 #[test]

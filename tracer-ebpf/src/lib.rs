@@ -689,6 +689,8 @@ offsets! {
         vma_flags: "vm_area_struct" . "vm_flags", 8, optional;
         /// The file that is mapped, if any.
         vma_file: "vm_area_struct" . "vm_file", 8;
+        /// Where a thread's stack in the kernel begins.
+        task_stack: "task_struct" . "stack", 8;
         /// State shared by the threads of a process.
         task_signal: "task_struct" . "signal", 8;
         /// Threads of the process that still run.
@@ -723,6 +725,8 @@ offsets! {
         iter_ubuf_kind: "ITER_UBUF", optional;
         /// Number of the helper that tells a probe which of its places it is at (5.15 on).
         get_attach_cookie: "BPF_FUNC_get_attach_cookie", optional;
+        /// Number of the helper that tells where a thread's registers in user space are (5.15 on).
+        task_pt_regs: "BPF_FUNC_task_pt_regs", optional;
     }
 }
 

@@ -18,6 +18,7 @@ mod probes;
 mod selection;
 mod session;
 mod socket;
+mod user_stack;
 mod verifier;
 
 /// GPL-compatible, as helpers such as `bpf_probe_read_kernel` demand.

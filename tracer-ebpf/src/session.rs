@@ -1,13 +1,13 @@
 //! Sessions of TLS libraries: which call a thread is in, and which connection a session belongs to.
 //!
 //! A session is joined to a connection once, by the best evidence there is, and on the way out: either the socket sends the very
-//! bytes that the session has just encrypted, or it sends inside a call of the session that was given its descriptor. Nothing is
-//! guessed; of a session to which two connections answer nothing more is told.
+//! bytes that the session has just encrypted, or it sends inside a call of the session that was given its descriptor, or inside a call
+//! of one that was given none while no other socket does. Nothing is guessed; of a session to which two connections answer nothing more is told.
 
 use aya_ebpf::{bindings::BPF_ANY, helpers::bpf_get_current_pid_tgid};
 use tracer_ebpf::{
     Loss, kind,
-    ssl::{JoinedRecord, evidence},
+    ssl::{JoinedRecord, evidence, family},
     tls::record::{ContentType, HEADER_LEN, Header},
 };
 
@@ -17,11 +17,13 @@ use crate::{
     kernel::{
         access::{Access, Pointer, Probe},
         sock::Sock,
+        task::user_stack,
     },
     maps::{CIPHERTEXTS, LIBRARY_CALLS, SESSIONS, config},
     message::Source,
     output::{count, now, send_joined},
     socket::number_of,
+    user_stack::is_under_way,
 };
 
 /// Bytes of a record by which it is known again: its header, and as many of its body as no two records have in common, see
@@ -270,6 +272,19 @@ impl Session {
         self.sock == sock.pointer as u64 && self.of_sock == number_of(sock).unwrap_or(0)
     }
 
+    /// By what it is known, without looking at bytes, that the socket that sends is this session's, of which this was the thread's last
+    /// call.
+    #[inline(always)]
+    fn evidence_of_call(&self, call: &LibraryCall, sock: u64, id: u64) -> Option<u32> {
+        if self.sock == 0 {
+            // The application sends by a function of its own, or the session is older than the trace. OpenSSL's records would be known.
+            let is_nested = || is_under_way(call.stack, call.returns_to, user_stack().unwrap_or(u64::MAX));
+            return (self.family == family::GNUTLS && is_nested()).then_some(evidence::NESTING);
+        }
+        let is_on_it = self.sock == sock && (self.of_sock == 0 || self.of_sock == id);
+        (is_on_it && self.id().is_none_or(|known| known == id)).then_some(evidence::DESCRIPTOR)
+    }
+
     /// Begins anew, for another connection: on this socket, if that is known.
     #[inline(always)]
     pub fn renew(&mut self, sock: Option<Pointer>) {
@@ -317,20 +332,20 @@ pub fn join<A: Access>(kept: &mut Kept, sock: Sock<A>, source: Source<A>) -> Opt
     let mark = Mark::of(&record, tgid)?;
     // SAFETY: a u64 that only whole writes change.
     let by_ciphertext = unsafe { CIPHERTEXTS.get(mark) }.copied();
-    let (ssl, by) = match by_ciphertext {
-        Some(ssl) => (ssl, evidence::CIPHERTEXT),
-        None => (last_call()?.ssl, evidence::DESCRIPTOR),
-    };
-    if by == evidence::CIPHERTEXT {
-        // It is sent once. What goes through a proxy of the same process is sent again.
-        let _ = CIPHERTEXTS.remove(mark);
-    }
-    let session = Session::find(ssl)?;
     let id = kept.detailed.socket.id;
-    let is_on_it = session.sock == sock.pointer as u64 && (session.of_sock == 0 || session.of_sock == id);
-    if by == evidence::DESCRIPTOR && (!is_on_it || session.id().is_some_and(|known| known != id)) {
-        return None;
-    }
+    let (session, by) = match by_ciphertext {
+        Some(ssl) => {
+            // It is sent once. What goes through a proxy of the same process is sent again.
+            let _ = CIPHERTEXTS.remove(mark);
+            (Session::find(ssl)?, evidence::CIPHERTEXT)
+        }
+        None => {
+            let call = last_call()?;
+            let session = Session::find(call.ssl)?;
+            let by = session.evidence_of_call(call, sock.pointer as u64, id)?;
+            (session, by)
+        }
+    };
     kept.session_tries = JOINED;
     if session.is_ambiguous() {
         return None;

@@ -16,8 +16,10 @@ pub mod evidence {
     pub const CIPHERTEXT: u32 = 1;
     /// The session was given the socket's descriptor.
     pub const DESCRIPTOR: u32 = 2;
+    /// The socket sends inside a call of the session, on the same thread, and no other socket has.
+    pub const NESTING: u32 = 3;
     /// Two sockets answer to it: which one it belongs to is not known, and nothing more is told of it.
-    pub const NONE: u32 = 3;
+    pub const NONE: u32 = 4;
 }
 
 /// Of the number that user space gives to the place of a probe, so many low bits tell how many bytes the function has moved the stack

@@ -63,6 +63,8 @@ pub const PACKAGES: &[(&str, Use)] = &[
     ("libssl-dev", Use::Tests),
     ("python3-requests", Use::Tests),
     ("python3-aiohttp", Use::Tests),
+    // curl on GnuTLS.
+    ("python3-pycurl", Use::Tests),
     ("ruby", Use::Tests),
     ("php-cli", Use::Tests),
     ("php-curl", Use::Tests),

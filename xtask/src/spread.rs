@@ -15,6 +15,7 @@ const SPREAD: &[(&str, &[&str])] = &[
     ("sessions::postgresql", &["6.12", "6.1"]),
     ("sessions::redis", &["6.12", "5.10"]),
     ("sessions::gnutls_with_a_process_a_connection", &["6.12", "5.10"]),
+    ("sessions::gnutls_that_sends_by_functions_of_its_application", &["6.12", "5.10"]),
     ("sessions::go_at_both_ends", &["6.12", "7.2"]),
     // The minute of load takes a minute and a half on 6.12, and several where probes are slower to put on and take off
     // (`docs/soak.md`).

@@ -31,6 +31,10 @@ pub enum Numbered {
     Curl,
     /// wget on GnuTLS, a process a connection.
     Wget,
+    /// curl on GnuTLS, which sends by functions of curl's, a thread a connection.
+    PyCurl,
+    /// The same with all connections in one thread.
+    PyCurlMulti,
     /// Ruby's net/http: OpenSSL on sockets, a thread a connection.
     Ruby,
     /// PHP's curl, on OpenSSL.
@@ -66,6 +70,8 @@ impl Numbered {
             Self::PythonHttp => script("/usr/bin/python3", "client.py", &["api=http"], load),
             Self::PythonRequests => script("/usr/bin/python3", "client.py", &["api=requests"], load),
             Self::Aiohttp => script("/usr/bin/python3", "client.py", &["api=aiohttp"], load),
+            Self::PyCurl => pycurl("api=pycurl", load),
+            Self::PyCurlMulti => pycurl("api=pycurl_multi", load),
             Self::NodeKeepAlive => script("/usr/bin/node", "client.mjs", &["keep_alive=1"], load),
             Self::Node => script("/usr/bin/node", "client.mjs", &["keep_alive=0"], load),
             Self::Ruby => script("/usr/bin/ruby", "client.rb", &[], load),
@@ -81,7 +87,7 @@ impl Numbered {
     pub fn keeps_library_in_use(self) -> String {
         let python = |load: &str| format!("/usr/bin/python3 -c 'import time; {load}; time.sleep(600)'");
         match self {
-            Self::Wget => python("import ctypes; ctypes.CDLL(\"libgnutls.so.30\")"),
+            Self::Wget | Self::PyCurl | Self::PyCurlMulti => python("import ctypes; ctypes.CDLL(\"libgnutls.so.30\")"),
             Self::Go => format!("'{}' idle=1", go_client()),
             // Node's is its own, and it takes longer to start than the probes take to be put on.
             _ => python("import ssl"),
@@ -115,6 +121,11 @@ fn script(interpreter: &str, name: &str, more: &[&str], load: &Load) -> Vec<Stri
     let script = text(&source_of(name));
     let more = more.iter().map(|word| (*word).to_owned());
     [interpreter.to_owned(), script].into_iter().chain(settings(load)).chain(more).collect()
+}
+
+fn pycurl(api: &str, load: &Load) -> Vec<String> {
+    let no_more = format!("capath={}", text(&Authority::get().empty_folder()));
+    script("/usr/bin/python3", "client.py", &[api, &no_more], load)
 }
 
 /// A source of the numbered clients.

@@ -1,17 +1,23 @@
 //! `struct task_struct`.
 
-use core::marker::PhantomData;
+use core::{marker::PhantomData, mem::offset_of};
 
+use aya_ebpf::{
+    bindings::pt_regs,
+    helpers::{bpf_get_current_task_btf, generated::bpf_task_pt_regs},
+};
 use tracer_ebpf::{COMM_LEN, MISSING};
 
 use super::{
-    access::{Access, Pointer},
+    access::{Access, Pointer, Probe},
     sock::join,
 };
 use crate::maps::offset;
 
 /// The task is ending; its files are closed by the kernel (`include/linux/sched.h`).
 const PF_EXITING: u32 = 0x4;
+/// A thread's stack in the kernel on x86-64, where no helper knows its end (before 5.15). Its registers in user space lie there.
+const THREAD_SIZE: u64 = 16 * 1024;
 /// A kernel thread.
 const PF_KTHREAD: u32 = 0x0020_0000;
 
@@ -107,4 +113,17 @@ impl<A: Access> Task<A> {
         let signal: Pointer = A::read(self.pointer, offset!(task_signal))?;
         A::read::<i32>(signal, offset!(signal_live)).map(|live| live <= 0)
     }
+}
+
+/// The current thread's stack pointer in user space, in a system call.
+#[inline(always)]
+pub fn user_stack() -> Option<u64> {
+    let registers = if offset!(task_pt_regs) == MISSING {
+        let stack: u64 = Probe::read(Probe::current_task(), offset!(task_stack))?;
+        stack + THREAD_SIZE - size_of::<pt_regs>() as u64
+    } else {
+        // SAFETY: the verifier holds the argument to be a task.
+        unsafe { bpf_task_pt_regs(bpf_get_current_task_btf()) as u64 }
+    };
+    Probe::read(registers as Pointer, offset_of!(pt_regs, rsp) as u32)
 }

@@ -16,7 +16,7 @@ use tracer_ebpf::{
 
 use super::{
     Outcome,
-    user::{called_at, is_under_way, place, programs, result, stack, word},
+    user::{called_at, place, programs, result, stack},
 };
 use crate::{
     identity::{current_ids, current_name},
@@ -27,6 +27,7 @@ use crate::{
     maps::NAME_CALLS,
     output::{count, now, send_filled},
     selection::current_process_selected,
+    user_stack::{is_under_way, word},
     verifier::{below, opaque},
 };
 

@@ -1,12 +1,7 @@
 //! Probes in user space, on functions of libraries and on their return instructions: what all of them need. None is a return probe of
 //! the kernel's kind: those replace return addresses on the application's stack, which Go and `longjmp` do not survive.
 
-use aya_ebpf::{
-    EbpfContext as _,
-    bindings::pt_regs,
-    helpers::{bpf_get_attach_cookie, bpf_probe_read_user},
-    programs::ProbeContext,
-};
+use aya_ebpf::{EbpfContext as _, bindings::pt_regs, helpers::bpf_get_attach_cookie, programs::ProbeContext};
 use tracer_ebpf::{MISSING, ssl::FRAME_MASK};
 
 use crate::maps::{NO_PROGRAMS, config, offset};
@@ -43,20 +38,6 @@ pub fn place(ctx: &ProbeContext) -> u64 {
 #[inline(always)]
 pub fn called_at(ctx: &ProbeContext, place: u64) -> u64 {
     stack(ctx).wrapping_add(place & FRAME_MASK)
-}
-
-/// Whether a call is under way on the current thread that began with the stack at `called_at`, if it is at `stack` now: the stack has
-/// grown since, and the call's return address is where it was.
-#[inline(always)]
-pub fn is_under_way(called_at: u64, returns_to: u64, stack: u64) -> bool {
-    stack < called_at && word(called_at) == Some(returns_to)
-}
-
-/// A word of the process's memory.
-#[inline(always)]
-pub fn word(address: u64) -> Option<u64> {
-    // SAFETY: the helper checks the address and fails on a bad one.
-    unsafe { bpf_probe_read_user(address as *const u64) }.ok()
 }
 
 /// Keeps the kernel from giving the program one stack per processor. From 6.13 on it does so for programs of this type, though nothing

@@ -1,5 +1,6 @@
 # Many connections over TLS at once, each with a number of its own that all its requests bear in the Host header. Settings are
-# key=value words: api (http, requests, aiohttp), host, port, ca, connections, requests. Fails unless each request was answered.
+# key=value words: api (http, requests, aiohttp, pycurl, pycurl_multi), host, port, ca, connections, requests; of pycurl capath, a
+# folder without certificates. Fails unless each request was answered.
 
 import sys
 import threading
@@ -39,6 +40,56 @@ def with_requests(number, together):
             response = session.get(url, headers={"Host": name(number)})
             assert response.status_code == 200, response.status_code
             together.wait()
+
+
+def handle(number):
+    import pycurl
+
+    curl = pycurl.Curl()
+    curl.setopt(pycurl.URL, url)
+    curl.setopt(pycurl.HTTPHEADER, [f"Host: {name(number)}"])
+    curl.setopt(pycurl.CAINFO, settings["ca"])
+    # Each connection would read all of the system's certificates first, for two seconds.
+    curl.setopt(pycurl.CAPATH, settings["capath"])
+    curl.setopt(pycurl.HTTP_VERSION, pycurl.CURL_HTTP_VERSION_1_1)
+    curl.setopt(pycurl.FAILONERROR, True)
+    curl.setopt(pycurl.WRITEFUNCTION, lambda _: None)
+    return curl
+
+
+def with_pycurl(number, together):
+    curl = handle(number)
+    for _ in range(requests_each):
+        curl.perform()
+        together.wait()
+    curl.close()
+
+
+def with_pycurl_multi():
+    import pycurl
+
+    # Each keeps its connection: a name has one of its own.
+    multi, left = pycurl.CurlMulti(), {}
+    for number in range(connections):
+        curl = handle(number)
+        curl.setopt(pycurl.CONNECT_TO, [f"::{settings['host']}:{settings['port']}"])
+        curl.setopt(pycurl.URL, f"https://{name(number)}:{settings['port']}/")
+        # The certificate is for another name.
+        curl.setopt(pycurl.SSL_VERIFYHOST, 0)
+        left[curl] = requests_each
+        multi.add_handle(curl)
+    while left:
+        multi.perform()
+        _, done, failed = multi.info_read()
+        assert not failed, failed
+        for curl in done:
+            multi.remove_handle(curl)
+            left[curl] -= 1
+            if left[curl]:
+                multi.add_handle(curl)
+            else:
+                del left[curl]
+        multi.select(0.1)
 
 
 def in_threads(talk):
@@ -83,5 +134,7 @@ def with_aiohttp():
 
 if settings["api"] == "aiohttp":
     with_aiohttp()
+elif settings["api"] == "pycurl_multi":
+    with_pycurl_multi()
 else:
-    in_threads({"http": with_http_client, "requests": with_requests}[settings["api"]])
+    in_threads({"http": with_http_client, "requests": with_requests, "pycurl": with_pycurl}[settings["api"]])

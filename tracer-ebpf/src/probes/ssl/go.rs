@@ -12,8 +12,9 @@ use crate::{
         sock::Sock,
     },
     maps::GO_READS,
-    probes::user::{programs, registers, result, word},
+    probes::user::{programs, registers, result},
     session::{Direction, Session, SessionKey, What},
+    user_stack::word,
 };
 
 /// Where an interface keeps its value, behind its type: `tls.Conn` begins with its `conn net.Conn`.

@@ -17,7 +17,7 @@ use tracer_ebpf::{
 
 use super::{
     Outcome,
-    user::{called_at, is_under_way, place, stack, word},
+    user::{called_at, place, stack},
 };
 use crate::{
     identity::current_ids,
@@ -26,6 +26,7 @@ use crate::{
     output::{count, now, send_filled},
     selection::current_process_selected,
     session::{Direction, Http, LibraryCall, Session, What, last_call, note_call},
+    user_stack::{is_under_way, word},
     verifier::at_most,
 };
 

@@ -6,9 +6,10 @@ use tracer_ebpf::ssl::family::OPENSSL;
 use super::{enter, is_inside, try_free, try_has_read, try_read, try_set_descriptor, try_write};
 use crate::{
     kernel::access::Probe,
-    probes::user::{programs, result, stack, word},
+    probes::user::{programs, result, stack},
     selection::current_process_selected,
     session::{MARK_LEN, Session, What, last_call, note_record},
+    user_stack::word,
 };
 
 programs! {
