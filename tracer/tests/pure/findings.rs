@@ -10,7 +10,7 @@ use tracer::{
     stage::event::{Event, UserEvent},
     track::{
         Limits,
-        record::{CpuQuota, Hello, HttpMethod, Record},
+        record::{CpuQuota, Hello, HttpMethod, Lookup, LookupWay, Process, Record, Throttling},
     },
 };
 use tracer_ebpf::{
@@ -379,6 +379,36 @@ fn a_handshake_that_is_not_let_run_is_found_with_the_quota_and_what_would_spare_
     }
     assert_eq!(figure(&finding, "resumption_saves_ms"), Figure::Time(None));
     assert!(finding.advice.contains("none was resumed here"), "{}", finding.advice);
+}
+
+#[test]
+fn lookups_that_take_long_are_found_unless_their_process_is_not_let_run() {
+    let quota = CpuQuota { thousandths: 70, cgroup: 9 };
+    let lookup = |n: u64| {
+        Record::Lookup(Lookup {
+            process: Process { comm: "curl".into(), quota: Some(quota), ..Process::default() }.into(),
+            tid: 7,
+            netns: None,
+            way: LookupWay::Port53 { server: ([10, 0, 0, 53], 53).into(), tcp: false },
+            name: "host.test".into(),
+            record_type: Some("A".into()),
+            asked_at: CLOCK.wall(BEGAN + n * S).expect("a time"),
+            latency: Some(150 * MS),
+            rcode: Some("NOERROR".into()),
+            answers: Vec::new(),
+            retries: 0,
+        })
+    };
+    let mut records = records([]);
+    let summary = records.pop().expect("a summary");
+    let found = |throttled_periods| {
+        let at = CLOCK.wall(BEGAN).expect("a time");
+        let throttling = Throttling { at, cgroup: 9, periods: 10, throttled_periods, throttled: S };
+        let records = [Record::Throttling(throttling)].into_iter().chain((0..6).map(lookup)).chain([summary.clone()]);
+        rules(&found_in(&records.collect::<Vec<_>>(), When::AtTheEnd))
+    };
+    assert_eq!(found(2), ["slow-dns"]);
+    assert_eq!(found(8), [""; 0]);
 }
 
 #[test]

@@ -41,7 +41,7 @@ pub fn judge(group: &Group, circumstances: &Circumstances<'_>) -> Option<Finding
         percent((1.0 - cpu - runqueue).max(0.0)),
     );
     let quota = handshakes.quota.map(|quota| f64::from(quota.thousandths) / 1e3);
-    let throttling = handshakes.quota.and_then(|quota| circumstances.throttling.get(&quota.cgroup));
+    let throttling = circumstances.throttling(handshakes.quota);
     let throttled_share = throttling.map(|seen| share(seen.throttled_periods, seen.periods));
     // What a resumed one would have spared, as those seen show.
     let resumption = handshakes.full.median().zip(handshakes.resumed.median());

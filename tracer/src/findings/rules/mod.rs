@@ -26,7 +26,7 @@ use super::{
 };
 use crate::{
     output::units::counted,
-    track::record::{Nanos, Throttling, WallTime},
+    track::record::{CpuQuota, Nanos, Throttling, WallTime},
 };
 
 /// A rule: a finding if it holds.
@@ -57,6 +57,9 @@ const SHORTEST: Nanos = 60_000_000_000;
 /// What costs less in a minute is not worth anybody's time.
 const WORTH_TELLING: Nanos = 10_000_000;
 
+/// A process whose cgroup has used up its quota in this share of the periods is slow at whatever it does.
+const MOSTLY_THROTTLED: f64 = 0.5;
+
 /// Whose records a rule looks at, and what is known besides.
 pub struct Circumstances<'c> {
     /// The group.
@@ -72,6 +75,17 @@ pub struct Circumstances<'c> {
 }
 
 impl Circumstances<'_> {
+    /// How a quota held its cgroup back, if it did.
+    fn throttling(&self, quota: Option<CpuQuota>) -> Option<&Throttling> {
+        self.throttling.get(&quota?.cgroup)
+    }
+
+    /// Whether a quota held its cgroup back most of the time.
+    fn is_throttled(&self, quota: Option<CpuQuota>) -> bool {
+        let share_of = |seen: &Throttling| share(seen.throttled_periods, seen.periods);
+        self.throttling(quota).is_some_and(|seen| share_of(seen) >= MOSTLY_THROTTLED)
+    }
+
     /// A cost, spread over the minutes observed.
     fn per_minute(&self, cost: Nanos) -> Nanos {
         (u128::from(cost) * 60_000_000_000 / u128::from(self.observed.max(SHORTEST))) as Nanos

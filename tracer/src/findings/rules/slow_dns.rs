@@ -19,7 +19,8 @@ const SLOW: Nanos = 100_000_000;
 pub fn judge(group: &Group, circumstances: &Circumstances<'_>) -> Option<Finding> {
     let lookups = &group.lookups;
     let median = lookups.direct.median()?;
-    if lookups.direct.count() < FEWEST || median < SLOW {
+    // An answer waits for the process to take it.
+    if lookups.direct.count() < FEWEST || median < SLOW || circumstances.is_throttled(lookups.quota) {
         return None;
     }
     let title = format!("DNS lookups take {} (median of {})", units::duration(median), lookups.direct.count());

@@ -2,7 +2,7 @@
 
 use crate::{
     findings::sketch::Durations,
-    track::record::{Lookup, Nanos},
+    track::record::{CpuQuota, Lookup, Nanos},
 };
 
 /// What is asked again sooner was asked of several servers at once, as musl does.
@@ -21,12 +21,15 @@ pub struct Lookups {
     pub direct: Durations,
     /// What those took that were asked again.
     pub again: Durations,
+    /// What the processes' cgroups may use of processors, the least of all.
+    pub quota: Option<CpuQuota>,
 }
 
 impl Lookups {
     /// Counts one.
     pub fn add(&mut self, lookup: &Lookup) {
         self.count += 1;
+        self.quota = [self.quota, lookup.process.quota].into_iter().flatten().min();
         let is_retried = lookup.retries > 0 && lookup.latency.is_none_or(|latency| latency >= RETRY_AFTER);
         self.retried += u64::from(is_retried);
         match lookup.latency {
