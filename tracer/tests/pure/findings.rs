@@ -314,14 +314,14 @@ fn connects_that_fail_are_found_by_kind_but_not_a_port_scan() {
     assert_eq!(rules(&found_in(&scan, When::AtTheEnd)), [""; 0]);
 }
 
-/// A client's connections whose handshakes took half a second each, hardly any of it on a processor.
-fn starved(resumed: impl Fn(u64) -> bool) -> Vec<Traffic> {
+/// A client's connections whose full handshakes took so long, hardly any of it on a processor, each with a request so long after.
+fn starved(full: u64, pause: u64, resumed: impl Fn(u64) -> bool) -> Vec<Traffic> {
     let each = |n: u64| {
-        let at = BEGAN + n * S;
+        let at = BEGAN + 10 * n * S;
         let mut traffic = Traffic::new(opened(n + 1, at));
         let hello = Hello { resumed: Some(resumed(n)), ..Hello::default() };
         traffic.events.push(user(UserEvent::Hello { at: at + 20 * MS, id: n + 1, hello: hello.into() }));
-        let took = if resumed(n) { 100 * MS } else { 500 * MS };
+        let took = if resumed(n) { full / 5 } else { full };
         let ready = at + 15 * MS + took;
         traffic.shakes_hands(Handshake {
             started_at: at + 15 * MS,
@@ -331,7 +331,8 @@ fn starved(resumed: impl Fn(u64) -> bool) -> Vec<Traffic> {
             phase: phase::DONE,
             ..Handshake::new_zeroed()
         });
-        traffic.sends(ready + MS, 100).receives(ready + 3 * MS, 100).closes(ready + 4 * MS);
+        let asks = ready + pause;
+        traffic.sends(asks, 100).receives(asks + 2 * MS, 100).closes(asks + 3 * MS);
         traffic
     };
     (0..4).map(each).collect()
@@ -339,7 +340,7 @@ fn starved(resumed: impl Fn(u64) -> bool) -> Vec<Traffic> {
 
 #[test]
 fn a_handshake_that_is_not_let_run_is_found_with_the_quota_and_what_would_spare_it() {
-    let mut connections = starved(|n| n == 3);
+    let mut connections = starved(500 * MS, MS, |n| n == 3);
     let quota = Some(CpuQuota { thousandths: 70, cgroup: 9 });
     let Event::User(mut who) = identity(1234, "curl") else { panic!("an event of user space") };
     let UserEvent::Identity(identity) = &mut *who else { panic!("an identity") };
@@ -371,9 +372,14 @@ fn a_handshake_that_is_not_let_run_is_found_with_the_quota_and_what_would_spare_
     );
     assert!(finding.advice.contains("as those show that did"), "{}", finding.advice);
 
-    let mut findings = found(starved(|_| false));
-    findings.retain(|finding| finding.rule == "handshake-cpu");
-    let finding = only(findings, "handshake-cpu");
+    let of_full = |full, pause| {
+        let mut findings = found(starved(full, pause, |_| false));
+        findings.retain(|finding| finding.rule == "handshake-cpu");
+        findings
+    };
+    assert!(of_full(500 * MS, 1_500 * MS).is_empty(), "opened ahead of need");
+    assert_eq!(of_full(3 * S, 1_500 * MS).len(), 1, "the request was as slow as the handshake");
+    let finding = only(of_full(500 * MS, MS), "handshake-cpu");
     for unknown in ["quota_cpus", "throttled_periods_share"] {
         assert_eq!(figure(&finding, unknown), Figure::Ratio(None));
     }

@@ -53,7 +53,9 @@ impl Key {
     }
 }
 
-/// A connection whose first exchange comes so long after it was ready was opened ahead of need: nobody waited for it.
+/// A connection whose first exchange comes so long after it was ready was opened ahead of need: nobody waited for it. It must also be
+/// longer than opening it took: where a process is hardly let run, each of its steps takes long, the one from a handshake to the request
+/// too.
 const AHEAD: Nanos = 1_000_000_000;
 /// Connections opened ahead that are not reported yet. Of more, the oldest are taken for ones that somebody waited for.
 const MOST_AHEAD: usize = 256;
@@ -104,7 +106,8 @@ impl Group {
             return;
         }
         self.stale.add_exchange(exchange);
-        let is_ahead = exchange.cold == Some(true) && exchange.idle_before.is_some_and(|idle| idle >= AHEAD);
+        let setup = exchange.setup.as_ref().and_then(|setup| setup.total).unwrap_or(0);
+        let is_ahead = exchange.cold == Some(true) && exchange.idle_before.is_some_and(|idle| idle >= AHEAD.max(setup));
         if is_ahead {
             self.ahead.truncate(MOST_AHEAD - 1);
             self.ahead.push_front(exchange.connection);
