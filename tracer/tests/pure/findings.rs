@@ -302,6 +302,23 @@ fn many_first_exchanges_that_paid_are_a_cold_start() {
 }
 
 #[test]
+fn a_peer_far_away_is_found_unless_something_else_takes_the_time() {
+    let far = |answer: u64| {
+        let mut findings = found((1..=6).map(|id| {
+            let mut traffic = slow(id, 0, 0);
+            let at = BEGAN + id * MS + 101 * MS;
+            traffic.sends(at, 100).receives(at + answer, 100);
+            traffic
+        }));
+        findings.retain(|finding| finding.rule == "connect-far");
+        findings
+    };
+    let finding = only(far(100 * MS), "connect-far");
+    assert!(ms(&finding, "connect_ms_median").abs_diff(100) < 3, "{finding:#?}");
+    assert!(far(2 * S).is_empty(), "twenty round trips are not the distance");
+}
+
+#[test]
 fn connects_that_fail_are_found_by_kind_but_not_a_port_scan() {
     let refused = |n: u64| Event::Socket(failed(n + 1, BEGAN + n * S, MS, libc::ECONNREFUSED));
     let to_one = records((0..6).map(refused));

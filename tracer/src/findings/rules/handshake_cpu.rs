@@ -1,6 +1,6 @@
 //! TLS handshakes that are slow on this side: on a processor, or waiting for one.
 
-use super::{Circumstances, share};
+use super::Circumstances;
 use crate::{
     findings::{
         finding::Finding,
@@ -42,7 +42,7 @@ pub fn judge(group: &Group, circumstances: &Circumstances<'_>) -> Option<Finding
     );
     let quota = handshakes.quota.map(|quota| f64::from(quota.thousandths) / 1e3);
     let throttling = circumstances.throttling(handshakes.quota);
-    let throttled_share = throttling.map(|seen| share(seen.throttled_periods, seen.periods));
+    let throttled_share = circumstances.throttled_share(handshakes.quota);
     // What a resumed one would have spared, as those seen show.
     let resumption = handshakes.full.median().zip(handshakes.resumed.median());
     let resumption = resumption.map(|(full, resumed)| full.saturating_sub(resumed));

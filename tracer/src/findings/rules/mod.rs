@@ -80,10 +80,14 @@ impl Circumstances<'_> {
         self.throttling.get(&quota?.cgroup)
     }
 
+    /// In which share of its periods a quota held its cgroup back, if it did.
+    fn throttled_share(&self, quota: Option<CpuQuota>) -> Option<f64> {
+        self.throttling(quota).map(|seen| share(seen.throttled_periods, seen.periods))
+    }
+
     /// Whether a quota held its cgroup back most of the time.
     fn is_throttled(&self, quota: Option<CpuQuota>) -> bool {
-        let share_of = |seen: &Throttling| share(seen.throttled_periods, seen.periods);
-        self.throttling(quota).is_some_and(|seen| share_of(seen) >= MOSTLY_THROTTLED)
+        self.throttled_share(quota).is_some_and(|share| share >= MOSTLY_THROTTLED)
     }
 
     /// A cost, spread over the minutes observed.
