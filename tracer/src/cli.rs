@@ -255,9 +255,12 @@ pub struct Live {
     /// Leave a hook out, or a function for whose lack a hook has another choice, as if the kernel did not have it (for tests).
     #[arg(long, value_name = "HOOK", hide = true)]
     pub without_hook: Vec<String>,
-    /// Size in MiB of each event buffer (one for connections, one for exchanges), a power of two.
+    /// Size in MiB of the event buffer for connections, a power of two from 1 to 1024.
     #[arg(long, value_name = "MIB", default_value_t = 8, value_parser = ring_size)]
     pub ring_size: u32,
+    /// Size in MiB of the event buffer for exchanges, likewise [default: that of --ring-size].
+    #[arg(long, value_name = "MIB", value_parser = ring_size)]
+    pub exchange_ring_size: Option<u32>,
     /// Most connections remembered at a time, in the kernel (where it has no socket storage) and in user space.
     #[arg(long, value_name = "N", default_value_t = 65_536, value_parser = clap::value_parser!(u32).range(16..=4_194_304))]
     pub max_connections: u32,
@@ -320,7 +323,7 @@ fn duration(text: &str) -> Result<Duration, String> {
 fn ring_size(text: &str) -> Result<u32, String> {
     match text.parse::<u32>() {
         Ok(mib) if mib.is_power_of_two() && mib <= 1024 => Ok(mib),
-        _ => Err("must be a power of two from 1 to 1024".to_owned()),
+        _ => Err("must be a power of two from 1 to 1024 (MiB)".to_owned()),
     }
 }
 

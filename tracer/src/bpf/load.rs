@@ -45,9 +45,10 @@ pub struct Settings {
     pub absent: Vec<&'static str>,
     /// Names of hooks that this kernel has no use for: see [`superseded`](super::hooks::superseded).
     pub superseded: Vec<&'static str>,
-    /// Size of each ring buffer in bytes, a power of two and a multiple of the page size. The one of the exchanges is made as
-    /// small as can be where nothing is sent to it.
+    /// Size of the ring buffer of lifecycles in bytes, a power of two and a multiple of the page size.
     pub ring_bytes: u32,
+    /// The same of that of the exchanges. It is made as small as can be where nothing is sent to it.
+    pub exchange_ring_bytes: u32,
     /// Most connections in the LRU hash, and most sockets that can be adopted.
     pub max_connections: u32,
 }
@@ -197,7 +198,7 @@ fn open(settings: &Settings, lru: bool) -> Result<Ebpf> {
         .override_global("CONFIG", config.as_bytes(), true)
         .override_global("OFFSETS", settings.offsets.as_bytes(), true)
         .map_max_entries("EVENTS", settings.ring_bytes)
-        .map_max_entries("EXCHANGES", if detailed { settings.ring_bytes } else { SMALLEST_RING })
+        .map_max_entries("EXCHANGES", if detailed { settings.exchange_ring_bytes } else { SMALLEST_RING })
         .map_max_entries("SOCKETS_LRU", if lru && !detailed { settings.max_connections } else { 1 })
         .map_max_entries("SOCKETS_LRU_DETAILED", if lru && detailed { settings.max_connections } else { 1 })
         .map_max_entries("ADOPTED", settings.max_connections)

@@ -17,7 +17,7 @@ use tokio::{
 use tracer_ebpf::{MISSING, SocketRecord, detail};
 
 use super::{
-    Opened,
+    Opened, interrupt,
     pace::{Pace, Periodic},
     talk,
     ticker::Ticker,
@@ -29,13 +29,21 @@ use crate::{
     findings::Findings,
     kernel::{btf::Btf, features, offsets},
     output::recording,
-    stage::{event::UserEvent, pipeline::Pipeline, read::Reader, recorder::Recorder},
+    stage::{
+        event::UserEvent,
+        outlet::{Outlet, Patience},
+        pipeline::Pipeline,
+        read::Reader,
+        recorder::Recorder,
+    },
     target::{adoption, marks, open_sockets, process, selection::Selection},
     track::{Clock, Correlator, Limits},
 };
 
-/// How often whether any target is left is looked at, and losses are reported while something happens.
+/// How often whether any target is left is looked at.
 const LOOK_EVERY: Duration = Duration::from_secs(1);
+/// How often losses are reported while something happens: with a tick, they are told within a second.
+const LOOK_FOR_LOSSES_EVERY: Duration = Duration::from_millis(800);
 /// How often losses are reported while nothing happens: the counters take a call each.
 const LOOK_WHEN_QUIET_EVERY: Duration = Duration::from_secs(10);
 /// How often the kernel is asked for skipped hooks: a file is read for each program.
@@ -44,6 +52,10 @@ const LOOK_CLOSELY_EVERY: Duration = Duration::from_secs(30);
 const BATCH: usize = 16_384;
 /// The kernel side urges the reader when a ring buffer is full to 1/n.
 const WAKE_SHARE: u32 = 8;
+/// Output that waits for its reader.
+const OUTPUT_BYTES: usize = 8 << 20;
+/// A reader of the output that takes nothing for so long is not waited for while the open sockets are listed.
+const STANDSTILL: Duration = Duration::from_secs(1);
 /// Bytes in a MiB.
 const MIB: u32 = 1 << 20;
 
@@ -88,7 +100,8 @@ impl Session {
         let Loaded { mut ebpf, lru, hooks, .. } = loaded;
         let limits = Limits { max_connections: live.max_connections as usize, ..Limits::default() };
         let findings = findings.map(|when| Findings::new(when, clock.wall(clock.began_at)));
-        let pipeline = Pipeline::new(recording, Correlator::new(clock, limits), findings, output, sink);
+        let outlet = Outlet::unstalled(sink, OUTPUT_BYTES)?;
+        let pipeline = Pipeline::new(recording, Correlator::new(clock, limits), findings, output, outlet);
         let mut reader = Reader::new(&mut ebpf, settings.config.detail == detail::EXCHANGES, pipeline)?;
         reader.send(UserEvent::Hooks(hooks))?;
         let tls_libraries = if settings.config.ssl != 0 { tls_libraries(&mut ebpf, &settings) } else { None };
@@ -119,6 +132,7 @@ impl Session {
         tokio::pin!(done);
         let mut pace = Pace::new()?;
         let mut looks = Periodic::new(LOOK_EVERY);
+        let mut loss_looks = Periodic::new(LOOK_FOR_LOSSES_EVERY);
         let mut quiet_looks = Periodic::new(LOOK_WHEN_QUIET_EVERY);
         let mut close_looks = Periodic::new(LOOK_CLOSELY_EVERY);
         loop {
@@ -129,13 +143,15 @@ impl Session {
                 urged = self.reader.urged() => urged?,
                 passed = pace.tick() => {
                     let passed = passed?;
-                    if looks.is_due(passed) {
+                    if loss_looks.is_due(passed) {
+                        // While nothing happens this comes once a second.
                         if !pace.is_quiet() || quiet_looks.is_due(LOOK_EVERY) {
                             self.reader.report_losses()?;
                         }
-                        if !self.is_target_left()? {
-                            return Ok(None);
-                        }
+                        self.reader.report_unwritten()?;
+                    }
+                    if looks.is_due(passed) && !self.is_target_left()? {
+                        return Ok(None);
                     }
                     if close_looks.is_due(passed) {
                         self.reader.report_skipped(&self.ebpf, false)?;
@@ -204,6 +220,8 @@ impl Session {
         let Self { ebpf, lru, mut reader, tls_libraries, .. } = self;
         // Detaching takes its time too.
         let stopped_at = features::boot_clock_now();
+        interrupt::ends_at_the_next_signal()?;
+        reader.set_patience(Patience::Unlimited);
         reader.read_all(|_| {})?;
         // All of the node: what its process has let go of belongs to nobody and may still be open. While the hooks are in
         // place, so that whatever is gone by now must have been seen to end.
@@ -228,6 +246,7 @@ impl Session {
     /// Takes over the sockets that were open before. Those that the hooks have seen already are known by their ends.
     fn adopt(&mut self) -> Result<()> {
         let adoption = adoption::adopt(&mut self.ebpf, &self.selection)?;
+        self.reader.set_patience(Patience::WhileItMoves(STANDSTILL));
         let mut seen = HashSet::new();
         self.reader.read_all(|record| {
             seen.insert(ends(record));
@@ -242,6 +261,7 @@ impl Session {
             talk(&limitation);
         }
         self.reader.flush()?;
+        self.reader.set_patience(Patience::None);
         if let Some(waiting) = self.selection.waiting_for(self.selection.present().as_deref()) {
             talk(&waiting);
         }
@@ -292,8 +312,10 @@ fn settings(selection: &Selection, live: &cli::Live, heads: bool) -> Result<Sett
         talk(&format!("this kernel has no {field} ({reason}); values that need it will be null"));
     }
     let ring_bytes = live.ring_size * MIB;
+    let exchange_ring_bytes = live.exchange_ring_size.unwrap_or(live.ring_size) * MIB;
     let config = tracer_ebpf::Config {
-        wake_bytes: ring_bytes / WAKE_SHARE,
+        // One bound for both: to have two would cost each event a comparison.
+        wake_bytes: ring_bytes.min(exchange_ring_bytes) / WAKE_SHARE,
         detail: live.detail.number(),
         ssl: wants_ssl(selection, live).into(),
         heads: u32::from(heads),
@@ -308,6 +330,7 @@ fn settings(selection: &Selection, live: &cli::Live, heads: bool) -> Result<Sett
         absent: bpf::hooks::absent(&btf, &live.without_hook),
         superseded: bpf::hooks::superseded(&btf),
         ring_bytes,
+        exchange_ring_bytes,
         max_connections: live.max_connections,
     })
 }

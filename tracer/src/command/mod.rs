@@ -2,6 +2,7 @@
 
 pub mod diagnose;
 pub mod doctor;
+mod interrupt;
 pub mod live;
 mod pace;
 pub mod replay;

@@ -17,7 +17,9 @@ use self::{
     rules::{Circumstances, RULES},
     seen::{Group, group::Key},
 };
-use crate::track::record::{Connection, ConnectionId, Exchange, Lookup, LookupWay, Nanos, Record, Role, WallTime};
+use crate::track::record::{
+    Connection, ConnectionId, Exchange, Lookup, LookupWay, Loss, Nanos, Record, Role, WallTime,
+};
 
 /// The most groups. Records of further ones are counted, and no rule looks at them: they have nothing in common. A group is some
 /// 200 kB at most, where every duration has spread over its whole range, and mostly a tenth of that.
@@ -103,7 +105,9 @@ impl Findings {
             Record::Lookup(lookup) => self.lookup(lookup),
             Record::Loss(loss) => {
                 self.pass(Some(loss.at));
-                self.lose(format!("{} in the {}", loss.cause, loss.place), loss.count);
+                if loss.place != Loss::OUTPUT {
+                    self.lose(format!("{} in the {}", loss.cause, loss.place), loss.count);
+                }
             }
             Record::Summary(summary) => {
                 self.began_at = Some(summary.began_at);

@@ -536,12 +536,17 @@ pub struct KeepAlive {
 pub struct Loss {
     /// When it was noticed.
     pub at: WallTime,
-    /// Where: `kernel` or `user`.
+    /// Where: `kernel`, `user` or [`Loss::OUTPUT`].
     pub place: String,
     /// Cause, a stable word: `ring_full`, `no_record`, `bad_read`, `targets_full`, `evicted`, `table_full`, ...
     pub cause: String,
     /// How many since the last report.
     pub count: u64,
+}
+
+impl Loss {
+    /// The place of records that were made and not written: nothing is missing from what is counted or found.
+    pub const OUTPUT: &'static str = "output";
 }
 
 /// Totals of one trace.
