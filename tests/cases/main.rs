@@ -15,6 +15,7 @@ mod labels;
 mod lives;
 mod network;
 mod network_costs;
+mod overload;
 mod owners;
 mod preexisting;
 mod recording;

@@ -17,18 +17,24 @@ use tokio::{
 use tracer_ebpf::{MISSING, SocketRecord, detail};
 
 use super::{
-    Opened, interrupt,
+    Opened, interrupt, limits,
+    overload::Watch,
     pace::{Pace, Periodic},
     talk,
     ticker::Ticker,
     tls_libraries::TlsLibraries,
 };
 use crate::{
-    bpf::{self, Loaded, Settings},
+    bpf::{
+        self, Loaded, Settings,
+        detail::{DetailHooks, Link},
+    },
     cli,
     findings::Findings,
     kernel::{btf::Btf, features, offsets},
+    memory::Budget,
     output::recording,
+    overhead::governor::Change,
     stage::{
         event::UserEvent,
         outlet::{Outlet, Patience},
@@ -37,7 +43,7 @@ use crate::{
         recorder::Recorder,
     },
     target::{adoption, marks, open_sockets, process, selection::Selection},
-    track::{Clock, Correlator, Limits},
+    track::{Clock, Correlator},
 };
 
 /// How often whether any target is left is looked at.
@@ -50,10 +56,10 @@ const LOOK_WHEN_QUIET_EVERY: Duration = Duration::from_secs(10);
 const LOOK_CLOSELY_EVERY: Duration = Duration::from_secs(30);
 /// Events taken before signals are looked at again.
 const BATCH: usize = 16_384;
+/// Events taken before memory is looked at again.
+const STEP: usize = 1_024;
 /// The kernel side urges the reader when a ring buffer is full to 1/n.
 const WAKE_SHARE: u32 = 8;
-/// Output that waits for its reader.
-const OUTPUT_BYTES: usize = 8 << 20;
 /// A reader of the output that takes nothing for so long is not waited for while the open sockets are listed.
 const STANDSTILL: Duration = Duration::from_secs(1);
 /// Bytes in a MiB.
@@ -70,6 +76,13 @@ pub struct Session {
     /// A target that was there when they were last looked at.
     targets_left: marks::Left,
     tls_libraries: Option<TlsLibraries>,
+    detail_hooks: DetailHooks,
+    /// All others stay attached as long as these do.
+    links: Vec<Link>,
+    overload: Option<Watch>,
+    memory: Budget,
+    /// That memory is full of what cannot be forgotten has been said.
+    told_full: bool,
 }
 
 impl Session {
@@ -92,15 +105,18 @@ impl Session {
             let _ = features::lift_file_limit();
         }
         // The verifier takes its time; the trace begins when it is through.
-        let mut loaded = bpf::load(&settings)?;
+        limits::ensure_open_files()?;
+        let mut loaded = bpf::load(&settings).map_err(limits::explain_refusal)?;
         let clock = clock();
         let recording = live.record.as_deref().map(|path| Recorder::create(path, &header(&settings, clock)));
         let recording = recording.transpose()?;
         attach(&mut loaded, &selection)?;
-        let Loaded { mut ebpf, lru, hooks, .. } = loaded;
-        let limits = Limits { max_connections: live.max_connections as usize, ..Limits::default() };
+        let Loaded { mut ebpf, lru, hooks, detail_hooks, links, .. } = loaded;
+        let memory = Budget::of_mib(live.max_memory);
+        let limits = memory.limits(live.max_connections as usize);
         let findings = findings.map(|when| Findings::new(when, clock.wall(clock.began_at)));
-        let outlet = Outlet::unstalled(sink, OUTPUT_BYTES)?;
+        let findings = findings.map(|findings| findings.with_most_groups(memory.finding_groups()));
+        let outlet = Outlet::unstalled(sink, memory.output_bytes())?;
         let pipeline = Pipeline::new(recording, Correlator::new(clock, limits), findings, output, outlet);
         let mut reader = Reader::new(&mut ebpf, settings.config.detail == detail::EXCHANGES, pipeline)?;
         reader.send(UserEvent::Hooks(hooks))?;
@@ -118,9 +134,16 @@ impl Session {
             deadline,
             targets_left: marks::Left::default(),
             tls_libraries,
+            detail_hooks,
+            links,
+            overload: None,
+            memory,
+            told_full: false,
         };
         session.look_at_targets()?;
         session.adopt()?;
+        // What it took to begin is no cost of tracing.
+        session.overload = Watch::begin(live, &session.ebpf);
         Ok(session)
     }
 
@@ -150,19 +173,63 @@ impl Session {
                         }
                         self.reader.report_unwritten()?;
                     }
-                    if looks.is_due(passed) && !self.is_target_left()? {
-                        return Ok(None);
+                    if looks.is_due(passed) {
+                        self.look_at_cost()?;
+                        if !self.is_target_left()? {
+                            return Ok(None);
+                        }
                     }
                     if close_looks.is_due(passed) {
                         self.reader.report_skipped(&self.ebpf, false)?;
                     }
                 }
             }
-            let taken = self.reader.read(BATCH, |_| {})?;
+            let taken = self.take_batch()?;
             self.reader.flush()?;
             self.look_at_mapped()?;
             pace.note(taken > 0)?;
         }
+    }
+
+    /// Takes events that wait. Returns how many.
+    fn take_batch(&mut self) -> Result<usize> {
+        let mut taken = 0;
+        while taken < BATCH {
+            let some = self.reader.read(STEP, |_| {})?;
+            self.keep_within_memory()?;
+            taken += some;
+            if some < STEP {
+                break;
+            }
+        }
+        Ok(taken)
+    }
+
+    /// Forgets what takes more memory than is allowed.
+    fn keep_within_memory(&mut self) -> Result<()> {
+        while self.memory.is_exceeded() {
+            if !self.reader.make_room()? {
+                if !std::mem::replace(&mut self.told_full, true) {
+                    talk("more memory is in use than --max-memory allows, though nothing is left to forget");
+                }
+                break;
+            }
+        }
+        Ok(())
+    }
+
+    /// Lowers or raises detail if tracing costs too much or little enough.
+    fn look_at_cost(&mut self) -> Result<()> {
+        let Self { overload: Some(watch), ebpf, detail_hooks, tls_libraries, .. } = self else { return Ok(()) };
+        let Some(change) = watch.look(ebpf) else { return Ok(()) };
+        let event = watch.change(change, ebpf, detail_hooks, tls_libraries.as_mut())?;
+        // What the hooks have told until then comes first.
+        self.reader.read(usize::MAX, |_| {})?;
+        self.reader.send(event)?;
+        if change == Change::Raise {
+            self.look_at_targets()?;
+        }
+        Ok(())
     }
 
     /// Puts probes on the libraries of the processes that are there.
@@ -217,7 +284,7 @@ impl Session {
     /// # Errors
     /// As [`Session::until`].
     pub fn end(self) -> Result<usize> {
-        let Self { ebpf, lru, mut reader, tls_libraries, .. } = self;
+        let Self { ebpf, lru, mut reader, tls_libraries, detail_hooks, links, .. } = self;
         // Detaching takes its time too.
         let stopped_at = features::boot_clock_now();
         interrupt::ends_at_the_next_signal()?;
@@ -230,6 +297,7 @@ impl Session {
         reader.report_losses()?;
         reader.report_skipped(&ebpf, true)?;
         drop(tls_libraries);
+        drop((detail_hooks, links));
         drop(ebpf);
         // Nothing is attached any more; what came until then is still in the ring buffer.
         reader.read_rest()?;

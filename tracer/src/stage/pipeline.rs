@@ -122,6 +122,17 @@ impl Pipeline {
         std::mem::take(&mut self.unwritten).saturating_add(std::mem::take(&mut self.pending.left_out))
     }
 
+    /// Forgets part of what is remembered. Returns whether there was anything to forget.
+    ///
+    /// # Errors
+    /// As [`Pipeline::event`].
+    pub fn make_room(&mut self) -> Result<bool> {
+        let Self { correlator, findings, output, pending, .. } = self;
+        let made = correlator.make_room(&mut |record| put_out(record, findings.as_mut(), output.as_mut(), pending));
+        self.flush()?;
+        Ok(made)
+    }
+
     /// How long a reader of the output is waited for from now on.
     pub fn set_patience(&mut self, patience: Patience) {
         self.outlet.set_patience(patience);

@@ -145,6 +145,14 @@ impl Reader {
         self.lost(Loss::OUTPUT, "output_full", unwritten)
     }
 
+    /// Forgets part of what is remembered. Returns whether there was anything to forget.
+    ///
+    /// # Errors
+    /// As [`Reader::read`].
+    pub fn make_room(&mut self) -> Result<bool> {
+        self.intake.pipeline.make_room()
+    }
+
     /// How long a reader of the output is waited for from now on.
     pub fn set_patience(&mut self, patience: Patience) {
         self.intake.pipeline.set_patience(patience);
