@@ -8,6 +8,7 @@ mod cpu_quota;
 mod detach;
 mod dns;
 mod exchanges;
+mod faults;
 mod filters;
 mod getaddrinfo;
 mod http;

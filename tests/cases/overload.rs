@@ -70,7 +70,8 @@ fn when_the_exchanges_overflow_every_life_is_told_and_what_was_lost_is_said_with
     trace.assert_lost_only(&["exchange_ring_full"]);
     assert_eq!(told.place, "kernel");
     let after = told.at.unix_timestamp_nanos() - i128::from(went_on);
-    assert!(after < 1_000_000_000, "told {after} ns after the tracer went on");
+    // A second, and as long again for all that had piled up: the processor is an emulated one.
+    assert!(after < 2_000_000_000, "told {after} ns after the tracer went on");
     // Both ends are traced, and what is lost is what did not fit.
     let lost: u64 = trace.summary().losses.iter().map(|loss| loss.count).sum();
     let most = 2 * LIVES * each - EXCHANGES_THAT_FIT * 9 / 10;

@@ -48,8 +48,8 @@ use crate::{
 
 /// How often whether any target is left is looked at.
 const LOOK_EVERY: Duration = Duration::from_secs(1);
-/// How often losses are reported while something happens: with a tick, they are told within a second.
-const LOOK_FOR_LOSSES_EVERY: Duration = Duration::from_millis(800);
+/// How often losses are reported while something happens: with a tick and what waits, they are told within a second.
+const LOOK_FOR_LOSSES_EVERY: Duration = Duration::from_millis(500);
 /// How often losses are reported while nothing happens: the counters take a call each.
 const LOOK_WHEN_QUIET_EVERY: Duration = Duration::from_secs(10);
 /// How often the kernel is asked for skipped hooks: a file is read for each program.
@@ -167,8 +167,7 @@ impl Session {
                 passed = pace.tick() => {
                     let passed = passed?;
                     if loss_looks.is_due(passed) {
-                        // While nothing happens this comes once a second.
-                        if !pace.is_quiet() || quiet_looks.is_due(LOOK_EVERY) {
+                        if !pace.is_quiet() || quiet_looks.is_due(LOOK_FOR_LOSSES_EVERY) {
                             self.reader.report_losses()?;
                         }
                         self.reader.report_unwritten()?;
