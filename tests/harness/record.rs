@@ -22,6 +22,8 @@ pub enum Line {
     Finding(Box<Finding>),
     /// Something was lost.
     Loss(Loss),
+    /// Detail was lowered or raised.
+    Detail(DetailChange),
     /// The last line.
     Summary(Summary),
 }
@@ -64,6 +66,18 @@ pub enum How {
     Unreachable,
     /// Given up before the answer.
     Aborted,
+}
+
+/// The `detail` record.
+#[derive(Clone, Debug, PartialEq, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct DetailChange {
+    #[serde(with = "time::serde::rfc3339")]
+    pub at: OffsetDateTime,
+    pub detail: String,
+    pub overhead_percent: f64,
+    pub limit_percent: f64,
+    pub programs_counted: bool,
 }
 
 /// The `open` record.

@@ -92,6 +92,7 @@ impl Report {
             absent: bpf::hooks::absent(&btf, &options.without_hook),
             superseded: bpf::hooks::superseded(&btf),
             ring_bytes: 1 << 20,
+            exchange_ring_bytes: 1 << 20,
             max_connections: 1024,
         };
         let attached = bpf::load(&settings).and_then(|mut loaded| loaded.attach().map(|()| loaded));

@@ -14,7 +14,7 @@ use super::{
 };
 use crate::{
     findings::finding::Finding,
-    track::record::{Connection, Exchange, Lookup, LookupWay, Loss, Process, Record, Role, WallTime},
+    track::record::{Connection, DetailChange, Exchange, Lookup, LookupWay, Loss, Process, Record, Role, WallTime},
 };
 
 /// Widths of the columns before the free text, in characters; what is longer pushes the rest aside.
@@ -54,6 +54,7 @@ impl Output for Text {
             Record::Exchange(exchange) => self.exchange(exchange),
             Record::Throttling(_) => return,
             Record::Loss(loss) => self.loss(loss),
+            Record::Detail(change) => self.detail(change),
             Record::Summary(summary) => summary::text(summary, self.paint),
         };
         out.extend_from_slice(line.trim_end().as_bytes());
@@ -174,6 +175,10 @@ impl Text {
             (false, _) => self.paint.yellow(&words),
         };
         format!("{time}  {process:<PROCESS_WIDTH$}  {whom:<WHOM_WIDTH$}  {words}")
+    }
+
+    fn detail(&self, change: &DetailChange) -> String {
+        format!("{}  {}", self.paint.dim(&time_of_day(Some(change.at))), self.paint.yellow(&change.to_string()))
     }
 
     fn loss(&self, loss: &Loss) -> String {

@@ -6,7 +6,7 @@ use serde::{Deserialize, Serialize};
 use tracer_ebpf::{DetailedRecord, ExchangeRecord, ProcessRecord, SocketRecord, TlsRecord};
 
 use super::{dns::DnsMessage, getaddrinfo::Resolved};
-use crate::track::record::{CpuQuota, Hello, Hook, HttpHead};
+use crate::track::record::{CpuQuota, Hello, Hook, HttpHead, Overhead};
 
 /// One event. Times are boot-clock nanoseconds, as the kernel side takes them.
 #[derive(Clone, Debug, PartialEq)]
@@ -139,6 +139,15 @@ pub enum UserEvent {
         cause: String,
         /// How many.
         count: u64,
+    },
+    /// Detail went down because tracing cost too much, or up again.
+    Detail {
+        /// When the first hook was taken off, or the last was back.
+        at: u64,
+        /// Exchanges are not looked at from now on.
+        lowered: bool,
+        /// What tracing cost.
+        overhead: Overhead,
     },
     /// Which hook got which backend.
     Hooks(Vec<Hook>),

@@ -17,10 +17,11 @@ use super::{
     event::{OpenSocket, UserEvent},
     intake::Intake,
     merge::Merge,
+    outlet::Patience,
     pipeline::Pipeline,
     ring::Ring,
 };
-use crate::{bpf::losses::Losses, kernel::features, target::library::Libraries};
+use crate::{bpf::losses::Losses, kernel::features, target::library::Libraries, track::record::Loss};
 
 /// How long a detached program is given to finish the item that it is writing, and how often that is looked at.
 const LAST_WORDS: Duration = Duration::from_secs(1);
@@ -135,6 +136,28 @@ impl Reader {
         Ok(())
     }
 
+    /// Reports records that were dropped because nobody read the output, as soon as somebody does.
+    ///
+    /// # Errors
+    /// As [`Reader::read`].
+    pub fn report_unwritten(&mut self) -> Result<()> {
+        let unwritten = if self.intake.pipeline.is_pressed() { 0 } else { self.intake.pipeline.take_unwritten() };
+        self.lost(Loss::OUTPUT, "output_full", unwritten)
+    }
+
+    /// Forgets part of what is remembered. Returns whether there was anything to forget.
+    ///
+    /// # Errors
+    /// As [`Reader::read`].
+    pub fn make_room(&mut self) -> Result<bool> {
+        self.intake.pipeline.make_room()
+    }
+
+    /// How long a reader of the output is waited for from now on.
+    pub fn set_patience(&mut self, patience: Patience) {
+        self.intake.pipeline.set_patience(patience);
+    }
+
     /// Reports events that the kernel skipped all programs for, see [`Losses::new_skipped`].
     ///
     /// # Errors
@@ -198,6 +221,10 @@ impl Reader {
         for (cause, count) in self.intake.take_undecodable() {
             self.lost("user", cause, count)?;
         }
+        // A queue that is still full is waited for, so that this is not dropped as well.
+        self.flush()?;
+        let unwritten = self.intake.pipeline.take_unwritten();
+        self.lost(Loss::OUTPUT, "output_full", unwritten)?;
         self.send(UserEvent::Stop { at })?;
         self.intake.pipeline.finish(None)?;
         Ok(self.intake.pipeline.found())

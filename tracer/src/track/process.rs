@@ -119,6 +119,14 @@ impl Processes {
         process
     }
 
+    /// Forgets one in so many, those unused for longest. Returns whether there were any.
+    pub fn forget_oldest(&mut self, one_in: usize) -> bool {
+        let forgotten = self.by_pid.len().div_ceil(one_in);
+        (0..forgotten).for_each(|_| drop(self.by_pid.pop_front()));
+        self.recent = Default::default();
+        forgotten > 0
+    }
+
     #[cfg(test)]
     pub fn len(&self) -> usize {
         self.by_pid.len()

@@ -4,6 +4,7 @@
 //! and milliseconds.
 
 use std::{
+    fmt,
     net::{IpAddr, SocketAddr},
     rc::Rc,
 };
@@ -30,6 +31,8 @@ pub enum Record {
     Throttling(Throttling),
     /// Something was lost.
     Loss(Loss),
+    /// Exchanges are not looked at for now, or are again.
+    Detail(DetailChange),
     /// The last record of every trace.
     Summary(Box<Summary>),
 }
@@ -564,12 +567,56 @@ pub struct Throttling {
 pub struct Loss {
     /// When it was noticed.
     pub at: WallTime,
-    /// Where: `kernel` or `user`.
+    /// Where: `kernel`, `user` or [`Loss::OUTPUT`].
     pub place: String,
     /// Cause, a stable word: `ring_full`, `no_record`, `bad_read`, `targets_full`, `evicted`, `table_full`, ...
     pub cause: String,
     /// How many since the last report.
     pub count: u64,
+}
+
+impl Loss {
+    /// The place of records that were made and not written: nothing is missing from what is counted or found.
+    pub const OUTPUT: &'static str = "output";
+}
+
+/// Detail went down because tracing cost too much, or up again.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct DetailChange {
+    /// When.
+    pub at: WallTime,
+    /// Only connections are looked at from now on; else exchanges too.
+    pub lowered: bool,
+    /// What tracing cost.
+    pub overhead: Overhead,
+}
+
+impl fmt::Display for DetailChange {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Overhead { percent, limit, counts_programs } = self.overhead;
+        let of = if counts_programs { "tracing" } else { "this process (the kernel does not tell about its programs)" };
+        match self.lowered {
+            true => write!(
+                f,
+                "only connections are looked at from now on: {of} takes {percent:.1} % of a processor, --max-overhead allows {limit} %"
+            ),
+            false => write!(
+                f,
+                "exchanges are looked at again: {of} takes {percent:.1} % of a processor, --max-overhead allows {limit} %"
+            ),
+        }
+    }
+}
+
+/// What tracing costs, in percent of one processor.
+#[derive(Clone, Copy, Debug, PartialEq, serde::Serialize, serde::Deserialize)]
+pub struct Overhead {
+    /// What it did of late.
+    pub percent: f64,
+    /// The most that it may.
+    pub limit: f64,
+    /// Whether the time of the programs in the kernel is known and part of it.
+    pub counts_programs: bool,
 }
 
 /// Totals of one trace.

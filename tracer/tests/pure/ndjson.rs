@@ -11,9 +11,9 @@ use serde_json::{Value, json};
 use tracer::{
     output::{Output, ndjson::Ndjson},
     track::record::{
-        Bound, Close, Closer, Confidence, Connection, ConnectionId, Exchange, Exchanges, Group, GroupExchanges, Hello,
-        Hook, How, HttpHead, HttpMethod, HttpVersion, KeepAlive, LookedUp, Lookup, LookupWay, Loss, Parts, Process,
-        Record, Role, Setup, Summary, Tls, TlsFailed, TlsFailure, TlsSource, WallTime,
+        Bound, Close, Closer, Confidence, Connection, ConnectionId, DetailChange, Exchange, Exchanges, Group,
+        GroupExchanges, Hello, Hook, How, HttpHead, HttpMethod, HttpVersion, KeepAlive, LookedUp, Lookup, LookupWay,
+        Loss, Overhead, Parts, Process, Record, Role, Setup, Summary, Tls, TlsFailed, TlsFailure, TlsSource, WallTime,
     },
 };
 
@@ -247,6 +247,12 @@ fn expected(record: &Record) -> Value {
         Record::Lookup(lookup) => a_lookup(lookup),
         Record::Exchange(turn) => exchange(turn),
         Record::Throttling(_) => panic!("no line for it"),
+        Record::Detail(change) => json!({
+            "type": "detail", "at": time(Some(change.at)),
+            "detail": if change.lowered { "connections" } else { "exchanges" },
+            "overhead_percent": rounded(change.overhead.percent), "limit_percent": rounded(change.overhead.limit),
+            "programs_counted": change.overhead.counts_programs,
+        }),
         Record::Loss(lost) => merged(json!({ "type": "loss" }), loss(lost)),
         Record::Summary(summary) => json!({
             "type": "summary", "began_at": time(Some(summary.began_at)), "stopped_at": time(Some(summary.stopped_at)),
@@ -256,6 +262,11 @@ fn expected(record: &Record) -> Value {
             "remarks": summary.remarks,
         }),
     }
+}
+
+/// To thousandths.
+fn rounded(percent: f64) -> f64 {
+    format!("{percent:.3}").parse().expect("a number")
 }
 
 fn merged(mut first: Value, second: Value) -> Value {
@@ -477,6 +488,15 @@ prop_compose! {
 }
 
 prop_compose! {
+    fn any_detail_change()(
+        at in any::<u64>(), lowered in any::<bool>(), percent in 0.0..10_000.0_f64, limit in 0.1..10_000.0_f64,
+        counts_programs in any::<bool>(),
+    ) -> DetailChange {
+        DetailChange { at: WallTime(at), lowered, overhead: Overhead { percent, limit, counts_programs } }
+    }
+}
+
+prop_compose! {
     fn any_group_exchanges()(
         (count, cold, warm, stale) in any::<(u64, u64, u64, u64)>(),
         (cold_median, cold_first_byte_median, warm_median) in any::<(Option<u64>, Option<u64>, Option<u64>)>(),
@@ -532,6 +552,7 @@ fn any_record() -> impl Strategy<Value = Record> {
         4 => any_exchange().prop_map(Record::Exchange).boxed(),
         2 => any_lookup().prop_map(Record::Lookup).boxed(),
         1 => any_loss().prop_map(Record::Loss),
+        1 => any_detail_change().prop_map(Record::Detail),
         1 => any_summary().prop_map(|summary| Record::Summary(Box::new(summary))).boxed(),
     ]
 }
