@@ -115,7 +115,7 @@ fn read_to_end(mut fifo: File) -> String {
 
 #[test]
 fn an_output_that_nobody_reads_stalls_nothing_and_keeps_no_memory_and_what_was_dropped_is_counted() {
-    const LIVES: usize = 1_500;
+    const LIVES: usize = 800;
     let dir = tempfile::tempdir().expect("a folder");
     let fifo = dir.path().join("out");
     let reader = reader_of(&fifo);

@@ -12,6 +12,7 @@ mod targets;
 mod vanished;
 
 use std::{
+    collections::HashMap,
     net::{SocketAddr, TcpListener, TcpStream},
     thread,
 };
@@ -33,14 +34,17 @@ fn live_and_let_die(listener: &TcpListener, to: SocketAddr) -> Ends {
     ends
 }
 
-/// Fails unless both ends of each were told once, and ended.
+/// Fails unless both ends of each were told, as often as there was one with these ends, and ended. Ports come up again in a minute.
 #[track_caller]
 fn assert_all_told(trace: &Trace, made: &[Ends]) {
-    for ends in made {
-        for ends in [*ends, ends.flipped()] {
-            let connection = trace.connection(ends);
-            assert!(!connection.open, "{connection:#?}");
-        }
+    let mut times = HashMap::new();
+    for ends in made.iter().flat_map(|ends| [*ends, ends.flipped()]) {
+        *times.entry(ends).or_insert(0) += 1;
+    }
+    for (ends, times) in times {
+        let told = trace.connections_of(ends);
+        assert_eq!(told.len(), times, "{ends:?}: {told:#?}");
+        assert!(told.iter().all(|connection| !connection.open), "{told:#?}");
     }
 }
 
