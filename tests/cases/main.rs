@@ -18,6 +18,7 @@ mod network_costs;
 mod owners;
 mod preexisting;
 mod recording;
+mod rights;
 mod run;
 mod sessions;
 mod soak;

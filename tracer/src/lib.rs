@@ -7,6 +7,7 @@ pub mod command;
 pub mod findings;
 pub mod kernel;
 pub mod output;
+pub mod rights;
 pub mod stage;
 pub mod target;
 pub mod track;

@@ -11,7 +11,10 @@ use tracer_ebpf::{Config, MESSAGE_HOOKS, MESSAGE_PROGRAMS, Offsets, SocketRecord
 use zerocopy::IntoBytes as _;
 
 use super::hooks::{Attach, HOOKS, Part, Program, Spec, backend_of, probed};
-use crate::track::record::Hook;
+use crate::{
+    rights::{advice, table},
+    track::record::Hook,
+};
 
 /// The BPF object, built by `build.rs`.
 static OBJECT: &[u8] = aya::include_bytes_aligned!(env!("CONNTRACER_BPF_OBJECT_PATH"));
@@ -122,7 +125,8 @@ impl Loaded {
         let mut superseded = Vec::new();
         for ((spec, hook), programs) in self.specs.iter().zip(&mut self.hooks).zip(&self.chosen) {
             if let Err(error) = programs.iter().try_for_each(|program| attach(&mut self.ebpf, *program)) {
-                *hook = missing(spec, format!("{error:#}"));
+                let advice = advice::if_refused(&error, &table::PROBES);
+                *hook = missing(spec, format!("{error:#}{advice}"));
                 if spec.superseded {
                     superseded.push(spec.name);
                 }

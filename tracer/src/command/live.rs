@@ -8,7 +8,7 @@ use std::{
     time::Duration,
 };
 
-use anyhow::{Result, bail};
+use anyhow::{Context as _, Result, bail};
 use aya::Ebpf;
 use tokio::{
     signal::unix::{Signal, SignalKind, signal},
@@ -24,11 +24,16 @@ use super::{
     tls_libraries::TlsLibraries,
 };
 use crate::{
-    bpf::{self, Loaded, Settings},
+    bpf::{self, Loaded, Settings, trial},
     cli,
     findings::Findings,
     kernel::{btf::Btf, features, offsets},
     output::recording,
+    rights::{
+        Held, Right, advice,
+        given_up::{self, Later},
+        table,
+    },
     stage::{event::UserEvent, pipeline::Pipeline, read::Reader, recorder::Recorder},
     target::{adoption, marks, open_sockets, process, selection::Selection},
     track::{Clock, Correlator, Limits},
@@ -80,7 +85,7 @@ impl Session {
             let _ = features::lift_file_limit();
         }
         // The verifier takes its time; the trace begins when it is through.
-        let mut loaded = bpf::load(&settings)?;
+        let mut loaded = bpf::load(&settings).map_err(|error| advice::advised(error, &table::MEMORY))?;
         let clock = clock();
         let recording = live.record.as_deref().map(|path| Recorder::create(path, &header(&settings, clock)));
         let recording = recording.transpose()?;
@@ -111,11 +116,13 @@ impl Session {
         Ok(session)
     }
 
-    /// Traces until a signal, the deadline, the end of all targets, or `done`, whose result is returned.
+    /// Gives up the rights that are no longer needed, and traces until a signal, the deadline, the end of all targets, or `done`, whose
+    /// result is returned.
     ///
     /// # Errors
-    /// If the output or the recording cannot be written.
+    /// If the output or the recording cannot be written, or the kernel does not take back a right.
     pub async fn until<T>(&mut self, done: impl Future<Output = T>) -> Result<Option<T>> {
+        self.give_up_rights()?;
         tokio::pin!(done);
         let mut pace = Pace::new()?;
         let mut looks = Periodic::new(LOOK_EVERY);
@@ -147,6 +154,21 @@ impl Session {
             self.look_at_mapped()?;
             pace.note(taken > 0)?;
         }
+    }
+
+    /// From here on strangers' bytes are read, and whatever comes of that shall not have more rights than the work takes. The command
+    /// of `run` has been started by now, with all that the user has.
+    fn give_up_rights(&mut self) -> Result<()> {
+        let Self { ebpf, targets_left, tls_libraries, selection, .. } = self;
+        let maps_are_open = given_up::works_without(Right::Bpf, || targets_left.is_any(ebpf).is_ok())?;
+        let libraries = tls_libraries.is_some();
+        let has_admin = Held::now().by(Right::SysAdmin).is_some();
+        let probes_take_admin = libraries
+            && has_admin
+            && !given_up::works_without(Right::SysAdmin, || trial::put_on_and_off(ebpf).is_ok())?;
+        let namespaces = selection.may_be_elsewhere();
+        given_up::give_up(Later { maps_are_guarded: !maps_are_open, libraries, probes_take_admin, namespaces })
+            .context("cannot give up the rights that are no longer needed")
     }
 
     /// Puts probes on the libraries of the processes that are there.
@@ -269,7 +291,7 @@ fn tls_libraries(ebpf: &mut Ebpf, settings: &Settings) -> Option<TlsLibraries> {
 
 /// Refuses early, with the way out, what would fail later with a number.
 fn check_machine() -> Result<()> {
-    if let Some(obstacle) = features::Privileges::of_this_process().obstacle(&own_path()) {
+    if let Some(obstacle) = advice::obstacle(Held::at_start(), &advice::own_path()) {
         bail!(obstacle);
     }
     if let Some(obstacle) = features::lockdown().obstacle() {
@@ -278,11 +300,6 @@ fn check_machine() -> Result<()> {
     // Only kernels before 5.11 count BPF memory against this limit; where raising it fails, loading will say so.
     let _ = features::lift_memlock_limit();
     Ok(())
-}
-
-/// Path of this program, for messages that name it.
-pub fn own_path() -> String {
-    std::env::current_exe().map_or_else(|_| "conntracer".to_owned(), |path| path.display().to_string())
 }
 
 fn settings(selection: &Selection, live: &cli::Live, heads: bool) -> Result<Settings> {

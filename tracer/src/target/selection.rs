@@ -7,7 +7,7 @@ use anyhow::{Result, anyhow};
 use tracer_ebpf::{Config, role, select};
 use zerocopy::transmute;
 
-use super::{cgroup, cgroup::Cgroup, process};
+use super::{cgroup, cgroup::Cgroup, open_sockets, process};
 use crate::{bpf::filter, cli, stage::event::OpenSocket};
 
 /// Which processes.
@@ -83,6 +83,15 @@ impl Selection {
     /// Whether the targets are children that this process has yet to start.
     pub fn begins_with_our_children(&self) -> bool {
         matches!(self.processes, Processes::Children)
+    }
+
+    /// Whether any of them may be in another network namespace than this process: of those that come later, that is not known.
+    pub fn may_be_elsewhere(&self) -> bool {
+        match &self.processes {
+            Processes::Node | Processes::Comm(_) | Processes::Cgroup(_) => true,
+            Processes::Pids(pids) => open_sockets::is_any_elsewhere(&with_descendants(pids)),
+            Processes::Children => false,
+        }
     }
 
     /// Whether no target was named.
