@@ -10,7 +10,16 @@ use super::{Feature, Right};
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Held(CapsHashSet);
 
-static AT_START: LazyLock<Held> = LazyLock::new(Held::now);
+static AT_START: LazyLock<Held> = LazyLock::new(|| {
+    put_in_effect();
+    Held::now()
+});
+
+/// A program's file may give rights without putting them in effect, so that it starts too where fewer are to be had.
+fn put_in_effect() {
+    // What does not come into effect is told as missing.
+    let _ = caps::read(None, CapSet::Permitted).and_then(|permitted| caps::set(None, CapSet::Effective, &permitted));
+}
 
 impl Held {
     /// Those of the calling thread. None if the kernel does not tell.
