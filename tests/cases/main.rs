@@ -4,6 +4,7 @@ mod accuracy;
 mod bad_input;
 mod burst;
 mod connects;
+mod containers;
 mod cpu_quota;
 mod detach;
 mod dns;

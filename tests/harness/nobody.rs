@@ -25,6 +25,8 @@ static PROGRAM: LazyLock<PathBuf> = LazyLock::new(|| copy("conntracer"));
 pub struct Nobody {
     /// Capabilities, without `CAP_`, in small letters.
     capabilities: Vec<&'static str>,
+    /// The bounding set; all if `None`.
+    bound: Option<Vec<&'static str>>,
     /// Bytes of memory that may be locked; without bound if `None`.
     locked: Option<u64>,
     program: PathBuf,
@@ -33,15 +35,25 @@ pub struct Nobody {
 impl Nobody {
     /// With these capabilities and no other, on this side of any bound on memory.
     pub fn with(capabilities: &[&'static str]) -> Self {
-        Self { capabilities: capabilities.to_vec(), locked: None, program: PROGRAM.clone() }
+        Self { capabilities: capabilities.to_vec(), bound: None, locked: None, program: PROGRAM.clone() }
     }
 
     /// With none, and a program whose file gives these.
     pub fn with_file_capabilities(capabilities: &[&str]) -> Self {
+        Self::with_file(capabilities, "ep")
+    }
+
+    /// With none, and a program whose file would give these without putting them in effect, as that of the image, in a container that has
+    /// only `granted`.
+    pub fn with_image(capabilities: &[&str], granted: &[&'static str]) -> Self {
+        Self { bound: Some(granted.to_vec()), ..Self::with_file(capabilities, "p") }
+    }
+
+    fn with_file(capabilities: &[&str], sets: &str) -> Self {
         let program = copy("conntracer-with-rights");
         let names: Vec<_> = capabilities.iter().map(|name| format!("cap_{name}")).collect();
-        run(&format!("setcap {}=ep {}", names.join(","), program.display()));
-        Self { capabilities: Vec::new(), locked: None, program }
+        run(&format!("setcap {}={sets} {}", names.join(","), program.display()));
+        Self { capabilities: Vec::new(), bound: None, locked: None, program }
     }
 
     /// May lock so many bytes of memory only.
@@ -60,11 +72,13 @@ impl Nobody {
     /// Any program, about to run as this user.
     pub fn wrap(&self, program: impl AsRef<OsStr>) -> Command {
         let locked = self.locked.map_or_else(|| "unlimited".to_owned(), |bytes| bytes.to_string());
-        let given: String = self.capabilities.iter().map(|name| format!(",+{name}")).collect();
+        let listed = |names: &[&str]| names.iter().map(|name| format!(",+{name}")).collect::<String>();
+        let given = listed(&self.capabilities);
         let mut command = Command::new("prlimit");
         command.args([&format!("--memlock={locked}:{locked}"), "--", "setpriv"]);
         command.args(["--reuid", "65534", "--regid", "65534", "--clear-groups"]);
         command.args(["--inh-caps", "--ambient-caps"].map(|set| format!("{set}=-all{given}")));
+        command.args(self.bound.iter().map(|bound| format!("--bounding-set=-all{}", listed(bound))));
         command.arg("--").arg(program);
         command
     }

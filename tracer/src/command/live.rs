@@ -96,6 +96,12 @@ impl Session {
         let pipeline = Pipeline::new(recording, Correlator::new(clock, limits), findings, output, sink);
         let mut reader = Reader::new(&mut ebpf, settings.config.detail == detail::EXCHANGES, pipeline)?;
         reader.send(UserEvent::Hooks(hooks))?;
+        if settings.config.own_pids != 0 {
+            reader.name_host_pids(&mut ebpf)?;
+            talk(
+                "PIDs are those of this PID namespace; a process outside of it goes by the host's (host_pid), without exe and container",
+            );
+        }
         let tls_libraries = if settings.config.ssl != 0 { tls_libraries(&mut ebpf, &settings) } else { None };
         if let Some(tls_libraries) = &tls_libraries {
             reader.name_libraries(tls_libraries.shared());
@@ -159,8 +165,8 @@ impl Session {
     /// From here on strangers' bytes are read, and whatever comes of that shall not have more rights than the work takes. The command
     /// of `run` has been started by now, with all that the user has.
     fn give_up_rights(&mut self) -> Result<()> {
-        let Self { ebpf, targets_left, tls_libraries, selection, .. } = self;
-        let maps_are_open = given_up::works_without(Right::Bpf, || targets_left.is_any(ebpf).is_ok())?;
+        let Self { ebpf, tls_libraries, selection, .. } = self;
+        let maps_are_open = given_up::works_without(Right::Bpf, || marks::can_be_read(ebpf))?;
         let libraries = tls_libraries.is_some();
         let has_admin = Held::now().by(Right::SysAdmin).is_some();
         let probes_take_admin = libraries
@@ -278,7 +284,7 @@ fn attach(loaded: &mut Loaded, selection: &Selection) -> Result<()> {
     marks::mark(&mut loaded.ebpf, selection)?;
     loaded.attach()?;
     marks::mark(&mut loaded.ebpf, selection)?;
-    marks::forget_ended(&mut loaded.ebpf)
+    marks::forget_ended(&mut loaded.ebpf, selection)
 }
 
 /// The probes on TLS libraries. Without them TLS is still seen on the wire.

@@ -3,11 +3,11 @@
 
 use std::{collections::BTreeSet, fmt, net::SocketAddr, path::Path};
 
-use anyhow::{Result, anyhow};
+use anyhow::{Result, anyhow, bail};
 use tracer_ebpf::{Config, role, select};
 use zerocopy::transmute;
 
-use super::{cgroup, cgroup::Cgroup, open_sockets, process};
+use super::{cgroup, cgroup::Cgroup, open_sockets, pid_namespace, process};
 use crate::{bpf::filter, cli, stage::event::OpenSocket};
 
 /// Which processes.
@@ -67,6 +67,7 @@ impl Selection {
                 config.cgroup_level = cgroup.level;
             }
         }
+        pid_namespace::settle(&mut config);
         Ok(Self { processes, config })
     }
 
@@ -152,6 +153,12 @@ impl fmt::Display for Selection {
 
 fn processes(target: &cli::Target) -> Result<Processes> {
     if !target.pid.is_empty() {
+        if pid_namespace::is_proc_foreign() {
+            bail!(
+                "/proc shows another PID namespace than conntracer is in, so no PID can be told: \
+                 mount /proc anew, or start conntracer in the PID namespace that /proc is of"
+            );
+        }
         for pid in &target.pid {
             process::check(*pid)?;
         }
