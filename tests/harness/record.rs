@@ -86,6 +86,8 @@ pub struct DetailChange {
 pub struct Open {
     pub id: String,
     pub pid: u32,
+    #[serde(default)]
+    pub host_pid: Option<u32>,
     pub tid: Option<u32>,
     pub comm: String,
     pub exe: Option<String>,
@@ -111,6 +113,8 @@ pub struct Open {
 pub struct Connection {
     pub id: String,
     pub pid: u32,
+    #[serde(default)]
+    pub host_pid: Option<u32>,
     pub tid: Option<u32>,
     pub comm: String,
     pub exe: Option<String>,
@@ -200,6 +204,8 @@ pub struct Exchange {
     pub connection: String,
     pub index: u64,
     pub pid: u32,
+    #[serde(default)]
+    pub host_pid: Option<u32>,
     pub comm: String,
     pub role: Option<Role>,
     pub remote: SocketAddr,
@@ -265,6 +271,8 @@ pub struct Confidence {
 #[serde(deny_unknown_fields)]
 pub struct Lookup {
     pub pid: u32,
+    #[serde(default)]
+    pub host_pid: Option<u32>,
     pub tid: u32,
     pub comm: String,
     pub exe: Option<String>,

@@ -9,6 +9,7 @@ pub mod kernel;
 pub mod memory;
 pub mod output;
 pub mod overhead;
+pub mod rights;
 pub mod stage;
 pub mod target;
 pub mod track;

@@ -133,6 +133,7 @@ fn recording_of(connection: &[Event]) -> Vec<u8> {
     };
     let identity = Identity {
         pid: 42,
+        host_pid: None,
         started_at: 5 * SECOND,
         comm: "client".into(),
         exe: Some("/usr/bin/client".into()),

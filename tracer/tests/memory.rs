@@ -132,11 +132,12 @@ fn hostile(id: usize) -> Vec<Event> {
     let long = |what: &str, length: usize| format!("{what}-{id}-{}", "x".repeat(length));
     let identity = Identity {
         pid: id as u32,
+        host_pid: None,
         started_at: id as u64,
         comm: format!("p{id}"),
         exe: Some(long("/exe", 4_000)),
         container: Some(long("container", 200)),
-        cpu_quota: None,
+        quota: None,
     };
     let record = SocketRecord { tgid: id as u32, process_started_at: id as u64, ..opened(id) };
     let hello = Hello {

@@ -14,7 +14,10 @@ use super::{
     detail::{DetailHooks, Link},
     hooks::{Attach, HOOKS, Part, Program, Spec, backend_of, probed},
 };
-use crate::track::record::Hook;
+use crate::{
+    rights::{advice, table},
+    track::record::Hook,
+};
 
 /// The BPF object, built by `build.rs`.
 static OBJECT: &[u8] = aya::include_bytes_aligned!(env!("CONNTRACER_BPF_OBJECT_PATH"));
@@ -135,7 +138,8 @@ impl Loaded {
                 _ => attach(ebpf, *program).map(|link| links.push(link)),
             };
             if let Err(error) = programs.iter().try_for_each(attach) {
-                *hook = missing(spec, format!("{error:#}"));
+                let advice = advice::if_refused(&error, &table::PROBES);
+                *hook = missing(spec, format!("{error:#}{advice}"));
                 if spec.superseded {
                     superseded.push(spec.name);
                 }

@@ -7,5 +7,6 @@ pub mod hooks;
 pub mod library_probes;
 pub mod load;
 pub mod losses;
+pub mod trial;
 
 pub use load::{Backend, Loaded, Settings, load};

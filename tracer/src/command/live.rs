@@ -8,7 +8,7 @@ use std::{
     time::Duration,
 };
 
-use anyhow::{Result, bail};
+use anyhow::{Context as _, Result, bail};
 use aya::Ebpf;
 use tokio::{
     signal::unix::{Signal, SignalKind, signal},
@@ -28,6 +28,7 @@ use crate::{
     bpf::{
         self, Loaded, Settings,
         detail::{DetailHooks, Link},
+        trial,
     },
     cli,
     findings::Findings,
@@ -35,6 +36,11 @@ use crate::{
     memory::Budget,
     output::recording,
     overhead::governor::Change,
+    rights::{
+        Held, Right, advice,
+        given_up::{self, Later},
+        table,
+    },
     stage::{
         event::UserEvent,
         outlet::{Outlet, Patience},
@@ -106,7 +112,8 @@ impl Session {
         }
         // The verifier takes its time; the trace begins when it is through.
         limits::ensure_open_files()?;
-        let mut loaded = bpf::load(&settings).map_err(limits::explain_refusal)?;
+        let explain = |error| advice::advised(limits::explain_refusal(error), &table::MEMORY);
+        let mut loaded = bpf::load(&settings).map_err(explain)?;
         let clock = clock();
         let recording = live.record.as_deref().map(|path| Recorder::create(path, &header(&settings, clock)));
         let recording = recording.transpose()?;
@@ -120,6 +127,12 @@ impl Session {
         let pipeline = Pipeline::new(recording, Correlator::new(clock, limits), findings, output, outlet);
         let mut reader = Reader::new(&mut ebpf, settings.config.detail == detail::EXCHANGES, pipeline)?;
         reader.send(UserEvent::Hooks(hooks))?;
+        if settings.config.own_pids != 0 {
+            reader.name_host_pids(&mut ebpf)?;
+            talk(
+                "PIDs are those of this PID namespace; a process outside of it goes by the host's (host_pid), without exe and container",
+            );
+        }
         let tls_libraries = if settings.config.ssl != 0 { tls_libraries(&mut ebpf, &settings) } else { None };
         if let Some(tls_libraries) = &tls_libraries {
             reader.name_libraries(tls_libraries.shared());
@@ -147,11 +160,13 @@ impl Session {
         Ok(session)
     }
 
-    /// Traces until a signal, the deadline, the end of all targets, or `done`, whose result is returned.
+    /// Gives up the rights that are no longer needed, and traces until a signal, the deadline, the end of all targets, or `done`, whose
+    /// result is returned.
     ///
     /// # Errors
-    /// If the output or the recording cannot be written.
+    /// If the output or the recording cannot be written, or the kernel does not take back a right.
     pub async fn until<T>(&mut self, done: impl Future<Output = T>) -> Result<Option<T>> {
+        self.give_up_rights()?;
         tokio::pin!(done);
         let mut pace = Pace::new()?;
         let mut looks = Periodic::new(LOOK_EVERY);
@@ -230,6 +245,27 @@ impl Session {
             self.look_at_targets()?;
         }
         Ok(())
+    }
+
+    /// From here on strangers' bytes are read, and whatever comes of that shall not have more rights than the work takes. The command
+    /// of `run` has been started by now, with all that the user has.
+    fn give_up_rights(&mut self) -> Result<()> {
+        let Self { ebpf, tls_libraries, selection, .. } = self;
+        let maps_are_open = given_up::works_without(Right::Bpf, || marks::can_be_read(ebpf))?;
+        let libraries = tls_libraries.is_some();
+        let has_admin = Held::now().by(Right::SysAdmin).is_some();
+        let probes_take_admin = libraries
+            && has_admin
+            && !given_up::works_without(Right::SysAdmin, || trial::put_on_and_off(ebpf).is_ok())?;
+        let namespaces = selection.may_be_elsewhere();
+        given_up::give_up(Later {
+            maps_are_guarded: !maps_are_open,
+            hooks: self.overload.is_some(),
+            libraries,
+            probes_take_admin,
+            namespaces,
+        })
+        .context("cannot give up the rights that are no longer needed")
     }
 
     /// Puts probes on the libraries of the processes that are there.
@@ -345,7 +381,7 @@ fn attach(loaded: &mut Loaded, selection: &Selection) -> Result<()> {
     marks::mark(&mut loaded.ebpf, selection)?;
     loaded.attach()?;
     marks::mark(&mut loaded.ebpf, selection)?;
-    marks::forget_ended(&mut loaded.ebpf)
+    marks::forget_ended(&mut loaded.ebpf, selection)
 }
 
 /// The probes on TLS libraries. Without them TLS is still seen on the wire.
@@ -358,7 +394,7 @@ fn tls_libraries(ebpf: &mut Ebpf, settings: &Settings) -> Option<TlsLibraries> {
 
 /// Refuses early, with the way out, what would fail later with a number.
 fn check_machine() -> Result<()> {
-    if let Some(obstacle) = features::Privileges::of_this_process().obstacle(&own_path()) {
+    if let Some(obstacle) = advice::obstacle(Held::at_start(), &advice::own_path()) {
         bail!(obstacle);
     }
     if let Some(obstacle) = features::lockdown().obstacle() {
@@ -367,11 +403,6 @@ fn check_machine() -> Result<()> {
     // Only kernels before 5.11 count BPF memory against this limit; where raising it fails, loading will say so.
     let _ = features::lift_memlock_limit();
     Ok(())
-}
-
-/// Path of this program, for messages that name it.
-pub fn own_path() -> String {
-    std::env::current_exe().map_or_else(|_| "conntracer".to_owned(), |path| path.display().to_string())
 }
 
 fn settings(selection: &Selection, live: &cli::Live, heads: bool) -> Result<Settings> {

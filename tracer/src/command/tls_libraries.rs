@@ -17,6 +17,7 @@ use tracer_ebpf::ssl::FileKey;
 use super::talk;
 use crate::{
     bpf::library_probes::LibraryProbes,
+    rights::{advice, table},
     target::{
         library::{FileId, Kind, Libraries, Library},
         process,
@@ -123,10 +124,12 @@ fn put_all_on(probes: &mut LibraryProbes, ebpf: &mut Ebpf, mut found: Vec<Rc<Lib
     found.sort_by_key(|library| library.kind == Kind::Crypto);
     for library in found {
         if let Err(error) = probes.put_on(ebpf, &library) {
-            talk(&match library.kind {
-                Kind::Libc => format!("{}: {error:#}; its lookups are seen on port 53 only", library.name),
-                _ => format!("{}: {error:#}; its TLS is seen on the wire only", library.name),
-            });
+            let advice = advice::if_refused(&error, &table::PROBES);
+            let left = match library.kind {
+                Kind::Libc => "lookups are seen on port 53 only",
+                _ => "TLS is seen on the wire only",
+            };
+            talk(&format!("{}: {error:#}{advice}; its {left}", library.name));
         }
     }
 }

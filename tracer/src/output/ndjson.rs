@@ -14,6 +14,7 @@ use super::{
     identity::Identities,
     line::{Line, Put, Room},
     number::{Quoted, Times, decimal, milliseconds},
+    numbers::numbers,
 };
 use crate::{
     findings::finding::Finding,
@@ -151,8 +152,8 @@ impl Ndjson {
 
     fn lookup(&mut self, lookup: &Lookup, out: &mut Vec<u8>) {
         let Lookup { process, tid, netns, way, name, record_type, latency, rcode, answers, retries, .. } = lookup;
-        out.literal(br#"{"type":"dns","pid":"#);
-        decimal(process.pid, out);
+        out.literal(br#"{"type":"dns","#);
+        numbers(process, out);
         out.literal(br#","tid":"#);
         decimal(*tid, out);
         out.literal(br#","comm":"#);

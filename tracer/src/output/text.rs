@@ -197,10 +197,13 @@ struct Ends<'r> {
     local_port: u16,
 }
 
-/// `curl[1234]`
+/// `curl[1234]`; `curl[host:1234]` if it has no number in the tracer's PID namespace.
 fn process(process: &Process) -> String {
     let name = if process.comm.is_empty() { "?".into() } else { plain(&process.comm) };
-    format!("{name}[{}]", process.pid)
+    match process.numbers() {
+        (0, Some(host)) => format!("{name}[host:{host}]"),
+        (own, _) => format!("{name}[{own}]"),
+    }
 }
 
 /// A label and its value, or as much room.

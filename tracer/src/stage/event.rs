@@ -163,6 +163,9 @@ pub enum UserEvent {
 pub struct Identity {
     /// Process id.
     pub pid: u32,
+    /// The kernel's own number, the host's, where it is known and another.
+    #[serde(default)]
+    pub host_pid: Option<u32>,
     /// Start time on the boot clock; 0 if unknown.
     pub started_at: u64,
     /// Name.

@@ -6,7 +6,7 @@
 
 use std::{
     collections::VecDeque,
-    sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError},
+    sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError, mpsc},
     thread,
     time::{Duration, Instant},
 };
@@ -14,6 +14,7 @@ use std::{
 use anyhow::{Context as _, Result};
 
 use super::sink::{Sink, SinkError};
+use crate::rights::given_up;
 
 /// What a piece takes beside its bytes, about.
 const OVERHEAD: usize = 64;
@@ -129,10 +130,21 @@ impl Queue {
     fn new(sink: Sink, most_bytes: usize) -> Result<Self> {
         let shared = Arc::<Shared>::default();
         let theirs = Arc::clone(&shared);
+        let (begun, begins) = mpsc::channel();
+        let run = move || {
+            // It handles what strangers had a hand in, and needs none.
+            let outcome = given_up::give_up_all();
+            let is_ready = outcome.is_ok();
+            let _ = begun.send(outcome);
+            if is_ready {
+                write_all(sink, &theirs);
+            }
+        };
         thread::Builder::new()
             .name("output".to_owned())
-            .spawn(move || write_all(sink, &theirs))
+            .spawn(run)
             .context("cannot start the thread that writes the output")?;
+        begins.recv().context("the thread that writes the output has ended")??;
         Ok(Self { shared, most_bytes, patience: Patience::None })
     }
 

@@ -95,7 +95,7 @@ impl Pipeline {
     pub fn look(&mut self, at: u64) {
         let Self { correlator, findings, output, pending, .. } = self;
         if let Some(findings) = findings {
-            findings.pass_to(correlator.wall(at), &mut |finding| output.finding(&finding, pending));
+            findings.pass_to(correlator.wall(at), &mut |finding| pending.add(|bytes| output.finding(&finding, bytes)));
         }
     }
 

@@ -9,8 +9,8 @@ use std::{
     time::{Duration, Instant},
 };
 
-use anyhow::Result;
-use aya::Ebpf;
+use anyhow::{Context as _, Result};
+use aya::{Ebpf, maps::HashMap};
 use tracer_ebpf::SocketRecord;
 
 use super::{
@@ -110,6 +110,16 @@ impl Reader {
     /// As [`Reader::read`].
     pub fn adopt(&mut self, socket: OpenSocket) -> Result<()> {
         self.intake.adopt(socket)
+    }
+
+    /// Tells the host's numbers of processes from now on, where this is another PID namespace.
+    ///
+    /// # Errors
+    /// If the object lacks the map of them.
+    pub fn name_host_pids(&mut self, ebpf: &mut Ebpf) -> Result<()> {
+        let map = ebpf.take_map("HOST_PIDS").context("the BPF object has no map HOST_PIDS")?;
+        self.intake.name_host_pids(HashMap::try_from(map)?);
+        Ok(())
     }
 
     /// Names the TLS libraries of connections from now on.

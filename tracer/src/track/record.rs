@@ -9,6 +9,8 @@ use std::{
     rc::Rc,
 };
 
+use tracer_ebpf::pid;
+
 /// Wall-clock time in nanoseconds since the Unix epoch.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct WallTime(pub u64);
@@ -50,8 +52,10 @@ pub struct ConnectionId {
 /// A process as the output names it.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Process {
-    /// Process id.
+    /// Process id; see also [`Process::numbers`].
     pub pid: u32,
+    /// The kernel's own number, the host's, where it is known and another.
+    pub host_pid: Option<u32>,
     /// Start time on the boot clock, to tell reused PIDs apart; 0 if unknown.
     pub started_at: u64,
     /// Name; any characters, control characters too.
@@ -71,6 +75,16 @@ pub struct CpuQuota {
     pub thousandths: u32,
     /// The number of the cgroup that has this quota: the process's own, or one above it.
     pub cgroup: u64,
+}
+
+impl Process {
+    /// Its number in the tracer's PID namespace, 0 if it has none there, and the host's where that is another.
+    pub fn numbers(&self) -> (u32, Option<u32>) {
+        match self.pid & pid::OUTSIDE {
+            0 => (self.pid, self.host_pid),
+            _ => (0, Some(self.pid & !pid::OUTSIDE)),
+        }
+    }
 }
 
 /// Which side the traced process is on.

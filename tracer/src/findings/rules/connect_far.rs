@@ -14,6 +14,9 @@ pub const NAME: &str = "connect-far";
 const FEWEST: u64 = 5;
 /// Within a region a round trip takes a millisecond or two; from here on each one is felt.
 const FAR: Nanos = 30_000_000;
+/// Setting up and asking takes four or five of them: TCP one, TLS one or two, the request one, a lookup perhaps. What costs so many is
+/// not dear for the distance.
+const MOST_TRIPS: f64 = 10.0;
 /// At least this share of the exchanges paid for it.
 const OFTEN: f64 = 0.1;
 
@@ -29,6 +32,9 @@ pub fn judge(group: &Group, circumstances: &Circumstances<'_>) -> Option<Finding
         return None;
     }
     let round_trips = cold as f64 / connect as f64;
+    if round_trips > MOST_TRIPS {
+        return None;
+    }
     let title = format!(
         "the peer is {} away, and a cold exchange costs {round_trips:.1} round trips ({})",
         units::duration(connect),
