@@ -42,9 +42,19 @@ fn guards_maps() -> bool {
 
 /// Waits until the tracer has given up what it does not need, and returns what each of its threads is left with.
 fn left_to(trace: &Tracer) -> Vec<Rights> {
-    eventually("the rights to be given up", || {
-        Some(Rights::of_threads(trace.pid())).filter(|threads| threads.iter().all(|rights| rights.no_new_privs))
-    })
+    let threads = eventually("the rights to be given up", || {
+        Some(Rights::of_threads(trace.pid())).filter(|threads| threads.iter().all(|(_, rights)| rights.no_new_privs))
+    });
+    // What writes the output needs none.
+    let (writers, others): (Vec<_>, Vec<_>) = threads.into_iter().partition(|(name, _)| name == "output");
+    for (_, rights) in writers {
+        assert_eq!(
+            (rights.effective, rights.permitted, rights.inheritable, rights.ambient),
+            (0, 0, 0, 0),
+            "{rights:#x?}"
+        );
+    }
+    others.into_iter().map(|(_, rights)| rights).collect()
 }
 
 #[test]

@@ -120,11 +120,15 @@ pub struct Rights {
 }
 
 impl Rights {
-    /// Those of each thread of a process.
+    /// Those of each thread of a process, by the threads' names.
     #[track_caller]
-    pub fn of_threads(pid: u32) -> Vec<Self> {
+    pub fn of_threads(pid: u32) -> Vec<(String, Self)> {
         let threads = fs::read_dir(format!("/proc/{pid}/task")).expect("its threads").flatten();
-        threads.map(|thread| Self::in_status(&read(&thread.path().join("status")))).collect()
+        let of = |thread: fs::DirEntry| {
+            let name = read(&thread.path().join("comm")).trim_end().to_owned();
+            (name, Self::in_status(&read(&thread.path().join("status"))))
+        };
+        threads.map(of).collect()
     }
 
     /// Those that the text of a `/proc/PID/status` tells.
