@@ -30,7 +30,7 @@ const SPREAD: &[(&str, &[&str])] = &[
     ("faults::vanished::a_network_", &["6.12", "5.10"]),
     ("overload::an_output_that_nobody_reads", &["6.12", "7.2"]),
     ("overload::detail_goes_down", &["6.12"]),
-    // What the kernel asks for changed before 5.10 and after 6.12 hardly; at 5.10 it guards maps and counts locked memory too.
+    // 6.1, 6.12 and 7.2 ask for the same rights; 5.10 for others.
     ("rights::", &["6.12", "5.10"]),
     ("containers::", &["6.12", "7.2"]),
 ];
