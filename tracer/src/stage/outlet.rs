@@ -19,6 +19,9 @@ use crate::rights::given_up;
 /// What a piece takes beside its bytes, about.
 const OVERHEAD: usize = 64;
 
+/// How long a reader that takes nothing is waited for after an error.
+const LAST_PATIENCE: Duration = Duration::from_secs(1);
+
 /// How long a queue that is full is waited for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Patience {
@@ -152,26 +155,16 @@ impl Queue {
         let cost = records.len() + OVERHEAD;
         // What is larger than the whole queue goes when nothing else waits.
         let has_room = |state: &State| state.bytes == 0 || state.bytes + cost <= self.most_bytes;
-        let mut state = self.shared.lock();
-        let mut seen = state.bytes;
-        let mut seen_at = Instant::now();
-        while !has_room(&state) && !state.has_failed {
-            let limit = match self.patience {
-                Patience::None => return Ok(Admission::Dropped),
-                Patience::WhileItMoves(limit) => Some(limit),
-                Patience::Unlimited => None,
-            };
-            state = self.shared.await_written(state, limit);
-            if state.bytes != seen {
-                (seen, seen_at) = (state.bytes, Instant::now());
-            } else if limit.is_some_and(|limit| seen_at.elapsed() >= limit) {
-                return Ok(Admission::Dropped);
-            }
-        }
+        let limit = match self.patience {
+            Patience::None => Some(Duration::ZERO),
+            Patience::WhileItMoves(limit) => Some(limit),
+            Patience::Unlimited => None,
+        };
+        let mut state = self.shared.await_while_it_moves(limit, has_room);
         if let Some(failure) = state.failure.take() {
             return Err(failure);
         }
-        if state.has_failed {
+        if state.has_failed || !has_room(&state) {
             return Ok(Admission::Dropped);
         }
         state.bytes += cost;
@@ -186,24 +179,43 @@ impl Queue {
     }
 
     fn drain(&mut self) -> Result<(), SinkError> {
-        let mut state = self.shared.lock();
-        while state.bytes > 0 && !state.has_failed {
-            state = self.shared.await_written(state, None);
-        }
+        let mut state = self.shared.await_while_it_moves(None, State::is_empty);
         state.failure.take().map_or(Ok(()), Err)
     }
 }
 
 impl Drop for Queue {
+    /// A trace that ends by an error leaves a queue behind. What is in it is written as long as somebody reads: half a line helps
+    /// nobody.
     fn drop(&mut self) {
         self.shared.lock().closed = true;
         self.shared.filled.notify_one();
+        drop(self.shared.await_while_it_moves(Some(LAST_PATIENCE), State::is_empty));
+    }
+}
+
+impl State {
+    fn is_empty(&self) -> bool {
+        self.bytes == 0
     }
 }
 
 impl Shared {
     fn lock(&self) -> MutexGuard<'_, State> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Waits until that is so, nothing can be written any more, or nothing has been for so long.
+    fn await_while_it_moves(&self, limit: Option<Duration>, is_so: impl Fn(&State) -> bool) -> MutexGuard<'_, State> {
+        let mut state = self.lock();
+        let (mut seen, mut seen_at) = (state.bytes, Instant::now());
+        while !is_so(&state) && !state.has_failed && limit.is_none_or(|limit| seen_at.elapsed() < limit) {
+            state = self.await_written(state, limit);
+            if state.bytes != seen {
+                (seen, seen_at) = (state.bytes, Instant::now());
+            }
+        }
+        state
     }
 
     fn await_written<'s>(&self, state: MutexGuard<'s, State>, limit: Option<Duration>) -> MutexGuard<'s, State> {
@@ -327,6 +339,24 @@ mod tests {
         queue.patience = Patience::WhileItMoves(Duration::from_millis(20));
         let dropped = (0..12).filter(|index| queue.push(&piece(*index)).expect("no failure") == Admission::Dropped);
         assert_eq!(dropped.count(), 2);
+    }
+
+    #[test]
+    fn what_waits_when_a_queue_is_left_is_written_as_long_as_somebody_reads() {
+        let (mut queue, permit, seen) = gated();
+        for index in 0..5 {
+            assert_eq!(queue.push(&piece(index)).expect("no failure"), Admission::Admitted);
+        }
+        let reader = thread::spawn(move || {
+            (0..5).for_each(|_| {
+                thread::sleep(Duration::from_millis(20));
+                permit.send(()).expect("a writer");
+            });
+            permit
+        });
+        drop(queue);
+        assert_eq!(seen.try_iter().collect::<Vec<_>>(), (0..5).map(piece).collect::<Vec<_>>());
+        drop(reader.join().expect("a reader"));
     }
 
     #[test]
