@@ -19,8 +19,8 @@ use crate::rights::given_up;
 /// What a piece takes beside its bytes, about.
 const OVERHEAD: usize = 64;
 
-/// How long a reader that takes nothing is waited for after an error.
-const LAST_PATIENCE: Duration = Duration::from_secs(1);
+/// How long a reader is waited for after an error, for each piece: a slow one takes seconds for one of 64 KiB.
+const LAST_PATIENCE: Duration = Duration::from_secs(10);
 
 /// How long a queue that is full is waited for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
