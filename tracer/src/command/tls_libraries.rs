@@ -126,10 +126,10 @@ fn put_all_on(probes: &mut LibraryProbes, ebpf: &mut Ebpf, mut found: Vec<Rc<Lib
         if let Err(error) = probes.put_on(ebpf, &library) {
             let advice = advice::if_refused(&error, &table::PROBES);
             let left = match library.kind {
-                Kind::Libc => "lookups are seen on port 53 only",
-                _ => "TLS is seen on the wire only",
+                Kind::Libc => "; its lookups are seen on port 53 only",
+                _ => "; its TLS is seen on the wire only",
             };
-            talk(&format!("{}: {error:#}{advice}; its {left}", library.name));
+            talk(&format!("{}: {error:#}{advice}{left}", library.name));
         }
     }
 }
