@@ -53,7 +53,7 @@ fn burst(backend: Backend) {
             }
             Line::Summary(of_all) => summary = Some(of_all),
             Line::Loss(loss) => panic!("{loss:#?}"),
-            Line::Open(_) | Line::Exchange(_) | Line::Dns(_) | Line::Finding(_) => {}
+            Line::Open(_) | Line::Exchange(_) | Line::Dns(_) | Line::Finding(_) | Line::Detail(_) => {}
         }
     }
     let summary = summary.expect("a summary");

@@ -96,6 +96,7 @@ impl Actor {
             "close" => self.stream = None,
             "prepare-worker" => return self.prepare_worker(),
             "pass-to-worker" => return self.pass_to_worker(),
+            "pid" => return Ok(getpid().to_string()),
             "fork" => return self.go_on_in_child(),
             "exit" => exit(0),
             _ => bail!("unknown order"),

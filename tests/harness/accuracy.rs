@@ -338,7 +338,7 @@ pub fn measure(connections: usize, seed: u64, backend: Backend, dir: &Path) -> R
             Line::Summary(last) => traced.summary = Some(last),
             Line::Exchange(exchange) => traced.exchanges.push(*exchange),
             Line::Dns(lookup) => traced.lookups.push(*lookup),
-            Line::Open(_) | Line::Loss(_) | Line::Finding(_) => {}
+            Line::Open(_) | Line::Loss(_) | Line::Finding(_) | Line::Detail(_) => {}
         }
     }
     let mut report = compare(&truths, &looked, traced);

@@ -26,7 +26,7 @@ impl Actor {
     /// A process that waits for its first order.
     #[track_caller]
     pub fn new() -> Self {
-        Self::start(&client_binary("actor"))
+        Self::by(Command::new(client_binary("actor")))
     }
 
     /// The same under another name; `dir` takes the link that gives it.
@@ -34,16 +34,14 @@ impl Actor {
     pub fn named(name: &str, dir: &Path) -> Self {
         let link = dir.join(name);
         std::os::unix::fs::symlink(client_binary("actor"), &link).expect("a link to the actor");
-        Self::start(&link)
+        Self::by(Command::new(link))
     }
 
+    /// What a command line starts that comes to an actor.
     #[track_caller]
-    fn start(program: &Path) -> Self {
-        let mut child = Command::new(program)
-            .stdin(Stdio::piped())
-            .stdout(Stdio::piped())
-            .spawn()
-            .unwrap_or_else(|error| panic!("cannot start {}: {error}", program.display()));
+    pub fn by(mut command: Command) -> Self {
+        let child = command.stdin(Stdio::piped()).stdout(Stdio::piped()).spawn();
+        let mut child = child.unwrap_or_else(|error| panic!("cannot start {command:?}: {error}"));
         let stdin = child.stdin.take();
         let stdout = BufReader::new(child.stdout.take().expect("stdout is piped"));
         let mut actor = Self { child, stdin, stdout, forked: Vec::new() };
@@ -99,6 +97,11 @@ impl Actor {
         let pid = self.order(order).parse().expect("a process id");
         self.forked.push(pid);
         pid
+    }
+
+    /// Has it end by itself, and what it forked.
+    pub fn end(&mut self) {
+        self.stdin = None;
     }
 
     /// Kills it with SIGKILL and waits until it is gone.

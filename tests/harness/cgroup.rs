@@ -56,6 +56,27 @@ impl Cgroup {
         self
     }
 
+    /// The same, in which the memory of its processes is accounted for.
+    #[track_caller]
+    pub fn with_memory(name: &str) -> Self {
+        write(&Path::new(ROOT).join("cgroup.subtree_control"), "+memory");
+        Self::new(name)
+    }
+
+    /// Allows its processes so much memory from now on; what is above and cannot be given back ends one of them.
+    #[track_caller]
+    pub fn limit_memory(&self, bytes: u64) {
+        write(&self.0.join("memory.max"), &bytes.to_string());
+    }
+
+    /// How many of its processes the kernel has ended for want of memory.
+    #[track_caller]
+    pub fn killed_for_memory(&self) -> u64 {
+        let events = fs::read_to_string(self.0.join("memory.events")).expect("the group's memory is accounted for");
+        let kills = events.lines().find_map(|line| line.strip_prefix("oom_kill "));
+        kills.and_then(|kills| kills.parse().ok()).unwrap_or_else(|| panic!("no count in {events}"))
+    }
+
     /// Its folder.
     pub fn path(&self) -> &Path {
         &self.0

@@ -22,6 +22,8 @@ pub enum Line {
     Finding(Box<Finding>),
     /// Something was lost.
     Loss(Loss),
+    /// Detail was lowered or raised.
+    Detail(DetailChange),
     /// The last line.
     Summary(Summary),
 }
@@ -66,12 +68,26 @@ pub enum How {
     Aborted,
 }
 
+/// The `detail` record.
+#[derive(Clone, Debug, PartialEq, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct DetailChange {
+    #[serde(with = "time::serde::rfc3339")]
+    pub at: OffsetDateTime,
+    pub detail: String,
+    pub overhead_percent: f64,
+    pub limit_percent: f64,
+    pub programs_counted: bool,
+}
+
 /// The `open` record.
 #[derive(Clone, Debug, PartialEq, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Open {
     pub id: String,
     pub pid: u32,
+    #[serde(default)]
+    pub host_pid: Option<u32>,
     pub tid: Option<u32>,
     pub comm: String,
     pub exe: Option<String>,
@@ -97,6 +113,8 @@ pub struct Open {
 pub struct Connection {
     pub id: String,
     pub pid: u32,
+    #[serde(default)]
+    pub host_pid: Option<u32>,
     pub tid: Option<u32>,
     pub comm: String,
     pub exe: Option<String>,
@@ -186,6 +204,8 @@ pub struct Exchange {
     pub connection: String,
     pub index: u64,
     pub pid: u32,
+    #[serde(default)]
+    pub host_pid: Option<u32>,
     pub comm: String,
     pub role: Option<Role>,
     pub remote: SocketAddr,
@@ -251,6 +271,8 @@ pub struct Confidence {
 #[serde(deny_unknown_fields)]
 pub struct Lookup {
     pub pid: u32,
+    #[serde(default)]
+    pub host_pid: Option<u32>,
     pub tid: u32,
     pub comm: String,
     pub exe: Option<String>,

@@ -20,7 +20,7 @@ use nix::{
 use crate::{
     client_binary,
     pair::Ends,
-    record::{Connection, Exchange, Finding, Hook, Line, Lookup, Loss, Open, Summary},
+    record::{Connection, DetailChange, Exchange, Finding, Hook, Line, Lookup, Loss, Open, Summary},
 };
 
 /// What tests send garbage to provoke: it is counted by whatever trace runs.
@@ -262,6 +262,33 @@ impl Tracer {
         })
     }
 
+    /// Waits for the first loss of this cause.
+    #[track_caller]
+    pub fn loss(&self, cause: &str) -> Loss {
+        self.await_line(&format!("the loss {cause}"), |line| match line {
+            Line::Loss(loss) if loss.cause == cause => Some(loss.clone()),
+            _ => None,
+        })
+    }
+
+    /// How often detail has been changed so far.
+    pub fn detail_changes(&self) -> usize {
+        self.output.lock().0.iter().filter(|line| matches!(line, Ok(Line::Detail(_)))).count()
+    }
+
+    /// Waits until detail has been changed so many times; returns the last change.
+    #[track_caller]
+    pub fn detail_change(&self, count: usize) -> DetailChange {
+        let mut seen = 0;
+        self.await_line(&format!("change {count} of detail"), |line| match line {
+            Line::Detail(change) => {
+                seen += 1;
+                (seen == count).then(|| change.clone())
+            }
+            _ => None,
+        })
+    }
+
     #[track_caller]
     fn await_line<R>(&self, what: &str, mut look: impl FnMut(&Line) -> Option<R>) -> R {
         // Lines are only added: each is looked at once, or a thousand lines would take as long as the wait may.
@@ -395,6 +422,7 @@ pub struct Trace {
     pub lookups: Vec<Lookup>,
     pub findings: Vec<Finding>,
     pub losses: Vec<Loss>,
+    pub details: Vec<DetailChange>,
     pub summary: Option<Summary>,
     pub stderr: String,
 }
@@ -402,9 +430,9 @@ pub struct Trace {
 impl Trace {
     #[track_caller]
     fn new(status: ExitStatus, lines: Vec<Result<Line, String>>, stderr: String) -> Self {
-        let (opens, connections, exchanges, lookups, findings, losses) = Default::default();
+        let (opens, connections, exchanges, lookups, findings, losses, details) = Default::default();
         let mut trace =
-            Self { status, opens, connections, exchanges, lookups, findings, losses, summary: None, stderr };
+            Self { status, opens, connections, exchanges, lookups, findings, losses, details, summary: None, stderr };
         for line in lines {
             assert!(trace.summary.is_none(), "the summary is the last line, but there is {line:?}");
             match line.unwrap_or_else(|error| panic!("{error}")) {
@@ -414,6 +442,7 @@ impl Trace {
                 Line::Dns(lookup) => trace.lookups.push(*lookup),
                 Line::Finding(finding) => trace.findings.push(*finding),
                 Line::Loss(loss) => trace.losses.push(loss),
+                Line::Detail(change) => trace.details.push(change),
                 Line::Summary(summary) => trace.summary = Some(summary),
             }
         }

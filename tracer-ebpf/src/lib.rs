@@ -353,8 +353,10 @@ shared! {
         pub ssl: u32,
         /// Whether HTTP heads are looked for: 1, else 0. Only records of exchanges tell what they say.
         pub heads: u32,
-        /// Explicit padding.
-        pub reserved: u32,
+        /// Whether processes go by their numbers in the tracer's own PID namespace: 1, else 0, and then by the kernel's ([`pid`]).
+        pub own_pids: u32,
+        /// Device, as the kernel writes it, and inode number of that namespace.
+        pub pid_namespace: [u64; 2],
         /// cgroup to select.
         pub cgroup_id: u64,
         /// Process name to select, zero padded.
@@ -380,7 +382,8 @@ impl Config {
         preemptible: 0,
         ssl: 0,
         heads: 0,
-        reserved: 0,
+        own_pids: 0,
+        pid_namespace: [0; 2],
         cgroup_id: 0,
         comm: [0; COMM_LEN],
         ports: [0; MAX_PORTS],
@@ -429,7 +432,16 @@ pub mod select {
     pub const CGROUP: u32 = 1 << 2;
 }
 
-/// Bits of a value in the TARGETS map (key: tgid).
+/// Numbers of processes where the tracer is in a PID namespace of its own ([`Config::own_pids`]). There each process goes by its
+/// number in that namespace. Real numbers are below 2^22.
+pub mod pid {
+    /// Set in the kernel's own number of a process that has none in the tracer's namespace, or is in one below.
+    pub const OUTSIDE: u32 = 1 << 31;
+    /// Set in a key of the TARGETS map that is a number in the tracer's namespace; without it a key is the kernel's own number.
+    pub const OWN: u32 = 1 << 30;
+}
+
+/// Bits of a value in the TARGETS map (key: tgid, see also [`pid`]).
 pub mod target {
     /// The process's connections are traced.
     pub const TRACED: u32 = 1 << 0;
@@ -739,7 +751,7 @@ const _: () = {
     assert!(size_of::<HelloRecord>() == 32 + HELLO_LEN && align_of::<HelloRecord>() == 8);
     assert!(size_of::<ProcessRecord>() == 24 + COMM_LEN + FILENAME_LEN && align_of::<ProcessRecord>() == 8);
     assert!(size_of::<Cidr>() == 32 && align_of::<Cidr>() == 4);
-    assert!(size_of::<Config>() == 56 + COMM_LEN + 2 * MAX_PORTS + 32 * MAX_REMOTES);
+    assert!(size_of::<Config>() == 72 + COMM_LEN + 2 * MAX_PORTS + 32 * MAX_REMOTES);
     assert!(size_of::<Offsets>() == 4 * (Offsets::FIELDS.len() + Offsets::ENUMERATORS.len()));
     assert!(align_of::<Offsets>() == 4);
 };

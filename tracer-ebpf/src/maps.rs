@@ -93,9 +93,15 @@ pub static NEXT_ID: PerCpuArray<u64, 1> = PerCpuArray::new();
 pub static SERVED: PerCpuArray<Marks, { Hook::COUNT }> = PerCpuArray::new();
 
 /// Target processes (key: tgid, value: `target` bits). Written by user space at the start and by the fork hook,
-/// deleted by the exit hook.
+/// deleted by the exit hook. Where the tracer is in a PID namespace of its own, keys that user space writes are numbers there, marked
+/// (`tracer_ebpf::pid::OWN`), and those of the hooks the kernel's.
 #[btf_map]
 pub static TARGETS: HashMap<u32, u32, 65536> = HashMap::new();
+
+/// The kernel's numbers of processes by those in the tracer's PID namespace, where these differ. Written when a process owns a connection
+/// or starts a program; of more than fit, the one unused for longest is forgotten.
+#[btf_map]
+pub static HOST_PIDS: LruHashMap<u32, u32, 16384> = LruHashMap::new();
 
 /// Sockets open before the trace (key: cookie, value: `adopted`). Written by user space once, deleted when the socket
 /// is first seen here.

@@ -1,10 +1,10 @@
 //! Which processes and sockets are traced. Decided before anything else is done for a socket.
 
-use aya_ebpf::helpers::bpf_get_current_ancestor_cgroup_id;
-use tracer_ebpf::{Address, COMM_LEN, MAX_PORTS, MAX_REMOTES, role, select, target};
+use aya_ebpf::helpers::{bpf_get_current_ancestor_cgroup_id, bpf_get_current_pid_tgid};
+use tracer_ebpf::{Address, COMM_LEN, MAX_PORTS, MAX_REMOTES, pid, role, select, target};
 
 use crate::{
-    identity::current_ids,
+    identity::own_ids,
     kernel::{
         access::{Access, Probe, newer_helpers},
         sock::Ends,
@@ -18,12 +18,22 @@ use crate::{
 pub fn current_process_selected<A: Access>() -> bool {
     let by = config!(select);
     by == 0
-        || by & select::TARGETS != 0 && target_bits(current_ids().0) & target::TRACED != 0
+        || by & select::TARGETS != 0 && current_target_bits() & target::TRACED != 0
         || by & select::COMM != 0 && current_comm::<A>().is_some_and(|comm| comm_selected(&comm))
         || by & select::CGROUP != 0 && current_cgroup_selected()
 }
 
-/// The `target` bits of a process, 0 if it is none.
+/// The `target` bits of the current process, 0 if it is none: user space may have named it by its number in another PID namespace.
+#[inline(always)]
+pub fn current_target_bits() -> u32 {
+    let bits = target_bits((bpf_get_current_pid_tgid() >> 32) as u32);
+    if bits != 0 || config!(own_pids) == 0 {
+        return bits;
+    }
+    own_ids().map_or(0, |(tgid, _)| target_bits(pid::OWN | tgid))
+}
+
+/// The `target` bits of a process by the key of the map, 0 if it is none.
 #[inline(always)]
 pub fn target_bits(tgid: u32) -> u32 {
     // SAFETY: a u32 that only whole writes change.

@@ -19,7 +19,7 @@ use anyhow::{Context as _, Result};
 use tracer::{
     findings::{Findings, When, finding::Finding},
     output::{Output, ndjson::Ndjson},
-    stage::{intake::Intake, pipeline::Pipeline, sink::Sink},
+    stage::{intake::Intake, outlet::Outlet, pipeline::Pipeline, sink::Sink},
     track::{Clock, Correlator, Limits, record::Record},
 };
 use tracer_ebpf::{
@@ -275,7 +275,7 @@ fn main() -> Result<()> {
     let correlator = Correlator::new(CLOCK, Limits::default());
     let sink = Sink::open(Some(Path::new(to)))?;
     let findings = (argument(4) == Some("findings")).then(|| Findings::new(When::AtOnce, None));
-    let mut intake = Intake::new(Pipeline::new(None, correlator, findings, output, sink));
+    let mut intake = Intake::new(Pipeline::new(None, correlator, findings, output, Outlet::waiting(sink)));
     let connections = (0..number).map(connection);
     if exchanges == 0 {
         let items: Vec<_> = connections.flatten().collect();

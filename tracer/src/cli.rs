@@ -5,7 +5,10 @@ use std::{path::PathBuf, time::Duration};
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use tracer_ebpf::{detail, role};
 
-use crate::bpf::{Backend, filter::Network};
+use crate::{
+    bpf::{Backend, filter::Network},
+    memory::Budget,
+};
 
 /// Shows every TCP connection of running processes, from the kernel: what it cost to set up, how long it sat idle, who
 /// closed it, how and why. Nothing in the traced program is touched.
@@ -255,9 +258,22 @@ pub struct Live {
     /// Leave a hook out, or a function for whose lack a hook has another choice, as if the kernel did not have it (for tests).
     #[arg(long, value_name = "HOOK", hide = true)]
     pub without_hook: Vec<String>,
-    /// Size in MiB of each event buffer (one for connections, one for exchanges), a power of two.
+    /// Size in MiB of the event buffer for connections, a power of two from 1 to 1024.
     #[arg(long, value_name = "MIB", default_value_t = 8, value_parser = ring_size)]
     pub ring_size: u32,
+    /// Size in MiB of the event buffer for exchanges, likewise [default: that of --ring-size].
+    #[arg(long, value_name = "MIB", value_parser = ring_size)]
+    pub exchange_ring_size: Option<u32>,
+    /// Most memory for what is remembered in user space, in MiB. What is too much is forgotten, the oldest first, and counted.
+    #[arg(long, value_name = "MIB", default_value_t = Budget::DEFAULT_MIB, value_parser = clap::value_parser!(u32).range(i64::from(Budget::LEAST_MIB)..=1_048_576))]
+    pub max_memory: u32,
+    /// Most that tracing may cost, in percent of one processor. Above it, detail goes down to `connections`, and up again when the
+    /// cost has been well below for half a minute.
+    #[arg(long, value_name = "PERCENT", value_parser = percent)]
+    pub max_overhead: Option<f64>,
+    /// Seconds instead of that half minute (for tests).
+    #[arg(long, value_name = "S", hide = true, default_value_t = 30)]
+    pub overhead_patience: u64,
     /// Most connections remembered at a time, in the kernel (where it has no socket storage) and in user space.
     #[arg(long, value_name = "N", default_value_t = 65_536, value_parser = clap::value_parser!(u32).range(16..=4_194_304))]
     pub max_connections: u32,
@@ -320,7 +336,15 @@ fn duration(text: &str) -> Result<Duration, String> {
 fn ring_size(text: &str) -> Result<u32, String> {
     match text.parse::<u32>() {
         Ok(mib) if mib.is_power_of_two() && mib <= 1024 => Ok(mib),
-        _ => Err("must be a power of two from 1 to 1024".to_owned()),
+        _ => Err("must be a power of two from 1 to 1024 (MiB)".to_owned()),
+    }
+}
+
+/// A share of one processor.
+fn percent(text: &str) -> Result<f64, String> {
+    match text.trim_end_matches('%').parse::<f64>() {
+        Ok(percent) if (0.1..=10_000.0).contains(&percent) => Ok(percent),
+        _ => Err("must be a number from 0.1 to 10000; 100 is one whole processor".to_owned()),
     }
 }
 
@@ -333,6 +357,15 @@ mod tests {
     #[test]
     fn the_declaration_is_consistent() {
         Cli::command().debug_assert();
+    }
+
+    #[test]
+    fn a_percentage_may_have_its_sign_and_must_make_sense() {
+        assert_eq!(percent("2.5"), Ok(2.5));
+        assert_eq!(percent("5%"), Ok(5.0));
+        for senseless in ["0", "-1", "NaN", "much"] {
+            assert!(percent(senseless).unwrap_err().contains("0.1"), "{senseless}");
+        }
     }
 
     #[test]

@@ -133,6 +133,7 @@ fn recording_of(connection: &[Event]) -> Vec<u8> {
     };
     let identity = Identity {
         pid: 42,
+        host_pid: None,
         started_at: 5 * SECOND,
         comm: "client".into(),
         exe: Some("/usr/bin/client".into()),
@@ -376,6 +377,9 @@ fn wrong_usage_exits_with_2_and_keeps_standard_output_clean() {
         &["trace", "-p", "1", "--comm", "x"],
         &["trace", "-d", "0"],
         &["trace", "--ring-size", "3"],
+        &["trace", "--exchange-ring-size", "2048"],
+        &["trace", "--max-memory", "31"],
+        &["trace", "--max-overhead", "0"],
         &["trace", "--detail", "everything"],
         &["trace", "-v", "--no-exchanges"],
         &["run"],
@@ -384,6 +388,20 @@ fn wrong_usage_exits_with_2_and_keeps_standard_output_clean() {
         let (stdout, stderr, code) = outcome(conntracer().args(arguments));
         assert_eq!((code, stdout.as_str()), (2, ""), "{arguments:?}");
         assert!(!stderr.is_empty(), "{arguments:?}");
+    }
+}
+
+#[test]
+fn a_size_or_share_that_makes_no_sense_is_refused_with_those_that_do() {
+    for (arguments, allowed) in [
+        (["--ring-size", "3"], "power of two from 1 to 1024"),
+        (["--exchange-ring-size", "0"], "power of two from 1 to 1024"),
+        (["--max-memory", "31"], "32..=1048576"),
+        (["--max-overhead", "much"], "from 0.1 to 10000"),
+    ] {
+        let (_, stderr, code) = outcome(conntracer().arg("trace").args(arguments));
+        assert_eq!(code, 2, "{arguments:?}");
+        assert!(stderr.contains(allowed), "{arguments:?}: {stderr}");
     }
 }
 

@@ -8,6 +8,7 @@ mod clients;
 mod command;
 mod debian;
 mod demo;
+mod faults;
 mod fuzz;
 mod incidents;
 mod initrd;
@@ -64,6 +65,8 @@ enum Task {
     Accuracy(accuracy::Args),
     /// Keep Node and Go under load while probes come and go
     Soak(soak::Args),
+    /// See what is lost when things go wrong around a tracer
+    Faults(faults::Args),
     /// Run a command as root in a VM on a Debian kernel
     Vm(vm::Args),
 }
@@ -91,6 +94,7 @@ fn run(task: &Task) -> Result<ExitCode> {
         Task::Bench(args) => bench::run(args),
         Task::Accuracy(args) => accuracy::run(args),
         Task::Soak(args) => soak::run(args),
+        Task::Faults(args) => faults::run(args),
         Task::Vm(args) => vm::run(args),
     }
 }

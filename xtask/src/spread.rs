@@ -17,9 +17,22 @@ const SPREAD: &[(&str, &[&str])] = &[
     ("sessions::gnutls_with_a_process_a_connection", &["6.12", "5.10"]),
     ("sessions::gnutls_that_sends_by_functions_of_its_application", &["6.12", "5.10"]),
     ("sessions::go_at_both_ends", &["6.12", "7.2"]),
-    // The minute of load takes a minute and a half on 6.12, and several where probes are slower to put on and take off
-    // (`docs/soak.md`).
-    ("soak::", &["6.12"]),
+    // What is not of one kernel's making, or takes long there.
+    ("faults::crowds::", &["6.12"]),
+    ("faults::killed::after_a_sigkill_", &["6.12", "6.1"]),
+    ("faults::killed::after_the_kernel_has_run_out", &["6.12"]),
+    ("faults::limits::", &["6.12", "5.10"]),
+    ("faults::machine::processors_", &["6.12"]),
+    ("faults::machine::steps_", &["6.12", "7.2"]),
+    ("faults::targets::", &["6.12"]),
+    ("faults::stopped::", &["6.12", "7.2"]),
+    ("faults::vanished::a_cgroup_", &["6.12", "6.1"]),
+    ("faults::vanished::a_network_", &["6.12", "5.10"]),
+    ("overload::an_output_that_nobody_reads", &["6.12", "7.2"]),
+    ("overload::detail_goes_down", &["6.12"]),
+    // 6.1, 6.12 and 7.2 ask for the same rights; 5.10 for others.
+    ("rights::", &["6.12", "5.10"]),
+    ("containers::", &["6.12", "7.2"]),
 ];
 
 /// The incidents, a minute or two each, and the kernel they run on: findings follow from records, which the other cases look at

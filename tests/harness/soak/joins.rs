@@ -45,7 +45,7 @@ impl Joins {
                     joins.take(exchange, ends.get_mut(exchange.connection.as_str()));
                 }
                 Line::Loss(loss) => *joins.losses.entry(loss.cause.clone()).or_default() += loss.count,
-                Line::Connection(_) | Line::Dns(_) | Line::Finding(_) | Line::Summary(_) => {}
+                Line::Connection(_) | Line::Dns(_) | Line::Finding(_) | Line::Summary(_) | Line::Detail(_) => {}
             }
         }
         joins

@@ -7,10 +7,11 @@ use aya_ebpf::{
     macros::{btf_tracepoint, raw_tracepoint},
     programs::{BtfTracePointContext, RawTracePointContext},
 };
-use tracer_ebpf::{FILENAME_LEN, Loss, ProcessRecord, kind, select, target};
+use tracer_ebpf::{FILENAME_LEN, Loss, ProcessRecord, kind, pid, select, target};
 
 use super::Outcome;
 use crate::{
+    identity::{current_ids, tell_host_pid},
     kernel::{
         access::{Access, Direct, Pointer, Probe},
         task::Task,
@@ -18,7 +19,7 @@ use crate::{
     maps::{TARGETS, config, offset},
     output::{count, now, send_process},
     overlap::{Hook, programs, serve_by_mark},
-    selection::{comm_selected, target_bits},
+    selection::{comm_selected, current_target_bits},
 };
 
 /// Declares the programs of a tracepoint, typed and not. Its first argument is the task that it is about: what tells its events
@@ -75,7 +76,7 @@ fn try_fork<A: Access>(parent: Pointer, child: Pointer) -> Outcome {
     let child_tgid = child.tgid()?;
     let parent_tgid = parent.tgid()?;
     let new_thread_only = child_tgid == parent_tgid;
-    if new_thread_only || !follows(parent, parent_tgid) {
+    if new_thread_only || !follows(parent) {
         return None;
     }
     make_target(child_tgid);
@@ -83,8 +84,9 @@ fn try_fork<A: Access>(parent: Pointer, child: Pointer) -> Outcome {
 }
 
 #[inline(always)]
-fn follows<A: Access>(parent: Task<A>, parent_tgid: u32) -> bool {
-    target_bits(parent_tgid) & target::FOLLOWED != 0 || leader_selected_by_name(parent)
+fn follows<A: Access>(parent: Task<A>) -> bool {
+    // It is the parent that runs.
+    current_target_bits() & target::FOLLOWED != 0 || leader_selected_by_name(parent)
 }
 
 #[inline(always)]
@@ -108,10 +110,11 @@ fn try_exec<A: Access>(task: Pointer, binprm: Pointer) -> Outcome {
     if leader_selected_by_name(task) {
         make_target(tgid);
     }
-    if config!(select) & select::TARGETS != 0 && target_bits(tgid) & target::TRACED == 0 {
+    if config!(select) & select::TARGETS != 0 && current_target_bits() & target::TRACED == 0 {
         return None;
     }
-    let mut record = describe(task, tgid, kind::EXEC)?;
+    tell_host_pid();
+    let mut record = describe(task, kind::EXEC)?;
     let filename: Pointer = A::read(binprm, offset!(binprm_filename))?;
     // SAFETY: the helper checks the address; an unreadable path stays empty.
     let _ = unsafe { bpf_probe_read_kernel_str_bytes(filename.cast(), &mut record.filename) };
@@ -119,7 +122,7 @@ fn try_exec<A: Access>(task: Pointer, binprm: Pointer) -> Outcome {
     Some(())
 }
 
-/// A target that is gone must not lend its number to a stranger.
+/// A target that is gone must not lend its number to a stranger. The task that ends is the one that runs.
 #[inline(always)]
 fn try_exit<A: Access>(task: Pointer) -> Outcome {
     let task = Task::<A>::new(task);
@@ -127,20 +130,24 @@ fn try_exit<A: Access>(task: Pointer) -> Outcome {
         return None;
     }
     let tgid = task.tgid()?;
-    if target_bits(tgid) & target::TRACED == 0 {
+    if current_target_bits() & target::TRACED == 0 {
         return None;
     }
     let _ = TARGETS.remove(tgid);
-    send_process(&describe(task, tgid, kind::EXIT)?);
+    if config!(own_pids) != 0 {
+        let _ = TARGETS.remove(pid::OWN | current_ids().0);
+    }
+    send_process(&describe(task, kind::EXIT)?);
     Some(())
 }
 
+/// The current task's process, of which `task` is a thread.
 #[inline(always)]
-fn describe<A: Access>(task: Task<A>, tgid: u32, kind: u32) -> Option<ProcessRecord> {
+fn describe<A: Access>(task: Task<A>, kind: u32) -> Option<ProcessRecord> {
     let leader = task.leader()?;
     Some(ProcessRecord {
         kind,
-        tgid,
+        tgid: current_ids().0,
         at: now(),
         process_started_at: leader.started_at()?,
         comm: leader.comm()?,

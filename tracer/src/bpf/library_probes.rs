@@ -189,6 +189,11 @@ impl LibraryProbes {
         Ok(points::entry(&code, convention))
     }
 
+    /// Takes all probes off; they may be put on again.
+    pub fn take_all_off(&mut self) {
+        take_off(self.links.drain().flat_map(|(_, links)| links).collect());
+    }
+
     /// Takes the probes off a library that nobody uses any more.
     pub fn take_off(&mut self, library: &Library) {
         take_off(self.links.remove(&(library.id, library.kind.name())).unwrap_or_default());
@@ -197,7 +202,7 @@ impl LibraryProbes {
 
 impl Drop for LibraryProbes {
     fn drop(&mut self) {
-        take_off(self.links.drain().flat_map(|(_, links)| links).collect());
+        self.take_all_off();
     }
 }
 

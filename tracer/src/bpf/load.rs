@@ -10,8 +10,14 @@ use aya::{
 use tracer_ebpf::{Config, MESSAGE_HOOKS, MESSAGE_PROGRAMS, Offsets, SocketRecord, detail, storage};
 use zerocopy::IntoBytes as _;
 
-use super::hooks::{Attach, HOOKS, Part, Program, Spec, backend_of, probed};
-use crate::track::record::Hook;
+use super::{
+    detail::{DetailHooks, Link},
+    hooks::{Attach, HOOKS, Part, Program, Spec, backend_of, probed},
+};
+use crate::{
+    rights::{advice, table},
+    track::record::Hook,
+};
 
 /// The BPF object, built by `build.rs`.
 static OBJECT: &[u8] = aya::include_bytes_aligned!(env!("CONNTRACER_BPF_OBJECT_PATH"));
@@ -45,9 +51,10 @@ pub struct Settings {
     pub absent: Vec<&'static str>,
     /// Names of hooks that this kernel has no use for: see [`superseded`](super::hooks::superseded).
     pub superseded: Vec<&'static str>,
-    /// Size of each ring buffer in bytes, a power of two and a multiple of the page size. The one of the exchanges is made as
-    /// small as can be where nothing is sent to it.
+    /// Size of the ring buffer of lifecycles in bytes, a power of two and a multiple of the page size.
     pub ring_bytes: u32,
+    /// The same of that of the exchanges. It is made as small as can be where nothing is sent to it.
+    pub exchange_ring_bytes: u32,
     /// Most connections in the LRU hash, and most sockets that can be adopted.
     pub max_connections: u32,
 }
@@ -60,6 +67,10 @@ pub struct Loaded {
     pub lru: bool,
     /// Which hook got which backend.
     pub hooks: Vec<Hook>,
+    /// The hooks that only detail `exchanges` has.
+    pub detail_hooks: DetailHooks,
+    /// All others are attached as long as these are.
+    pub links: Vec<Link>,
     /// What the table says of each of `hooks`.
     specs: Vec<&'static Spec>,
     /// The loaded programs of each hook, to be attached; none where it is missing.
@@ -120,9 +131,15 @@ impl Loaded {
     /// If a hook on which everything rests cannot be attached; others are reported as missing.
     pub fn attach(&mut self) -> Result<()> {
         let mut superseded = Vec::new();
-        for ((spec, hook), programs) in self.specs.iter().zip(&mut self.hooks).zip(&self.chosen) {
-            if let Err(error) = programs.iter().try_for_each(|program| attach(&mut self.ebpf, *program)) {
-                *hook = missing(spec, format!("{error:#}"));
+        let Self { ebpf, hooks, detail_hooks, links, specs, chosen, .. } = &mut *self;
+        for ((spec, hook), programs) in specs.iter().zip(hooks).zip(chosen) {
+            let attach = |program: &Program| match spec.detail {
+                detail::EXCHANGES => detail_hooks.add(ebpf, *program),
+                _ => attach(ebpf, *program).map(|link| links.push(link)),
+            };
+            if let Err(error) = programs.iter().try_for_each(attach) {
+                let advice = advice::if_refused(&error, &table::PROBES);
+                *hook = missing(spec, format!("{error:#}{advice}"));
                 if spec.superseded {
                     superseded.push(spec.name);
                 }
@@ -162,7 +179,15 @@ fn load_with(settings: &Settings, storage: Storage<'_>) -> Result<Loaded> {
     let lru = matches!(storage, Storage::Lru { .. });
     let ebpf = open(settings, lru)?;
     let btf = Btf::from_sys_fs().context("cannot read the kernel's BTF (/sys/kernel/btf/vmlinux)")?;
-    let mut loaded = Loaded { ebpf, lru, hooks: Vec::new(), specs: Vec::new(), chosen: Vec::new() };
+    let mut loaded = Loaded {
+        ebpf,
+        lru,
+        hooks: Vec::new(),
+        detail_hooks: DetailHooks::default(),
+        links: Vec::new(),
+        specs: Vec::new(),
+        chosen: Vec::new(),
+    };
     let is_wanted = |spec: &&Spec| {
         spec.detail <= settings.config.detail
             && !settings.superseded.contains(&spec.name)
@@ -197,7 +222,7 @@ fn open(settings: &Settings, lru: bool) -> Result<Ebpf> {
         .override_global("CONFIG", config.as_bytes(), true)
         .override_global("OFFSETS", settings.offsets.as_bytes(), true)
         .map_max_entries("EVENTS", settings.ring_bytes)
-        .map_max_entries("EXCHANGES", if detailed { settings.ring_bytes } else { SMALLEST_RING })
+        .map_max_entries("EXCHANGES", if detailed { settings.exchange_ring_bytes } else { SMALLEST_RING })
         .map_max_entries("SOCKETS_LRU", if lru && !detailed { settings.max_connections } else { 1 })
         .map_max_entries("SOCKETS_LRU_DETAILED", if lru && detailed { settings.max_connections } else { 1 })
         .map_max_entries("ADOPTED", settings.max_connections)
@@ -300,16 +325,21 @@ fn refusal(error: &ProgramError) -> String {
     }
 }
 
-fn attach(ebpf: &mut Ebpf, program: Program) -> Result<()> {
-    let loaded = ebpf.program_mut(program.name).context("not in the BPF object")?;
-    match program.attach {
-        Attach::Fentry(_) => <&mut FEntry>::try_from(loaded)?.attach().map(drop)?,
-        Attach::Fexit(_) => <&mut FExit>::try_from(loaded)?.attach().map(drop)?,
-        Attach::TpBtf(_) => <&mut BtfTracePoint>::try_from(loaded)?.attach().map(drop)?,
-        Attach::Kprobe(function) | Attach::Kretprobe(function) => {
-            <&mut KProbe>::try_from(loaded)?.attach(function, 0).map(drop)?;
-        }
-        Attach::RawTracepoint(tracepoint) => <&mut RawTracePoint>::try_from(loaded)?.attach(tracepoint).map(drop)?,
+/// Attaches a program, and hands out its link.
+pub(super) fn attach(ebpf: &mut Ebpf, program: Program) -> Result<Link> {
+    /// Every kind of program has its own kind of link.
+    macro_rules! attached {
+        ($kind:ty $(, $argument:expr)*) => {{
+            let loaded = <&mut $kind>::try_from(ebpf.program_mut(program.name).context("not in the BPF object")?)?;
+            let link = loaded.attach($($argument),*)?;
+            Ok(Box::new(loaded.take_link(link)?))
+        }};
     }
-    Ok(())
+    match program.attach {
+        Attach::Fentry(_) => attached!(FEntry),
+        Attach::Fexit(_) => attached!(FExit),
+        Attach::TpBtf(_) => attached!(BtfTracePoint),
+        Attach::Kprobe(function) | Attach::Kretprobe(function) => attached!(KProbe, function, 0),
+        Attach::RawTracepoint(tracepoint) => attached!(RawTracePoint, tracepoint),
+    }
 }

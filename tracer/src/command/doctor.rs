@@ -5,11 +5,11 @@ use std::fmt::Write as _;
 use anyhow::Result;
 use tracer_ebpf::{Config, detail};
 
-use super::live::own_path;
 use crate::{
-    bpf::{self, Settings, library_probes::LibraryProbes},
+    bpf::{self, Settings, library_probes::LibraryProbes, trial},
     cli,
     kernel::{btf::Btf, features, offsets},
+    rights::{FEATURES, Held, Right, advice, table},
     track::record::Hook,
 };
 
@@ -55,13 +55,18 @@ impl Report {
     }
 
     fn privileges(&mut self) {
-        let privileges = features::Privileges::of_this_process();
-        match privileges.obstacle(&own_path()) {
-            Some(obstacle) => self.obstacle("privileges", &obstacle),
-            None => self.line("privileges", "enough to trace"),
+        let held = Held::at_start();
+        match advice::obstacle(held, &advice::own_path()) {
+            Some(obstacle) => self.obstacle("rights", &obstacle),
+            None => self.line("rights", "enough to trace"),
         }
-        for (capability, without) in privileges.missing_for_detail() {
-            self.line("", &format!("without {capability}: no {without}"));
+        let lacking: Vec<_> = FEATURES.iter().filter(|feature| !held.missing_for(feature).is_empty()).collect();
+        for feature in &lacking {
+            let missing: Vec<_> = held.missing_for(feature).into_iter().map(Right::name).collect();
+            self.line("", &format!("without {}: {}: missing is {}", missing.join(", "), feature.name, feature.without));
+        }
+        if !lacking.is_empty() {
+            self.line("", &format!("all: {}", advice::setcap(held, lacking.iter().copied(), &advice::own_path())));
         }
     }
 
@@ -92,9 +97,11 @@ impl Report {
             absent: bpf::hooks::absent(&btf, &options.without_hook),
             superseded: bpf::hooks::superseded(&btf),
             ring_bytes: 1 << 20,
+            exchange_ring_bytes: 1 << 20,
             max_connections: 1024,
         };
-        let attached = bpf::load(&settings).and_then(|mut loaded| loaded.attach().map(|()| loaded));
+        let loaded = bpf::load(&settings).map_err(|error| advice::advised(error, &table::MEMORY));
+        let attached = loaded.and_then(|mut loaded| loaded.attach().map(|()| loaded));
         match attached {
             Err(error) => self.obstacle("hooks", &format!("{error:#}")),
             Ok(mut loaded) => {
@@ -102,9 +109,13 @@ impl Report {
                 for hook in &loaded.hooks {
                     self.hook(hook);
                 }
-                match LibraryProbes::load(&mut loaded.ebpf, true, false) {
-                    Ok(_) => self.line("TLS libraries", "can be probed"),
-                    Err(error) => self.line("TLS libraries", &format!("MISSING ({error:#})")),
+                let probes = LibraryProbes::load(&mut loaded.ebpf, true, false);
+                match probes.and_then(|_| trial::put_on_and_off(&mut loaded.ebpf)) {
+                    Ok(()) => self.line("libraries", "can be probed"),
+                    Err(error) => {
+                        let advice = advice::if_refused(&error, &table::PROBES);
+                        self.line("libraries", &format!("MISSING ({error:#}){advice}"));
+                    }
                 }
                 if options.verifier {
                     for (program, count) in loaded.verified_instructions() {

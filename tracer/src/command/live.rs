@@ -8,7 +8,7 @@ use std::{
     time::Duration,
 };
 
-use anyhow::{Result, bail};
+use anyhow::{Context as _, Result, bail};
 use aya::Ebpf;
 use tokio::{
     signal::unix::{Signal, SignalKind, signal},
@@ -17,33 +17,57 @@ use tokio::{
 use tracer_ebpf::{MISSING, SocketRecord, detail};
 
 use super::{
-    Opened,
+    Opened, interrupt, limits,
+    overload::Watch,
     pace::{Pace, Periodic},
     talk,
     ticker::Ticker,
     tls_libraries::TlsLibraries,
 };
 use crate::{
-    bpf::{self, Loaded, Settings},
+    bpf::{
+        self, Loaded, Settings,
+        detail::{DetailHooks, Link},
+        trial,
+    },
     cli,
     findings::Findings,
     kernel::{btf::Btf, features, offsets},
+    memory::Budget,
     output::recording,
-    stage::{event::UserEvent, pipeline::Pipeline, read::Reader, recorder::Recorder},
+    overhead::governor::Change,
+    rights::{
+        Held, Right, advice,
+        given_up::{self, Later},
+        table,
+    },
+    stage::{
+        event::UserEvent,
+        outlet::{Outlet, Patience},
+        pipeline::Pipeline,
+        read::Reader,
+        recorder::Recorder,
+    },
     target::{adoption, marks, open_sockets, process, selection::Selection},
-    track::{Clock, Correlator, Limits},
+    track::{Clock, Correlator},
 };
 
-/// How often whether any target is left is looked at, and losses are reported while something happens.
+/// How often whether any target is left is looked at.
 const LOOK_EVERY: Duration = Duration::from_secs(1);
+/// How often losses are reported while something happens: with a tick and what waits, they are told within a second.
+const LOOK_FOR_LOSSES_EVERY: Duration = Duration::from_millis(500);
 /// How often losses are reported while nothing happens: the counters take a call each.
 const LOOK_WHEN_QUIET_EVERY: Duration = Duration::from_secs(10);
 /// How often the kernel is asked for skipped hooks: a file is read for each program.
 const LOOK_CLOSELY_EVERY: Duration = Duration::from_secs(30);
 /// Events taken before signals are looked at again.
 const BATCH: usize = 16_384;
+/// Events taken before memory is looked at again.
+const STEP: usize = 1_024;
 /// The kernel side urges the reader when a ring buffer is full to 1/n.
 const WAKE_SHARE: u32 = 8;
+/// A reader of the output that takes nothing for so long is not waited for while the open sockets are listed.
+const STANDSTILL: Duration = Duration::from_secs(1);
 /// Bytes in a MiB.
 const MIB: u32 = 1 << 20;
 
@@ -58,6 +82,13 @@ pub struct Session {
     /// A target that was there when they were last looked at.
     targets_left: marks::Left,
     tls_libraries: Option<TlsLibraries>,
+    detail_hooks: DetailHooks,
+    /// All others stay attached as long as these do.
+    links: Vec<Link>,
+    overload: Option<Watch>,
+    memory: Budget,
+    /// That memory is full of what cannot be forgotten has been said.
+    told_full: bool,
 }
 
 impl Session {
@@ -80,17 +111,28 @@ impl Session {
             let _ = features::lift_file_limit();
         }
         // The verifier takes its time; the trace begins when it is through.
-        let mut loaded = bpf::load(&settings)?;
+        limits::ensure_open_files()?;
+        let explain = |error| advice::advised(limits::explain_refusal(error), &table::MEMORY);
+        let mut loaded = bpf::load(&settings).map_err(explain)?;
         let clock = clock();
         let recording = live.record.as_deref().map(|path| Recorder::create(path, &header(&settings, clock)));
         let recording = recording.transpose()?;
         attach(&mut loaded, &selection)?;
-        let Loaded { mut ebpf, lru, hooks, .. } = loaded;
-        let limits = Limits { max_connections: live.max_connections as usize, ..Limits::default() };
+        let Loaded { mut ebpf, lru, hooks, detail_hooks, links, .. } = loaded;
+        let memory = Budget::of_mib(live.max_memory);
+        let limits = memory.limits(live.max_connections as usize);
         let findings = findings.map(|when| Findings::new(when, clock.wall(clock.began_at)));
-        let pipeline = Pipeline::new(recording, Correlator::new(clock, limits), findings, output, sink);
+        let findings = findings.map(|findings| findings.with_most_groups(memory.finding_groups()));
+        let outlet = Outlet::unstalled(sink, memory.output_bytes())?;
+        let pipeline = Pipeline::new(recording, Correlator::new(clock, limits), findings, output, outlet);
         let mut reader = Reader::new(&mut ebpf, settings.config.detail == detail::EXCHANGES, pipeline)?;
         reader.send(UserEvent::Hooks(hooks))?;
+        if settings.config.own_pids != 0 {
+            reader.name_host_pids(&mut ebpf)?;
+            talk(
+                "PIDs are those of this PID namespace; a process outside of it goes by the host's (host_pid), without exe and container",
+            );
+        }
         let tls_libraries = if settings.config.ssl != 0 { tls_libraries(&mut ebpf, &settings) } else { None };
         if let Some(tls_libraries) = &tls_libraries {
             reader.name_libraries(tls_libraries.shared());
@@ -105,20 +147,30 @@ impl Session {
             deadline,
             targets_left: marks::Left::default(),
             tls_libraries,
+            detail_hooks,
+            links,
+            overload: None,
+            memory,
+            told_full: false,
         };
         session.look_at_targets()?;
         session.adopt()?;
+        // What it took to begin is no cost of tracing.
+        session.overload = Watch::begin(live, &session.ebpf);
         Ok(session)
     }
 
-    /// Traces until a signal, the deadline, the end of all targets, or `done`, whose result is returned.
+    /// Gives up the rights that are no longer needed, and traces until a signal, the deadline, the end of all targets, or `done`, whose
+    /// result is returned.
     ///
     /// # Errors
-    /// If the output or the recording cannot be written.
+    /// If the output or the recording cannot be written, or the kernel does not take back a right.
     pub async fn until<T>(&mut self, done: impl Future<Output = T>) -> Result<Option<T>> {
+        self.give_up_rights()?;
         tokio::pin!(done);
         let mut pace = Pace::new()?;
         let mut looks = Periodic::new(LOOK_EVERY);
+        let mut loss_looks = Periodic::new(LOOK_FOR_LOSSES_EVERY);
         let mut quiet_looks = Periodic::new(LOOK_WHEN_QUIET_EVERY);
         let mut close_looks = Periodic::new(LOOK_CLOSELY_EVERY);
         loop {
@@ -129,11 +181,15 @@ impl Session {
                 urged = self.reader.urged() => urged?,
                 passed = pace.tick() => {
                     let passed = passed?;
-                    if looks.is_due(passed) {
-                        self.reader.look()?;
-                        if !pace.is_quiet() || quiet_looks.is_due(LOOK_EVERY) {
+                    if loss_looks.is_due(passed) {
+                        if !pace.is_quiet() || quiet_looks.is_due(LOOK_FOR_LOSSES_EVERY) {
                             self.reader.report_losses()?;
                         }
+                        self.reader.report_unwritten()?;
+                    }
+                    if looks.is_due(passed) {
+                        self.reader.look()?;
+                        self.look_at_cost()?;
                         if !self.is_target_left()? {
                             return Ok(None);
                         }
@@ -143,11 +199,73 @@ impl Session {
                     }
                 }
             }
-            let taken = self.reader.read(BATCH, |_| {})?;
+            let taken = self.take_batch()?;
             self.reader.flush()?;
             self.look_at_mapped()?;
             pace.note(taken > 0)?;
         }
+    }
+
+    /// Takes events that wait. Returns how many.
+    fn take_batch(&mut self) -> Result<usize> {
+        let mut taken = 0;
+        while taken < BATCH {
+            let some = self.reader.read(STEP, |_| {})?;
+            self.keep_within_memory()?;
+            taken += some;
+            if some < STEP {
+                break;
+            }
+        }
+        Ok(taken)
+    }
+
+    /// Forgets what takes more memory than is allowed.
+    fn keep_within_memory(&mut self) -> Result<()> {
+        while self.memory.is_exceeded() {
+            if !self.reader.make_room()? {
+                if !std::mem::replace(&mut self.told_full, true) {
+                    talk("more memory is in use than --max-memory allows, though nothing is left to forget");
+                }
+                break;
+            }
+        }
+        Ok(())
+    }
+
+    /// Lowers or raises detail if tracing costs too much or little enough.
+    fn look_at_cost(&mut self) -> Result<()> {
+        let Self { overload: Some(watch), ebpf, detail_hooks, tls_libraries, .. } = self else { return Ok(()) };
+        let Some(change) = watch.look(ebpf) else { return Ok(()) };
+        let event = watch.change(change, ebpf, detail_hooks, tls_libraries.as_mut())?;
+        // What the hooks have told until then comes first.
+        self.reader.read(usize::MAX, |_| {})?;
+        self.reader.send(event)?;
+        if change == Change::Raise {
+            self.look_at_targets()?;
+        }
+        Ok(())
+    }
+
+    /// From here on strangers' bytes are read, and whatever comes of that shall not have more rights than the work takes. The command
+    /// of `run` has been started by now, with all that the user has.
+    fn give_up_rights(&mut self) -> Result<()> {
+        let Self { ebpf, tls_libraries, selection, .. } = self;
+        let maps_are_open = given_up::works_without(Right::Bpf, || marks::can_be_read(ebpf))?;
+        let libraries = tls_libraries.is_some();
+        let has_admin = Held::now().by(Right::SysAdmin).is_some();
+        let probes_take_admin = libraries
+            && has_admin
+            && !given_up::works_without(Right::SysAdmin, || trial::put_on_and_off(ebpf).is_ok())?;
+        let namespaces = selection.may_be_elsewhere();
+        given_up::give_up(Later {
+            maps_are_guarded: !maps_are_open,
+            hooks: self.overload.is_some(),
+            libraries,
+            probes_take_admin,
+            namespaces,
+        })
+        .context("cannot give up the rights that are no longer needed")
     }
 
     /// Puts probes on the libraries of the processes that are there.
@@ -202,9 +320,11 @@ impl Session {
     /// # Errors
     /// As [`Session::until`].
     pub fn end(self) -> Result<usize> {
-        let Self { ebpf, lru, mut reader, tls_libraries, .. } = self;
+        let Self { ebpf, lru, mut reader, tls_libraries, detail_hooks, links, .. } = self;
         // Detaching takes its time too.
         let stopped_at = features::boot_clock_now();
+        interrupt::ends_at_the_next_signal()?;
+        reader.set_patience(Patience::Unlimited);
         reader.read_all(|_| {})?;
         // All of the node: what its process has let go of belongs to nobody and may still be open. While the hooks are in
         // place, so that whatever is gone by now must have been seen to end.
@@ -214,6 +334,7 @@ impl Session {
         reader.look()?;
         reader.report_skipped(&ebpf, true)?;
         drop(tls_libraries);
+        drop((detail_hooks, links));
         drop(ebpf);
         // Nothing is attached any more; what came until then is still in the ring buffer.
         reader.read_rest()?;
@@ -230,6 +351,7 @@ impl Session {
     /// Takes over the sockets that were open before. Those that the hooks have seen already are known by their ends.
     fn adopt(&mut self) -> Result<()> {
         let adoption = adoption::adopt(&mut self.ebpf, &self.selection)?;
+        self.reader.set_patience(Patience::WhileItMoves(STANDSTILL));
         let mut seen = HashSet::new();
         self.reader.read_all(|record| {
             seen.insert(ends(record));
@@ -244,6 +366,7 @@ impl Session {
             talk(&limitation);
         }
         self.reader.flush()?;
+        self.reader.set_patience(Patience::None);
         if let Some(waiting) = self.selection.waiting_for(self.selection.present().as_deref()) {
             talk(&waiting);
         }
@@ -258,7 +381,7 @@ fn attach(loaded: &mut Loaded, selection: &Selection) -> Result<()> {
     marks::mark(&mut loaded.ebpf, selection)?;
     loaded.attach()?;
     marks::mark(&mut loaded.ebpf, selection)?;
-    marks::forget_ended(&mut loaded.ebpf)
+    marks::forget_ended(&mut loaded.ebpf, selection)
 }
 
 /// The probes on TLS libraries. Without them TLS is still seen on the wire.
@@ -271,7 +394,7 @@ fn tls_libraries(ebpf: &mut Ebpf, settings: &Settings) -> Option<TlsLibraries> {
 
 /// Refuses early, with the way out, what would fail later with a number.
 fn check_machine() -> Result<()> {
-    if let Some(obstacle) = features::Privileges::of_this_process().obstacle(&own_path()) {
+    if let Some(obstacle) = advice::obstacle(Held::at_start(), &advice::own_path()) {
         bail!(obstacle);
     }
     if let Some(obstacle) = features::lockdown().obstacle() {
@@ -282,11 +405,6 @@ fn check_machine() -> Result<()> {
     Ok(())
 }
 
-/// Path of this program, for messages that name it.
-pub fn own_path() -> String {
-    std::env::current_exe().map_or_else(|_| "conntracer".to_owned(), |path| path.display().to_string())
-}
-
 fn settings(selection: &Selection, live: &cli::Live, heads: bool) -> Result<Settings> {
     let btf = Btf::of_running_kernel()?;
     let resolved = offsets::resolve(&btf);
@@ -294,8 +412,10 @@ fn settings(selection: &Selection, live: &cli::Live, heads: bool) -> Result<Sett
         talk(&format!("this kernel has no {field} ({reason}); values that need it will be null"));
     }
     let ring_bytes = live.ring_size * MIB;
+    let exchange_ring_bytes = live.exchange_ring_size.unwrap_or(live.ring_size) * MIB;
     let config = tracer_ebpf::Config {
-        wake_bytes: ring_bytes / WAKE_SHARE,
+        // One bound for both: to have two would cost each event a comparison.
+        wake_bytes: ring_bytes.min(exchange_ring_bytes) / WAKE_SHARE,
         detail: live.detail.number(),
         ssl: wants_ssl(selection, live).into(),
         heads: u32::from(heads),
@@ -310,6 +430,7 @@ fn settings(selection: &Selection, live: &cli::Live, heads: bool) -> Result<Sett
         absent: bpf::hooks::absent(&btf, &live.without_hook),
         superseded: bpf::hooks::superseded(&btf),
         ring_bytes,
+        exchange_ring_bytes,
         max_connections: live.max_connections,
     })
 }

@@ -2,7 +2,10 @@
 
 pub mod diagnose;
 pub mod doctor;
+mod interrupt;
+mod limits;
 pub mod live;
+mod overload;
 mod pace;
 pub mod replay;
 pub mod run;

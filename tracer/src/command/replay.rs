@@ -9,7 +9,7 @@ use crate::{
     cli,
     findings::Findings,
     output::recording::Reader,
-    stage::pipeline::Pipeline,
+    stage::{outlet::Outlet, pipeline::Pipeline},
     track::{Clock, Correlator, Limits},
 };
 
@@ -31,7 +31,8 @@ pub fn replay_to(file: &Path, opened: Opened) -> Result<usize> {
     let header = reader.header();
     let clock = Clock { boot_to_wall_ns: header.boot_to_wall_ns, tick_ns: header.tick_ns, began_at: header.began_at };
     let findings = findings.map(|when| Findings::new(when, clock.wall(clock.began_at)));
-    let mut pipeline = Pipeline::new(None, Correlator::new(clock, Limits::default()), findings, output, sink);
+    let mut pipeline =
+        Pipeline::new(None, Correlator::new(clock, Limits::default()), findings, output, Outlet::waiting(sink));
     let mut remark = None;
     for event in reader {
         match event {

@@ -17,6 +17,7 @@ use tracer_ebpf::ssl::FileKey;
 use super::talk;
 use crate::{
     bpf::library_probes::LibraryProbes,
+    rights::{advice, table},
     target::{
         library::{FileId, Kind, Libraries, Library},
         process,
@@ -33,6 +34,8 @@ pub struct TlsLibraries {
     probes: LibraryProbes,
     /// Libraries that nobody uses, and since when, the longest first.
     unused: VecDeque<(Instant, Rc<Library>)>,
+    /// No probes are wanted for now.
+    paused: bool,
 }
 
 impl TlsLibraries {
@@ -42,7 +45,7 @@ impl TlsLibraries {
     /// If the kernel refuses one.
     pub fn load(ebpf: &mut Ebpf, heads: bool, numbers: bool) -> Result<Self> {
         let probes = LibraryProbes::load(ebpf, heads, numbers)?;
-        Ok(Self { libraries: Rc::default(), probes, unused: VecDeque::new() })
+        Ok(Self { libraries: Rc::default(), probes, unused: VecDeque::new(), paused: false })
     }
 
     /// The libraries, for who names them.
@@ -58,18 +61,11 @@ impl TlsLibraries {
     pub fn look_at(&mut self, ebpf: &mut Ebpf, pids: impl IntoIterator<Item = u32>) -> Result<()> {
         let Self { libraries, probes, .. } = self;
         let mut libraries = libraries.borrow_mut();
+        if self.paused {
+            return Ok(());
+        }
         for pid in pids {
-            let mut found = libraries.examine(pid);
-            // What tells the records of a call comes behind what tells the calls.
-            found.sort_by_key(|library| library.kind == Kind::Crypto);
-            for library in found {
-                if let Err(error) = probes.put_on(ebpf, &library) {
-                    talk(&match library.kind {
-                        Kind::Libc => format!("{}: {error:#}; its lookups are seen on port 53 only", library.name),
-                        _ => format!("{}: {error:#}; its TLS is seen on the wire only", library.name),
-                    });
-                }
-            }
+            put_all_on(probes, ebpf, libraries.examine(pid));
         }
         // By now the probes are in place.
         let mut settled = settled(ebpf)?;
@@ -82,12 +78,25 @@ impl TlsLibraries {
         Ok(())
     }
 
+    /// Takes all probes off until [`TlsLibraries::resume`].
+    pub fn pause(&mut self) {
+        self.paused = true;
+        self.probes.take_all_off();
+    }
+
+    /// Puts the probes back on the libraries that are known. Processes that have begun since are to be looked at.
+    pub fn resume(&mut self, ebpf: &mut Ebpf) {
+        self.paused = false;
+        let known = self.libraries.borrow().in_use().map(Rc::clone).collect();
+        put_all_on(&mut self.probes, ebpf, known);
+    }
+
     /// Forgets processes that have ended, and takes the probes off libraries that nobody has used for a while.
     ///
     /// # Errors
     /// If the maps of the kernel side cannot be reached.
     pub fn forget(&mut self, ebpf: &mut Ebpf, pids: impl IntoIterator<Item = u32>) -> Result<()> {
-        let Self { libraries, probes, unused } = self;
+        let Self { libraries, probes, unused, .. } = self;
         let mut libraries = libraries.borrow_mut();
         // Of a process with several threads each tells its end.
         pids.into_iter().filter(|pid| process::has_ended(*pid)).for_each(|pid| libraries.forget(pid));
@@ -106,6 +115,22 @@ impl TlsLibraries {
             }
         }
         Ok(())
+    }
+}
+
+/// Puts probes on libraries; says which cannot have any.
+fn put_all_on(probes: &mut LibraryProbes, ebpf: &mut Ebpf, mut found: Vec<Rc<Library>>) {
+    // What tells the records of a call comes behind what tells the calls.
+    found.sort_by_key(|library| library.kind == Kind::Crypto);
+    for library in found {
+        if let Err(error) = probes.put_on(ebpf, &library) {
+            let advice = advice::if_refused(&error, &table::PROBES);
+            let left = match library.kind {
+                Kind::Libc => "; its lookups are seen on port 53 only",
+                _ => "; its TLS is seen on the wire only",
+            };
+            talk(&format!("{}: {error:#}{advice}{left}", library.name));
+        }
     }
 }
 

@@ -18,10 +18,10 @@ use self::{
     seen::{Group, group::Key},
 };
 use crate::track::record::{
-    Connection, ConnectionId, Exchange, Lookup, LookupWay, Nanos, Record, Role, Throttling, WallTime,
+    Connection, ConnectionId, Exchange, Lookup, LookupWay, Loss, Nanos, Record, Role, Throttling, WallTime,
 };
 
-/// The most groups. Records of further ones are counted, and no rule looks at them: they have nothing in common. A group is some
+/// The most groups unless told otherwise. Records of further ones are counted, and no rule looks at them: they have nothing in common. A group is some
 /// 200 kB at most, where every duration has spread over its whole range, and mostly a tenth of that.
 const MOST_GROUPS: usize = 512;
 /// How often groups are looked at while a trace goes on, by the records' time.
@@ -63,6 +63,9 @@ pub struct Findings {
     /// How much of each there was when it was told.
     told: HashMap<(&'static str, usize), u64, RandomState>,
     left_out: u64,
+    most_groups: usize,
+    /// Exchanges were not looked at for a while.
+    was_lowered: bool,
 }
 
 impl Findings {
@@ -82,7 +85,15 @@ impl Findings {
             throttling: BTreeMap::new(),
             told: HashMap::default(),
             left_out: 0,
+            most_groups: MOST_GROUPS,
+            was_lowered: false,
         }
+    }
+
+    /// The same with another bound on the groups.
+    #[must_use]
+    pub fn with_most_groups(self, most_groups: usize) -> Self {
+        Self { most_groups, ..self }
     }
 
     /// The names of all rules.
@@ -93,7 +104,8 @@ impl Findings {
     /// What was not looked at, for the summary.
     pub fn remark(&self) -> Option<String> {
         let of = "process names and destinations beyond the first";
-        (self.left_out > 0).then(|| format!("findings leave out {} records of {of} {MOST_GROUPS}", self.left_out))
+        (self.left_out > 0)
+            .then(|| format!("findings leave out {} records of {of} {}", self.left_out, self.most_groups))
     }
 
     /// How many were told.
@@ -116,7 +128,13 @@ impl Findings {
             }
             Record::Loss(loss) => {
                 self.pass(Some(loss.at));
-                self.lose(format!("{} in the {}", loss.cause, loss.place), loss.count);
+                if loss.place != Loss::OUTPUT {
+                    self.lose(format!("{} in the {}", loss.cause, loss.place), loss.count);
+                }
+            }
+            Record::Detail(change) => {
+                self.pass(Some(change.at));
+                self.was_lowered |= change.lowered;
             }
             Record::Summary(summary) => {
                 self.began_at = Some(summary.began_at);
@@ -207,7 +225,7 @@ impl Findings {
     fn group(&mut self, key: Key) -> Option<(usize, &mut Group)> {
         let place = match self.places.get(&key) {
             Some(place) => *place,
-            None if self.groups.len() >= MOST_GROUPS => return None,
+            None if self.groups.len() >= self.most_groups => return None,
             None => {
                 self.places.insert(key.clone(), self.groups.len());
                 self.groups.push((key, Group::default()));
@@ -252,8 +270,9 @@ impl Findings {
     /// What every rule says of a group.
     fn judge(&self, place: usize) -> Vec<Finding> {
         let Some((key, group)) = self.groups.get(place) else { return Vec::new() };
-        let losses: Vec<_> =
-            self.losses.iter().map(|(what, count)| format!("{count} events were lost: {what}")).collect();
+        let lost = self.losses.iter().map(|(what, count)| format!("{count} events were lost: {what}"));
+        let unseen = self.was_lowered.then(|| "exchanges were not looked at for a while: --max-overhead".to_owned());
+        let losses: Vec<_> = lost.chain(unseen).collect();
         let observed = self.began_at.map_or(0, |began| self.now.0.saturating_sub(began.0));
         let circumstances =
             Circumstances { key, now: self.now, observed, losses: &losses, throttling: &self.throttling };

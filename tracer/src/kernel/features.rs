@@ -1,4 +1,4 @@
-//! What this process may do, and what the running kernel has besides types and fields.
+//! What the running kernel has besides types and fields, and limits of this process.
 
 use std::{fs, io};
 
@@ -6,7 +6,6 @@ use super::btf::Btf;
 use rustix::{
     process::{Resource, Rlimit, getrlimit, setrlimit},
     system::uname,
-    thread::{CapabilitySet, capabilities},
     time::{ClockId, Timespec, clock_getres, clock_gettime},
 };
 
@@ -36,58 +35,6 @@ impl Lockdown {
             "the kernel is locked down (confidentiality), so no program may read it, not even as root: \
              boot without lockdown=confidentiality, or with Secure Boot off",
         )
-    }
-}
-
-/// What this process holds of the capabilities that matter here.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Privileges {
-    effective: CapabilitySet,
-}
-
-impl Privileges {
-    /// Those of the calling thread. None if the kernel does not tell.
-    pub fn of_this_process() -> Self {
-        let sets = capabilities(None);
-        Self { effective: sets.map_or(CapabilitySet::empty(), |sets| sets.effective) }
-    }
-
-    /// Names of the capabilities that are missing to load and attach the programs.
-    pub fn missing_to_trace(self) -> Vec<&'static str> {
-        // Before Linux 5.8 CAP_SYS_ADMIN meant them all, and it still does.
-        self.missing(&[("CAP_BPF", CapabilitySet::BPF), ("CAP_PERFMON", CapabilitySet::PERFMON)])
-    }
-
-    /// Capabilities whose absence makes the result less complete, and what is lost without each.
-    pub fn missing_for_detail(self) -> Vec<(&'static str, &'static str)> {
-        let wanted = [
-            ("CAP_SYS_PTRACE", CapabilitySet::SYS_PTRACE, "owners and executables of other users' processes"),
-            ("CAP_SYS_ADMIN", CapabilitySet::SYS_ADMIN, "sockets open before the trace in other network namespaces"),
-            ("CAP_NET_ADMIN", CapabilitySet::NET_ADMIN, "some details of sockets open before the trace"),
-        ];
-        let absent = wanted.into_iter().filter(|(_, capability, _)| !self.effective.contains(*capability));
-        absent.map(|(name, _, without)| (name, without)).collect()
-    }
-
-    /// What to tell the user if tracing is not allowed; `program` is the path of the running executable.
-    pub fn obstacle(self, program: &str) -> Option<String> {
-        let missing = self.missing_to_trace();
-        (!missing.is_empty()).then(|| {
-            format!(
-                "tracing needs {}: run with sudo, or once `sudo setcap cap_bpf,cap_perfmon,cap_sys_ptrace=ep {program}`; \
-                 in a container add --cap-add BPF --cap-add PERFMON --cap-add SYS_PTRACE --pid=host \
-                 (kernels before 5.8 know only CAP_SYS_ADMIN)",
-                missing.join(" and ")
-            )
-        })
-    }
-
-    fn missing(self, wanted: &[(&'static str, CapabilitySet)]) -> Vec<&'static str> {
-        if self.effective.contains(CapabilitySet::SYS_ADMIN) {
-            return Vec::new();
-        }
-        let absent = wanted.iter().filter(|(_, capability)| !self.effective.contains(*capability));
-        absent.map(|(name, _)| *name).collect()
     }
 }
 
@@ -202,24 +149,6 @@ mod tests {
         assert_eq!(parse_lockdown("none integrity [confidentiality]\n"), Lockdown::Confidentiality);
         for text in ["", "none", "[", "[]", "[frob]"] {
             assert_eq!(parse_lockdown(text), Lockdown::Unknown, "{text}");
-        }
-    }
-
-    #[test]
-    fn missing_capabilities_are_named_with_the_way_to_get_them() {
-        let none = Privileges { effective: CapabilitySet::empty() };
-        let message = none.obstacle("/usr/bin/conntracer").expect("cannot trace");
-        for part in ["CAP_BPF and CAP_PERFMON", "sudo setcap", "/usr/bin/conntracer"] {
-            assert!(message.contains(part), "{message}");
-        }
-        let some = Privileges { effective: CapabilitySet::BPF };
-        assert_eq!(some.missing_to_trace(), ["CAP_PERFMON"]);
-    }
-
-    #[test]
-    fn either_the_two_or_admin_is_enough_to_trace() {
-        for effective in [CapabilitySet::BPF | CapabilitySet::PERFMON, CapabilitySet::SYS_ADMIN] {
-            assert_eq!(Privileges { effective }.obstacle("conntracer"), None);
         }
     }
 

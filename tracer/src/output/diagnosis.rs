@@ -47,7 +47,7 @@ impl Output for TextDiagnosis {
     fn record(&mut self, record: &Record, out: &mut Vec<u8>) {
         match record {
             Record::Summary(summary) => out.extend_from_slice(self.closing(summary).as_bytes()),
-            Record::Loss(_) => self.text.record(record, out),
+            Record::Loss(_) | Record::Detail(_) => self.text.record(record, out),
             _ => {}
         }
     }
@@ -69,7 +69,7 @@ pub struct NdjsonDiagnosis(Ndjson);
 
 impl Output for NdjsonDiagnosis {
     fn record(&mut self, record: &Record, out: &mut Vec<u8>) {
-        if matches!(record, Record::Loss(_) | Record::Summary(_)) {
+        if matches!(record, Record::Loss(_) | Record::Detail(_) | Record::Summary(_)) {
             self.0.record(record, out);
         }
     }

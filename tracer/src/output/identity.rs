@@ -8,6 +8,7 @@ use super::{
     line::{Put, Room},
     ndjson::optional,
     number::{Ends, Times, decimal, hex},
+    numbers::numbers,
 };
 use crate::track::record::{
     Connection, ConnectionId, Exchange, Hello, LookedUp, NameSource, Process, Role, WallTime, remote_name,
@@ -220,8 +221,8 @@ impl Asker {
     fn of(exchange: &Exchange) -> Self {
         let Exchange { process, role, .. } = exchange;
         let mut text = Vec::new();
-        text.literal(br#"","pid":"#);
-        decimal(process.pid, &mut text);
+        text.literal(br#"","#);
+        numbers(process, &mut text);
         text.literal(br#","comm":"#);
         json_string(&process.comm, &mut text);
         match role {
@@ -268,8 +269,8 @@ impl Owner {
         let process = Rc::clone(&connection.process);
         let rest = Rest::of(connection);
         let mut out = Vec::new();
-        out.literal(br#"","pid":"#);
-        decimal(process.pid, &mut out);
+        out.literal(br#"","#);
+        numbers(&process, &mut out);
         out.literal(br#","tid":"#);
         optional(rest.tid, &mut out, decimal);
         out.literal(br#","comm":"#);

@@ -11,6 +11,7 @@ mod identity;
 mod line;
 pub mod ndjson;
 mod number;
+mod numbers;
 mod phases;
 pub mod recording;
 mod summary;

@@ -14,12 +14,14 @@ use super::{
     identity::Identities,
     line::{Line, Put, Room},
     number::{Quoted, Times, decimal, milliseconds},
+    numbers::numbers,
 };
 use crate::{
     findings::finding::Finding,
     track::record::{
-        Bound, Close, Closer, Confidence, Connection, Exchange, Group, GroupExchanges, Hook, How, LookedUp, Lookup,
-        LookupWay, Loss, Nanos, Record, Role, Setup, Summary, Tls, TlsFailed, TlsFailure, TlsSource, WallTime,
+        Bound, Close, Closer, Confidence, Connection, DetailChange, Exchange, Group, GroupExchanges, Hook, How,
+        LookedUp, Lookup, LookupWay, Loss, Nanos, Overhead, Record, Role, Setup, Summary, Tls, TlsFailed, TlsFailure,
+        TlsSource, WallTime,
     },
 };
 
@@ -47,6 +49,7 @@ impl Output for Ndjson {
                 self.loss_fields(loss, out);
                 out.literal(b"}\n");
             }
+            Record::Detail(change) => self.detail(change, out),
             Record::Summary(summary) => self.summary(summary, out),
         }
     }
@@ -149,8 +152,8 @@ impl Ndjson {
 
     fn lookup(&mut self, lookup: &Lookup, out: &mut Vec<u8>) {
         let Lookup { process, tid, netns, way, name, record_type, latency, rcode, answers, retries, .. } = lookup;
-        out.literal(br#"{"type":"dns","pid":"#);
-        decimal(process.pid, out);
+        out.literal(br#"{"type":"dns","#);
+        numbers(process, out);
         out.literal(br#","tid":"#);
         decimal(*tid, out);
         out.literal(br#","comm":"#);
@@ -186,6 +189,20 @@ impl Ndjson {
         decimal(*retries, out);
         out.literal(br#","failed":"#);
         boolean(lookup.failed(), out);
+        out.literal(b"}\n");
+    }
+
+    fn detail(&mut self, change: &DetailChange, out: &mut Vec<u8>) {
+        let DetailChange { at, lowered, overhead } = change;
+        out.literal(br#"{"type":"detail","at":"#);
+        time(Some(*at), &mut self.times, out);
+        out.literal(br#","detail":"#);
+        json_string(if *lowered { "connections" } else { "exchanges" }, out);
+        let Overhead { percent, limit, counts_programs } = overhead;
+        let rest = format!(
+            r#","overhead_percent":{percent:.3},"limit_percent":{limit:.3},"programs_counted":{counts_programs}"#
+        );
+        out.extend_from_slice(rest.as_bytes());
         out.literal(b"}\n");
     }
 

@@ -14,7 +14,7 @@ use super::{
 };
 use crate::{
     findings::finding::Finding,
-    track::record::{Connection, Exchange, Lookup, LookupWay, Loss, Process, Record, Role, WallTime},
+    track::record::{Connection, DetailChange, Exchange, Lookup, LookupWay, Loss, Process, Record, Role, WallTime},
 };
 
 /// Widths of the columns before the free text, in characters; what is longer pushes the rest aside.
@@ -54,6 +54,7 @@ impl Output for Text {
             Record::Exchange(exchange) => self.exchange(exchange),
             Record::Throttling(_) => return,
             Record::Loss(loss) => self.loss(loss),
+            Record::Detail(change) => self.detail(change),
             Record::Summary(summary) => summary::text(summary, self.paint),
         };
         out.extend_from_slice(line.trim_end().as_bytes());
@@ -176,6 +177,10 @@ impl Text {
         format!("{time}  {process:<PROCESS_WIDTH$}  {whom:<WHOM_WIDTH$}  {words}")
     }
 
+    fn detail(&self, change: &DetailChange) -> String {
+        format!("{}  {}", self.paint.dim(&time_of_day(Some(change.at))), self.paint.yellow(&change.to_string()))
+    }
+
     fn loss(&self, loss: &Loss) -> String {
         let Loss { at, place, cause, count } = loss;
         let (place, cause) = (plain(place), plain(cause));
@@ -192,10 +197,13 @@ struct Ends<'r> {
     local_port: u16,
 }
 
-/// `curl[1234]`
+/// `curl[1234]`; `curl[host:1234]` if it has no number in the tracer's PID namespace.
 fn process(process: &Process) -> String {
     let name = if process.comm.is_empty() { "?".into() } else { plain(&process.comm) };
-    format!("{name}[{}]", process.pid)
+    match process.numbers() {
+        (0, Some(host)) => format!("{name}[host:{host}]"),
+        (own, _) => format!("{name}[{own}]"),
+    }
 }
 
 /// A label and its value, or as much room.

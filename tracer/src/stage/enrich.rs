@@ -1,5 +1,6 @@
 //! What `/proc` knows: each process is looked up once, before its first connection.
 
+use aya::maps::{HashMap, MapData};
 use foldhash::fast::RandomState;
 use hashbrown::HashSet;
 use tracer_ebpf::{ProcessRecord, SocketRecord, kind};
@@ -29,9 +30,16 @@ pub struct Enricher {
     older: HashSet<Key, RandomState>,
     /// The cgroups with a quota of those that were looked up.
     throttling: Throttling,
+    /// The host's numbers, where this is another PID namespace.
+    host_pids: Option<HashMap<MapData, u32, u32>>,
 }
 
 impl Enricher {
+    /// Tells the host's numbers too from now on.
+    pub fn name_host_pids(&mut self, host_pids: HashMap<MapData, u32, u32>) {
+        self.host_pids = Some(host_pids);
+    }
+
     /// The event that names a connection's process, if it has not been looked up yet.
     #[inline(always)]
     pub fn identify(&mut self, record: &SocketRecord) -> Option<Event> {
@@ -49,7 +57,8 @@ impl Enricher {
         if !self.learn(key) {
             return None;
         }
-        let identity = process::identity(key.0).filter(|identity| same_process(identity, key))?;
+        let mut identity = process::identity(key.0).filter(|identity| same_process(identity, key))?;
+        identity.host_pid = self.host_pids.as_ref().and_then(|host_pids| host_pids.get(&key.0, 0).ok());
         if identity.quota.is_some()
             && let Some(quota) = process::quota(key.0)
         {

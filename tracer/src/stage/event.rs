@@ -6,7 +6,7 @@ use serde::{Deserialize, Serialize};
 use tracer_ebpf::{DetailedRecord, ExchangeRecord, ProcessRecord, SocketRecord, TlsRecord};
 
 use super::{dns::DnsMessage, getaddrinfo::Resolved};
-use crate::track::record::{CpuQuota, Hello, Hook, HttpHead};
+use crate::track::record::{CpuQuota, Hello, Hook, HttpHead, Overhead};
 
 /// One event. Times are boot-clock nanoseconds, as the kernel side takes them.
 #[derive(Clone, Debug, PartialEq)]
@@ -140,6 +140,15 @@ pub enum UserEvent {
         /// How many.
         count: u64,
     },
+    /// Detail went down because tracing cost too much, or up again.
+    Detail {
+        /// When the first hook was taken off, or the last was back.
+        at: u64,
+        /// Exchanges are not looked at from now on.
+        lowered: bool,
+        /// What tracing cost.
+        overhead: Overhead,
+    },
     /// Which hook got which backend.
     Hooks(Vec<Hook>),
     /// The trace stopped: the rest of the table is reported.
@@ -154,6 +163,9 @@ pub enum UserEvent {
 pub struct Identity {
     /// Process id.
     pub pid: u32,
+    /// The kernel's own number, the host's, where it is known and another.
+    #[serde(default)]
+    pub host_pid: Option<u32>,
     /// Start time on the boot clock; 0 if unknown.
     pub started_at: u64,
     /// Name.

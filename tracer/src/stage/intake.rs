@@ -8,6 +8,7 @@ use std::{
 };
 
 use anyhow::Result;
+use aya::maps::{HashMap, MapData};
 use tracer_ebpf::{
     SocketRecord,
     dns::DnsRecord,
@@ -93,6 +94,11 @@ impl Intake {
             undecodable: BTreeMap::new(),
             pipeline,
         }
+    }
+
+    /// Tells the host's numbers of processes from now on.
+    pub fn name_host_pids(&mut self, host_pids: HashMap<MapData, u32, u32>) {
+        self.enricher.name_host_pids(host_pids);
     }
 
     /// Names the TLS libraries of connections from now on.

@@ -9,6 +9,7 @@ pub mod hello;
 pub mod http;
 pub mod intake;
 pub mod merge;
+pub mod outlet;
 pub mod pipeline;
 pub mod read;
 pub mod recorder;

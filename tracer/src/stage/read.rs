@@ -9,18 +9,19 @@ use std::{
     time::{Duration, Instant},
 };
 
-use anyhow::Result;
-use aya::Ebpf;
+use anyhow::{Context as _, Result};
+use aya::{Ebpf, maps::HashMap};
 use tracer_ebpf::SocketRecord;
 
 use super::{
     event::{OpenSocket, UserEvent},
     intake::Intake,
     merge::Merge,
+    outlet::Patience,
     pipeline::Pipeline,
     ring::Ring,
 };
-use crate::{bpf::losses::Losses, kernel::features, target::library::Libraries};
+use crate::{bpf::losses::Losses, kernel::features, target::library::Libraries, track::record::Loss};
 
 /// How long a detached program is given to finish the item that it is writing, and how often that is looked at.
 const LAST_WORDS: Duration = Duration::from_secs(1);
@@ -111,6 +112,16 @@ impl Reader {
         self.intake.adopt(socket)
     }
 
+    /// Tells the host's numbers of processes from now on, where this is another PID namespace.
+    ///
+    /// # Errors
+    /// If the object lacks the map of them.
+    pub fn name_host_pids(&mut self, ebpf: &mut Ebpf) -> Result<()> {
+        let map = ebpf.take_map("HOST_PIDS").context("the BPF object has no map HOST_PIDS")?;
+        self.intake.name_host_pids(HashMap::try_from(map)?);
+        Ok(())
+    }
+
     /// Names the TLS libraries of connections from now on.
     pub fn name_libraries(&mut self, libraries: Rc<RefCell<Libraries>>) {
         self.intake.name_libraries(libraries);
@@ -133,6 +144,28 @@ impl Reader {
             self.lost("user", cause, count)?;
         }
         Ok(())
+    }
+
+    /// Reports records that were dropped because nobody read the output, as soon as somebody does.
+    ///
+    /// # Errors
+    /// As [`Reader::read`].
+    pub fn report_unwritten(&mut self) -> Result<()> {
+        let unwritten = if self.intake.pipeline.is_pressed() { 0 } else { self.intake.pipeline.take_unwritten() };
+        self.lost(Loss::OUTPUT, "output_full", unwritten)
+    }
+
+    /// Forgets part of what is remembered. Returns whether there was anything to forget.
+    ///
+    /// # Errors
+    /// As [`Reader::read`].
+    pub fn make_room(&mut self) -> Result<bool> {
+        self.intake.pipeline.make_room()
+    }
+
+    /// How long a reader of the output is waited for from now on.
+    pub fn set_patience(&mut self, patience: Patience) {
+        self.intake.pipeline.set_patience(patience);
     }
 
     /// Reports events that the kernel skipped all programs for, see [`Losses::new_skipped`].
@@ -198,6 +231,10 @@ impl Reader {
         for (cause, count) in self.intake.take_undecodable() {
             self.lost("user", cause, count)?;
         }
+        // A queue that is still full is waited for, so that this is not dropped as well.
+        self.flush()?;
+        let unwritten = self.intake.pipeline.take_unwritten();
+        self.lost(Loss::OUTPUT, "output_full", unwritten)?;
         self.send(UserEvent::Stop { at })?;
         self.intake.pipeline.finish(None)?;
         Ok(self.intake.pipeline.found())

@@ -3,10 +3,11 @@
 use std::{
     fs::{File, OpenOptions},
     io::{self, IsTerminal as _, Write},
-    os::unix::fs::OpenOptionsExt as _,
+    os::{fd::AsFd, unix::fs::OpenOptionsExt as _},
     path::{Path, PathBuf},
 };
 
+use rustix::fs::{FileType, fstat};
 use thiserror::Error;
 
 /// Why no more can be written.
@@ -27,7 +28,8 @@ pub enum SinkError {
 
 /// The output's destination.
 pub struct Sink {
-    out: Box<dyn Write>,
+    out: Box<dyn Write + Send>,
+    is_plain_file: bool,
     path: Option<PathBuf>,
     /// A file's length up to the last whole record.
     whole: u64,
@@ -39,11 +41,26 @@ impl Sink {
     /// # Errors
     /// If the file cannot be made.
     pub fn open(path: Option<&Path>) -> anyhow::Result<Self> {
-        let out: Box<dyn Write> = match path {
-            Some(path) => Box::new(create_private(path)?),
-            None => Box::new(io::stdout()),
+        let (out, is_plain_file): (Box<dyn Write + Send>, bool) = match path {
+            Some(path) => {
+                let file = create_private(path)?;
+                let is_plain = is_plain_file(&file);
+                (Box::new(file), is_plain)
+            }
+            None => (Box::new(io::stdout()), is_plain_file(io::stdout())),
         };
-        Ok(Self { out, path: path.map(Path::to_owned), whole: 0 })
+        Ok(Self { out, is_plain_file, path: path.map(Path::to_owned), whole: 0 })
+    }
+
+    /// Any writer, which may keep who writes waiting.
+    #[cfg(test)]
+    pub(super) fn to(out: Box<dyn Write + Send>) -> Self {
+        Self { out, is_plain_file: false, path: None, whole: 0 }
+    }
+
+    /// Whether it is a file on a disk, which never waits for a reader.
+    pub fn is_plain_file(&self) -> bool {
+        self.is_plain_file
     }
 
     /// Whether a person is looking.
@@ -83,6 +100,10 @@ impl Sink {
         let _ = OpenOptions::new().write(true).open(path).and_then(|file| file.set_len(whole));
         SinkError::Failed { to: format!("'{}'", path.display()), reason }
     }
+}
+
+fn is_plain_file(file: impl AsFd) -> bool {
+    fstat(file).is_ok_and(|stat| FileType::from_raw_mode(stat.st_mode) == FileType::RegularFile)
 }
 
 /// Creates a file that only its owner can read: it names what runs here and whom it talks to.

@@ -10,7 +10,7 @@ use aya::{
 };
 use tracer_ebpf::target;
 
-use super::{process, selection::Selection};
+use super::{pid_namespace, process, selection::Selection};
 
 const NO_MAP: &str = "the BPF object has no map TARGETS";
 
@@ -20,11 +20,12 @@ const NO_MAP: &str = "the BPF object has no map TARGETS";
 /// If there is no room for all, or the map cannot be reached.
 pub fn mark(ebpf: &mut Ebpf, selection: &Selection) -> Result<()> {
     let mut map = targets(ebpf)?;
+    let key = |pid| pid_namespace::key(&selection.config(), pid);
     for pid in selection.present().unwrap_or_default() {
-        map.insert(pid, target::TRACED | target::FOLLOWED, 0).context("too many processes to trace at once")?;
+        map.insert(key(pid), target::TRACED | target::FOLLOWED, 0).context("too many processes to trace at once")?;
     }
     if selection.begins_with_our_children() {
-        map.insert(std::process::id(), target::FOLLOWED, 0)?;
+        map.insert(key(std::process::id()), target::FOLLOWED, 0)?;
     }
     Ok(())
 }
@@ -34,14 +35,20 @@ pub fn mark(ebpf: &mut Ebpf, selection: &Selection) -> Result<()> {
 ///
 /// # Errors
 /// If the map cannot be reached.
-pub fn forget_ended(ebpf: &mut Ebpf) -> Result<()> {
+pub fn forget_ended(ebpf: &mut Ebpf, selection: &Selection) -> Result<()> {
     let mut map = targets(ebpf)?;
     let marked = map.keys().collect::<Result<Vec<_>, _>>()?;
-    for pid in marked.into_iter().filter(|pid| process::has_ended(*pid)) {
+    let has_ended = |key: &u32| pid_namespace::number(&selection.config(), *key).is_some_and(process::has_ended);
+    for key in marked.into_iter().filter(has_ended) {
         // The hook may have been quicker.
-        let _ = map.remove(&pid);
+        let _ = map.remove(&key);
     }
     Ok(())
+}
+
+/// Whether the kernel lets this process look into the map: it may ask for a right.
+pub fn can_be_read(ebpf: &mut Ebpf) -> bool {
+    targets(ebpf).is_ok_and(|map| !matches!(map.keys().next(), Some(Err(_))))
 }
 
 /// Answers again and again whether any target is left. To find any key the kernel looks through a table of thousands of empty

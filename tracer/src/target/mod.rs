@@ -7,6 +7,7 @@ pub mod cpu_quota;
 pub mod library;
 pub mod marks;
 pub mod open_sockets;
+pub mod pid_namespace;
 pub mod process;
 pub mod selection;
 mod sock_diag;

@@ -11,7 +11,7 @@ use std::{
     thread,
 };
 
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, anyhow};
 use rustix::thread::{LinkNameSpaceType, move_into_link_name_space};
 use tracer_ebpf::{role, tcp_state};
 
@@ -21,7 +21,11 @@ use super::{
     socket_owners::{Owner, Owners},
     tcp_info::TcpInfo,
 };
-use crate::{kernel::features, stage::event::OpenSocket};
+use crate::{
+    kernel::features,
+    rights::{advice, table},
+    stage::event::OpenSocket,
+};
 
 /// Most sockets in one snapshot; each takes about half a kilobyte while the snapshot is taken.
 pub const MAX_SOCKETS: usize = 200_000;
@@ -68,8 +72,9 @@ pub fn snapshot(pids: Option<&[u32]>) -> Snapshot {
     let owners = Owners::find(&processes, &inodes);
     if owners.denied > 0 {
         limitations.push(format!(
-            "sockets of {} process(es) of other users have no known owner: needs CAP_SYS_PTRACE, or run with sudo",
-            owners.denied
+            "sockets of {} process(es) of other users have no known owner: {}",
+            owners.denied,
+            advice::how_to_get(&table::OWNERS)
         ));
     }
     let is_wanted = |socket: &OpenSocket| pids.is_none() || socket.pid != 0;
@@ -101,11 +106,19 @@ fn namespaces(pids: &[u32], limitations: &mut Vec<String>) -> Vec<Namespace> {
     }
     if unknown > 0 {
         limitations.push(format!(
-            "network namespaces of {unknown} process(es) cannot be told: needs CAP_SYS_PTRACE, or run with sudo"
+            "executables and network namespaces of {unknown} process(es) of other users cannot be told: {}",
+            advice::how_to_get(&table::PROCESSES)
         ));
     }
     let namespace = |(inode, pid)| Namespace { inode, pid, is_own: inode == own };
     by_inode.into_iter().map(namespace).collect()
+}
+
+/// Whether any of these processes is in another network namespace than this thread, as far as can be told.
+pub fn is_any_elsewhere(pids: &[u32]) -> bool {
+    let own = namespace_inode(OWN_NAMESPACE);
+    let mut namespaces = pids.iter().filter_map(|pid| namespace_inode(&format!("/proc/{pid}/ns/net")));
+    namespaces.any(|inode| Some(inode) != own)
 }
 
 /// Namespace numbers are 32 bits wide.
@@ -151,7 +164,7 @@ fn list_namespace(namespace: &Namespace, room: usize) -> Result<Listing> {
     let file = File::open(format!("/proc/{}/ns/net", namespace.pid)).context("cannot open it")?;
     let list = || {
         move_into_link_name_space(file.as_fd(), Some(LinkNameSpaceType::Network))
-            .context("cannot enter it; needs CAP_SYS_ADMIN, or run with sudo")?;
+            .map_err(|error| anyhow!("cannot enter it ({error}): {}", advice::how_to_get(&table::NAMESPACES)))?;
         list_here(namespace.inode, room)
     };
     thread::scope(|scope| {

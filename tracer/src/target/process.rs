@@ -162,6 +162,7 @@ fn identity_of(pid: u32, stat: Stat) -> Identity {
     let cgroups = cgroups(pid);
     Identity {
         pid,
+        host_pid: None,
         started_at: to_nanos(stat.started_ticks),
         comm: stat.comm,
         exe: fs::read_link(format!("/proc/{pid}/exe")).ok().map(|path| without_deleted(&path)),

@@ -3,11 +3,11 @@
 
 use std::{collections::BTreeSet, fmt, net::SocketAddr, path::Path};
 
-use anyhow::{Result, anyhow};
+use anyhow::{Result, anyhow, bail};
 use tracer_ebpf::{Config, role, select};
 use zerocopy::transmute;
 
-use super::{cgroup, cgroup::Cgroup, process};
+use super::{cgroup, cgroup::Cgroup, open_sockets, pid_namespace, process};
 use crate::{bpf::filter, cli, stage::event::OpenSocket};
 
 /// Which processes.
@@ -67,6 +67,7 @@ impl Selection {
                 config.cgroup_level = cgroup.level;
             }
         }
+        pid_namespace::settle(&mut config);
         Ok(Self { processes, config })
     }
 
@@ -83,6 +84,15 @@ impl Selection {
     /// Whether the targets are children that this process has yet to start.
     pub fn begins_with_our_children(&self) -> bool {
         matches!(self.processes, Processes::Children)
+    }
+
+    /// Whether any of them may be in another network namespace than this process: of those that come later, that is not known.
+    pub fn may_be_elsewhere(&self) -> bool {
+        match &self.processes {
+            Processes::Node | Processes::Comm(_) | Processes::Cgroup(_) => true,
+            Processes::Pids(pids) => open_sockets::is_any_elsewhere(&with_descendants(pids)),
+            Processes::Children => false,
+        }
     }
 
     /// Whether no target was named.
@@ -143,6 +153,12 @@ impl fmt::Display for Selection {
 
 fn processes(target: &cli::Target) -> Result<Processes> {
     if !target.pid.is_empty() {
+        if pid_namespace::is_proc_foreign() {
+            bail!(
+                "/proc shows another PID namespace than conntracer is in, so no PID can be told: \
+                 mount /proc anew, or start conntracer in the PID namespace that /proc is of"
+            );
+        }
         for pid in &target.pid {
             process::check(*pid)?;
         }

@@ -17,8 +17,9 @@ use super::{
     exchange::{Counted, Turn, Turned},
     http::Heads,
     losses::Losses,
+    lowered::Lowered,
     process::Processes,
-    record::{Hello, Hook, HttpHead, Lookup, LookupWay, Loss, Record, Throttling, WallTime},
+    record::{DetailChange, Hello, Hook, HttpHead, Lookup, LookupWay, Loss, Record, Throttling, WallTime},
     report::{self, Occasion, Standing, Together},
     shared::Shared,
     summary::Totals,
@@ -34,6 +35,8 @@ use crate::stage::{
 /// The most hooks and remarks kept for the summary; a recording could hold any number.
 const MAX_HOOKS: usize = 256;
 const MAX_REMARKS: usize = 64;
+/// When memory is full, one in so many of what takes it is forgotten at a time.
+const SHARE_TO_FORGET: usize = 8;
 /// The most network namespaces whose survey is believed; a recording could name any number.
 const MAX_NAMESPACES: usize = 65_536;
 
@@ -54,6 +57,21 @@ impl Default for Limits {
     }
 }
 
+/// Where records go, borrowed from some members of the correlator only.
+macro_rules! out {
+    ($correlator:ident, $emit:expr) => {
+        Out {
+            clock: $correlator.clock,
+            totals: &mut $correlator.totals,
+            exchanges: $correlator.puts_out_exchanges,
+            lowered: &$correlator.lowered,
+            half_seen: &mut $correlator.half_seen,
+            now: $correlator.latest_at,
+            emit: $emit,
+        }
+    };
+}
+
 /// Turns the event stream into records: each connection once, and one summary at the end.
 pub struct Correlator {
     clock: Clock,
@@ -66,6 +84,10 @@ pub struct Correlator {
     remarks: Vec<String>,
     /// Dropped for want of room since that was last put out as a loss.
     dropped: u64,
+    /// When exchanges were not looked at.
+    lowered: Lowered,
+    /// Exchanges that may have gone on then, since that was last put out as a loss.
+    half_seen: u64,
     /// Live connections by their ends, made when the sockets' present states come in as the trace stops.
     by_ends: Option<HashMap<Ends, u64, RandomState>>,
     /// Connections that were shown as the trace stops, and the namespaces of which all were.
@@ -104,6 +126,8 @@ impl Correlator {
             hooks: Vec::new(),
             remarks: Vec::new(),
             dropped: 0,
+            lowered: Lowered::default(),
+            half_seen: 0,
             by_ends: None,
             shown: HashSet::default(),
             surveyed: Vec::new(),
@@ -163,6 +187,21 @@ impl Correlator {
         self.table.len()
     }
 
+    /// Forgets part of what is remembered, the oldest first, because it takes more memory than is allowed. What is lost by that is
+    /// told and counted. Returns whether there was anything to forget.
+    pub fn make_room(&mut self, emit: &mut impl FnMut(&Record)) -> bool {
+        let forgotten = self.table.len().div_ceil(SHARE_TO_FORGET);
+        for _ in 0..forgotten {
+            if let Some(oldest) = self.table.take_oldest() {
+                self.forget_ends(&oldest);
+            }
+        }
+        if forgotten > 0 {
+            self.lose(self.latest_at, "user", "memory_full", forgotten as u64, emit);
+        }
+        self.processes.forget_oldest(SHARE_TO_FORGET) || forgotten > 0
+    }
+
     /// Takes in what the kernel says of a connection's life in detail `exchanges`.
     #[inline(never)]
     fn detailed(&mut self, record: &DetailedRecord, emit: &mut impl FnMut(&Record)) {
@@ -192,8 +231,7 @@ impl Correlator {
                         live.belong_to(self.processes.owner(&live.record));
                     }
                     announce(live, record.kind, self.clock, emit);
-                    let mut out =
-                        Out { clock: self.clock, totals: &mut self.totals, exchanges: self.puts_out_exchanges, emit };
+                    let mut out = out!(self, emit);
                     if let Some(more) = more {
                         let turned = live.see_detail(more, &mut self.shared);
                         out.turned(live, turned);
@@ -244,7 +282,7 @@ impl Correlator {
         if DETAILED && !self.waiting.is_empty() {
             self.see_early(&mut live, emit);
         }
-        let mut out = Out { clock: self.clock, totals: &mut self.totals, exchanges: self.puts_out_exchanges, emit };
+        let mut out = out!(self, emit);
         if let Some(more) = more {
             let turned = live.see_detail(more, &mut self.shared);
             out.turned(&mut live, turned);
@@ -270,7 +308,10 @@ impl Correlator {
             Some(live) if record.at >= live.record.opened_at => {
                 let turn = &mut live.detail().turn;
                 // One path for each, as nearly all events take one of them.
-                if !self.puts_out_exchanges {
+                if !self.lowered.is_never() {
+                    let turned = turn.answered(record, Turn::turned);
+                    out!(self, emit).turned(live, turned);
+                } else if !self.puts_out_exchanges {
                     if let Some(counted) = turn.answered(record, |turn, _| turn.counted()) {
                         self.totals.add_exchange(live, counted);
                     }
@@ -359,7 +400,7 @@ impl Correlator {
     /// Takes in the events that came before their connection was known.
     #[inline(never)]
     fn see_early(&mut self, live: &mut Live, emit: &mut impl FnMut(&Record)) {
-        let mut out = Out { clock: self.clock, totals: &mut self.totals, exchanges: self.puts_out_exchanges, emit };
+        let mut out = out!(self, emit);
         for event in self.waiting.take(live.record.id) {
             match event {
                 Early::Exchange(record) => {
@@ -404,6 +445,13 @@ impl Correlator {
                 self.saw(*at);
                 self.report_dropped(*at, emit);
                 self.lose(*at, place, cause, *count, emit);
+            }
+            UserEvent::Detail { at, lowered, overhead } => {
+                self.saw(*at);
+                let mark = if *lowered { Lowered::begin } else { Lowered::end };
+                mark(&mut self.lowered, *at);
+                let (at, lowered, overhead) = (self.clock.wall_of(*at), *lowered, *overhead);
+                emit(&Record::Detail(DetailChange { at, lowered, overhead }));
             }
             UserEvent::Surveyed { netns } => self.surveyed = netns.iter().take(MAX_NAMESPACES).copied().collect(),
             UserEvent::Hooks(hooks) => {
@@ -529,6 +577,7 @@ impl Correlator {
         if unseen_ends > 0 {
             self.lose(at, "kernel", "end_unseen", unseen_ends, emit);
         }
+        self.report_dropped(at, emit);
         let totals = std::mem::replace(&mut self.totals, Totals::new(0));
         let mut summary = totals.into_summary(self.clock.wall_of(self.clock.began_at), self.clock.wall_of(at));
         summary.hooks = std::mem::take(&mut self.hooks);
@@ -568,8 +617,7 @@ impl Correlator {
     /// Reports a connection of which no further event comes.
     fn put_out(&mut self, live: &mut Live, occasion: Occasion, emit: &mut impl FnMut(&Record)) {
         let exchanges = self.sees_exchanges.then_some(None);
-        Out { clock: self.clock, totals: &mut self.totals, exchanges: self.puts_out_exchanges, emit }
-            .connection(live, exchanges, occasion);
+        out!(self, emit).connection(live, exchanges, occasion);
     }
 
     fn forget_ends(&mut self, live: &Live) {
@@ -582,6 +630,10 @@ impl Correlator {
         let dropped = std::mem::take(&mut self.dropped);
         if dropped > 0 {
             self.lose(at, "user", "table_full", dropped, emit);
+        }
+        let half_seen = std::mem::take(&mut self.half_seen);
+        if half_seen > 0 {
+            self.lose(at, "user", "detail_lowered", half_seen, emit);
         }
         let unmatched = self.waiting.take_lost();
         if unmatched > 0 {
@@ -620,6 +672,10 @@ struct Out<'c, E> {
     totals: &'c mut Totals,
     /// Whether anybody wants the records of exchanges.
     exchanges: bool,
+    lowered: &'c Lowered,
+    half_seen: &'c mut u64,
+    /// The latest time that an event bore.
+    now: u64,
     emit: &'c mut E,
 }
 
@@ -635,6 +691,10 @@ impl<E: FnMut(&Record)> Out<'_, E> {
     /// What is only to be counted is not put together: by value and inline, so that what nobody reads is not worked out.
     #[inline(always)]
     fn exchange(&mut self, live: &mut Live, turned: Turned, standing: Standing) {
+        let Some(turned) = self.lowered.seen_of(turned, self.now) else {
+            *self.half_seen += 1;
+            return;
+        };
         let stale = turned.stale || standing == Standing::Dropped;
         self.totals.add_exchange(live, Counted { stale, ..turned.counted() });
         if self.exchanges {
@@ -652,7 +712,12 @@ impl<E: FnMut(&Record)> Out<'_, E> {
     #[inline(always)]
     fn connection(&mut self, live: &mut Live, exchanges: Option<Option<&Exchanges>>, occasion: Occasion) {
         let verdict = report::verdict(live, occasion);
-        let together = exchanges.map(|last| self.last_exchanges(live, last, occasion, verdict));
+        let mut together = exchanges.map(|last| self.last_exchanges(live, last, occasion, verdict));
+        if let Some(together) = &mut together
+            && self.lowered.overlaps(live.record.opened_at, self.now)
+        {
+            together.forget_what_was_not_seen();
+        }
         // Filled in where it is: it is long.
         let mut record = Record::Connection(report::opening(live, self.clock));
         if let Record::Connection(connection) = &mut record {

@@ -10,6 +10,7 @@ mod exchange;
 mod http;
 mod idle;
 mod losses;
+mod lowered;
 mod process;
 pub mod record;
 mod report;

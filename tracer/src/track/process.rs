@@ -31,13 +31,13 @@ impl Processes {
 
     /// Takes in what `/proc` says.
     pub fn identify(&mut self, identity: &Identity) {
-        let Identity { pid, started_at, comm, exe, container, quota } = identity.clone();
+        let Identity { pid, host_pid, started_at, comm, exe, container, quota } = identity.clone();
         // Of a zombie `/proc` tells hardly more than its name; the execve before may have told more.
         let before = self.by_pid.get(&pid);
         let before = before.filter(|process| same_start(process.started_at, started_at) && process.comm == comm);
         let exe = exe.or_else(|| before.and_then(|process| process.exe.clone()));
         let container = container.or_else(|| before.and_then(|process| process.container.clone()));
-        self.put(Process { pid, started_at, comm, exe, container, quota });
+        self.put(Process { pid, host_pid, started_at, comm, exe, container, quota });
     }
 
     /// Takes in an execve or an exit.
@@ -104,9 +104,10 @@ impl Processes {
         let before = before.filter(|process| same_start(process.started_at, record.process_started_at));
         let container = before.and_then(|process| process.container.clone());
         let quota = before.and_then(|process| process.quota);
+        let host_pid = before.and_then(|process| process.host_pid);
         let exe = Some(text(&record.filename)).filter(|path| !path.is_empty());
         let (pid, started_at, comm) = (record.tgid, record.process_started_at, text(&record.comm));
-        self.put(Process { pid, started_at, comm, exe, container, quota });
+        self.put(Process { pid, host_pid, started_at, comm, exe, container, quota });
     }
 
     fn put(&mut self, process: Process) -> Rc<Process> {
@@ -117,6 +118,14 @@ impl Processes {
             self.by_pid.pop_front();
         }
         process
+    }
+
+    /// Forgets one in so many, those unused for longest. Returns whether there were any.
+    pub fn forget_oldest(&mut self, one_in: usize) -> bool {
+        let forgotten = self.by_pid.len().div_ceil(one_in);
+        (0..forgotten).for_each(|_| drop(self.by_pid.pop_front()));
+        self.recent = Default::default();
+        forgotten > 0
     }
 
     #[cfg(test)]
@@ -149,7 +158,15 @@ mod tests {
     use zerocopy::FromZeros;
 
     fn identity(pid: u32, started_at: u64, comm: &str) -> Identity {
-        Identity { pid, started_at, comm: comm.into(), exe: None, container: Some("box".into()), quota: None }
+        Identity {
+            pid,
+            host_pid: None,
+            started_at,
+            comm: comm.into(),
+            exe: None,
+            container: Some("box".into()),
+            quota: None,
+        }
     }
 
     fn socket(tgid: u32, process_started_at: u64, comm: &[u8]) -> SocketRecord {

@@ -4,9 +4,12 @@
 //! and milliseconds.
 
 use std::{
+    fmt,
     net::{IpAddr, SocketAddr},
     rc::Rc,
 };
+
+use tracer_ebpf::pid;
 
 /// Wall-clock time in nanoseconds since the Unix epoch.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -30,6 +33,8 @@ pub enum Record {
     Throttling(Throttling),
     /// Something was lost.
     Loss(Loss),
+    /// Exchanges are not looked at for now, or are again.
+    Detail(DetailChange),
     /// The last record of every trace.
     Summary(Box<Summary>),
 }
@@ -47,8 +52,10 @@ pub struct ConnectionId {
 /// A process as the output names it.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Process {
-    /// Process id.
+    /// Process id; see also [`Process::numbers`].
     pub pid: u32,
+    /// The kernel's own number, the host's, where it is known and another.
+    pub host_pid: Option<u32>,
     /// Start time on the boot clock, to tell reused PIDs apart; 0 if unknown.
     pub started_at: u64,
     /// Name; any characters, control characters too.
@@ -68,6 +75,16 @@ pub struct CpuQuota {
     pub thousandths: u32,
     /// The number of the cgroup that has this quota: the process's own, or one above it.
     pub cgroup: u64,
+}
+
+impl Process {
+    /// Its number in the tracer's PID namespace, 0 if it has none there, and the host's where that is another.
+    pub fn numbers(&self) -> (u32, Option<u32>) {
+        match self.pid & pid::OUTSIDE {
+            0 => (self.pid, self.host_pid),
+            _ => (0, Some(self.pid & !pid::OUTSIDE)),
+        }
+    }
 }
 
 /// Which side the traced process is on.
@@ -564,12 +581,56 @@ pub struct Throttling {
 pub struct Loss {
     /// When it was noticed.
     pub at: WallTime,
-    /// Where: `kernel` or `user`.
+    /// Where: `kernel`, `user` or [`Loss::OUTPUT`].
     pub place: String,
     /// Cause, a stable word: `ring_full`, `no_record`, `bad_read`, `targets_full`, `evicted`, `table_full`, ...
     pub cause: String,
     /// How many since the last report.
     pub count: u64,
+}
+
+impl Loss {
+    /// The place of records that were made and not written: nothing is missing from what is counted or found.
+    pub const OUTPUT: &'static str = "output";
+}
+
+/// Detail went down because tracing cost too much, or up again.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct DetailChange {
+    /// When.
+    pub at: WallTime,
+    /// Only connections are looked at from now on; else exchanges too.
+    pub lowered: bool,
+    /// What tracing cost.
+    pub overhead: Overhead,
+}
+
+impl fmt::Display for DetailChange {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Overhead { percent, limit, counts_programs } = self.overhead;
+        let of = if counts_programs { "tracing" } else { "this process (the kernel does not tell about its programs)" };
+        match self.lowered {
+            true => write!(
+                f,
+                "only connections are looked at from now on: {of} takes {percent:.1} % of a processor, --max-overhead allows {limit} %"
+            ),
+            false => write!(
+                f,
+                "exchanges are looked at again: {of} takes {percent:.1} % of a processor, --max-overhead allows {limit} %"
+            ),
+        }
+    }
+}
+
+/// What tracing costs, in percent of one processor.
+#[derive(Clone, Copy, Debug, PartialEq, serde::Serialize, serde::Deserialize)]
+pub struct Overhead {
+    /// What it did of late.
+    pub percent: f64,
+    /// The most that it may.
+    pub limit: f64,
+    /// Whether the time of the programs in the kernel is known and part of it.
+    pub counts_programs: bool,
 }
 
 /// Totals of one trace.

@@ -137,14 +137,17 @@ fn is_open(live: &Live, occasion: Occasion) -> bool {
 /// What detail `exchanges` adds.
 #[inline(never)]
 fn add_detail(connection: &mut Connection, live: &Live, verdict: Option<Verdict>, together: Together) {
-    let Together { count, max_idle, stale, idle_before_close, .. } = together;
+    let Together { count, max_idle, stale, idle_before_close, was_unseen, .. } = together;
     if idle_before_close.is_some() {
         connection.idle_before_close = idle_before_close;
     }
     let max_idle = (max_idle != 0).then_some(max_idle).max(connection.idle_before_close);
     // What passes no hook is not known to be nothing; by the fallback's hooks some of it passes.
     let known = live.record.flags & flag::MPTCP == 0;
-    connection.exchanges = known.then_some(record::Exchanges { count, max_idle, stale });
+    connection.exchanges = (known && !was_unseen).then_some(record::Exchanges { count, max_idle, stale });
+    if was_unseen {
+        connection.confidence.push(EXCHANGES_UNSEEN);
+    }
     if let Some(detail) = live.known_detail() {
         connection.tls = detail.tls.report(&live.record, verdict).map(Box::new);
         connection.confidence.extend(detail.tls.confidence());
@@ -188,7 +191,23 @@ pub(super) struct Together {
     last_at: u64,
     /// To the nanosecond; `None` if only the kernel's ticks can tell.
     idle_before_close: Option<Nanos>,
+    /// Exchanges were not looked at for a part of its life.
+    was_unseen: bool,
 }
+
+impl Together {
+    /// Leaves to the kernel's own times what the hooks have not seen all of.
+    pub fn forget_what_was_not_seen(&mut self) {
+        (self.idle_before_close, self.last_at, self.was_unseen) = (None, 0, true);
+    }
+}
+
+/// The remark on a connection during whose life exchanges were not looked at.
+const EXCHANGES_UNSEEN: Confidence = Confidence {
+    field: "exchanges",
+    bound: Bound::Unknown,
+    why: "detail was lowered for a part of its life: --max-overhead",
+};
 
 /// How an exchange stands when it is reported.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -241,6 +260,7 @@ pub(super) fn last_exchanges(
             stale: turn.is_some_and(|turn| turn.was_stale()),
             last_at: now.map_or(0, |exchanges| exchanges.last_at),
             idle_before_close: idle::exact_before_close(&live.record, now, clock),
+            was_unseen: false,
         },
         ..Last::default()
     };

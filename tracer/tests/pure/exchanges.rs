@@ -8,7 +8,7 @@ use tracer::{
     stage::event::{Event, OpenSocket, UserEvent},
     track::{
         Correlator, Limits,
-        record::{Bound, Closer, Exchange, Hello, How, HttpMethod, Parts, Record, TlsFailed, TlsFailure},
+        record::{Bound, Closer, Exchange, Hello, How, HttpMethod, Overhead, Parts, Record, TlsFailed, TlsFailure},
     },
 };
 use tracer_ebpf::{
@@ -33,6 +33,35 @@ fn keep_alive() -> Vec<Event> {
     traffic.sends(15 * S, 60).sends(15 * S + MS, 60).receives(15 * S + 20 * MS, 500).receives(15 * S + 25 * MS, 500);
     traffic.closes(20 * S);
     traffic.events
+}
+
+#[test]
+fn what_may_have_passed_while_detail_was_lowered_is_not_told_as_if_it_had_been_seen() {
+    let overhead = Overhead { percent: 7.0, limit: 5.0, counts_programs: true };
+    let change = |at, lowered| user(UserEvent::Detail { at, lowered, overhead });
+    let mut events = keep_alive();
+    let second = events.iter().enumerate().filter(|(_, event)| matches!(event, Event::Exchange(_))).nth(1);
+    let second = second.expect("the second answer").0;
+    events.splice(second..second, [change(12 * S, true), change(13 * S, false)]);
+    events.push(stop(30 * S));
+    let records = records(events);
+    let told: Vec<_> = exchanges(&records).iter().map(|exchange| figures(exchange)).collect();
+    let expected: [Figures; 2] = [
+        // The first may have gone on unseen, and so may what was before the second.
+        (1, None, Some(30 * MS), Some(30 * MS), Some(110), Some(2_000)),
+        (2, Some(S - 30 * MS), Some(20 * MS), Some(25 * MS), Some(120), Some(1_000)),
+    ];
+    assert_eq!(told, expected);
+    let losses: Vec<_> = summary(&records).losses.iter().map(|loss| (loss.cause.as_str(), loss.count)).collect();
+    assert_eq!(losses, [("detail_lowered", 1)]);
+    let changes = records.iter().filter(|record| matches!(record, Record::Detail(_)));
+    assert_eq!(changes.count(), 2);
+
+    let [connection] = connections(&records)[..] else { panic!("one connection") };
+    assert_eq!(connection.exchanges, None);
+    // By the kernel's own ticks.
+    assert_eq!(connection.idle_before_close, Some(5 * S));
+    assert!(connection.confidence.iter().any(|remark| remark.field == "exchanges" && remark.bound == Bound::Unknown));
 }
 
 #[test]

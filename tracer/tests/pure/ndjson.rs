@@ -11,9 +11,9 @@ use serde_json::{Value, json};
 use tracer::{
     output::{Output, ndjson::Ndjson},
     track::record::{
-        Bound, Close, Closer, Confidence, Connection, ConnectionId, Exchange, Exchanges, Group, GroupExchanges, Hello,
-        Hook, How, HttpHead, HttpMethod, HttpVersion, KeepAlive, LookedUp, Lookup, LookupWay, Loss, Parts, Process,
-        Record, Role, Setup, Summary, Tls, TlsFailed, TlsFailure, TlsSource, WallTime,
+        Bound, Close, Closer, Confidence, Connection, ConnectionId, DetailChange, Exchange, Exchanges, Group,
+        GroupExchanges, Hello, Hook, How, HttpHead, HttpMethod, HttpVersion, KeepAlive, LookedUp, Lookup, LookupWay,
+        Loss, Overhead, Parts, Process, Record, Role, Setup, Summary, Tls, TlsFailed, TlsFailure, TlsSource, WallTime,
     },
 };
 
@@ -100,6 +100,16 @@ fn remote_name<'r>(
     }
 }
 
+/// A process may have another number at the host.
+fn numbered(mut line: Value, process: &Process) -> Value {
+    let (own, host) = process.numbers();
+    line["pid"] = own.into();
+    if let Some(host) = host {
+        line["host_pid"] = host.into();
+    }
+    line
+}
+
 fn exchange(exchange: &Exchange) -> Value {
     let setup = exchange.setup.as_deref().map(|setup| {
         json!({
@@ -107,7 +117,7 @@ fn exchange(exchange: &Exchange) -> Value {
             "total_ms": ms(setup.total),
         })
     });
-    json!({
+    let line = json!({
         "type": "exchange", "connection": id(exchange.connection), "index": exchange.index,
         "pid": exchange.process.pid, "comm": exchange.process.comm, "role": role(exchange.role),
         "remote": exchange.remote.to_string(),
@@ -117,7 +127,8 @@ fn exchange(exchange: &Exchange) -> Value {
         "bytes_out": exchange.bytes_out, "bytes_in": exchange.bytes_in, "setup": setup,
         "http": http(exchange.request.as_deref(), exchange.response.as_deref()),
         "stale": exchange.stale, "open": exchange.open, "confidence": notes(&exchange.confidence),
-    })
+    });
+    numbered(line, &exchange.process)
 }
 
 /// What both heads say together; of what both say the response's counts.
@@ -157,7 +168,7 @@ fn identity(kind: &str, connection: &Connection) -> Value {
     let Connection { process, .. } = connection;
     let hello = connection.tls.as_ref().map(|tls| &*tls.hello);
     let (name, source) = remote_name(connection.role, hello, connection.looked_up.as_deref());
-    json!({
+    let line = json!({
         "type": kind, "id": id(connection.id), "pid": process.pid, "tid": connection.tid,
         "comm": process.comm, "exe": process.exe, "container": process.container, "netns": connection.netns,
         "role": role(connection.role), "family": if connection.remote.is_ipv4() { "ipv4" } else { "ipv6" },
@@ -165,7 +176,8 @@ fn identity(kind: &str, connection: &Connection) -> Value {
         "remote_name_source": source, "opened_at": time(connection.opened_at), "preexisting": connection.preexisting,
         "dns_ms": ms(connection.looked_up.as_ref().map(|looked_up| looked_up.cost)), "connect_ms": ms(connection.connect),
         "syn_retransmits": connection.syn_retransmits,
-    })
+    });
+    numbered(line, process)
 }
 
 fn close(close: &Close) -> Value {
@@ -214,7 +226,7 @@ fn a_lookup(lookup: &Lookup) -> Value {
         }
         LookupWay::GetAddrInfo => ("getaddrinfo", None, None),
     };
-    json!({
+    let line = json!({
         "type": "dns", "pid": lookup.process.pid, "tid": lookup.tid, "comm": lookup.process.comm,
         "exe": lookup.process.exe, "container": lookup.process.container, "netns": lookup.netns,
         "source": source, "server": server, "transport": transport,
@@ -222,7 +234,8 @@ fn a_lookup(lookup: &Lookup) -> Value {
         "latency_ms": ms(lookup.latency), "rcode": lookup.rcode,
         "answers": lookup.answers.iter().map(ToString::to_string).collect::<Vec<_>>(),
         "retries": lookup.retries, "failed": lookup.rcode.as_deref() != Some("NOERROR"),
-    })
+    });
+    numbered(line, &lookup.process)
 }
 
 fn expected(record: &Record) -> Value {
@@ -247,6 +260,12 @@ fn expected(record: &Record) -> Value {
         Record::Lookup(lookup) => a_lookup(lookup),
         Record::Exchange(turn) => exchange(turn),
         Record::Throttling(_) => panic!("no line for it"),
+        Record::Detail(change) => json!({
+            "type": "detail", "at": time(Some(change.at)),
+            "detail": if change.lowered { "connections" } else { "exchanges" },
+            "overhead_percent": rounded(change.overhead.percent), "limit_percent": rounded(change.overhead.limit),
+            "programs_counted": change.overhead.counts_programs,
+        }),
         Record::Loss(lost) => merged(json!({ "type": "loss" }), loss(lost)),
         Record::Summary(summary) => json!({
             "type": "summary", "began_at": time(Some(summary.began_at)), "stopped_at": time(Some(summary.stopped_at)),
@@ -256,6 +275,11 @@ fn expected(record: &Record) -> Value {
             "remarks": summary.remarks,
         }),
     }
+}
+
+/// To thousandths.
+fn rounded(percent: f64) -> f64 {
+    format!("{percent:.3}").parse().expect("a number")
 }
 
 fn merged(mut first: Value, second: Value) -> Value {
@@ -280,9 +304,9 @@ fn any_time() -> impl Strategy<Value = Option<WallTime>> {
 
 prop_compose! {
     fn any_process()(
-        pid in any::<u32>(), comm in any::<String>(), exe in any::<Option<String>>(), container in any::<Option<String>>(),
+        pid in any::<u32>(), host_pid in any::<Option<u32>>(), comm in any::<String>(), exe in any::<Option<String>>(), container in any::<Option<String>>(),
     ) -> Process {
-        Process { pid, started_at: 0, comm, exe, container, quota: None }
+        Process { pid, host_pid, started_at: 0, comm, exe, container, quota: None }
     }
 }
 
@@ -477,6 +501,15 @@ prop_compose! {
 }
 
 prop_compose! {
+    fn any_detail_change()(
+        at in any::<u64>(), lowered in any::<bool>(), percent in 0.0..10_000.0_f64, limit in 0.1..10_000.0_f64,
+        counts_programs in any::<bool>(),
+    ) -> DetailChange {
+        DetailChange { at: WallTime(at), lowered, overhead: Overhead { percent, limit, counts_programs } }
+    }
+}
+
+prop_compose! {
     fn any_group_exchanges()(
         (count, cold, warm, stale) in any::<(u64, u64, u64, u64)>(),
         (cold_median, cold_first_byte_median, warm_median) in any::<(Option<u64>, Option<u64>, Option<u64>)>(),
@@ -532,6 +565,7 @@ fn any_record() -> impl Strategy<Value = Record> {
         4 => any_exchange().prop_map(Record::Exchange).boxed(),
         2 => any_lookup().prop_map(Record::Lookup).boxed(),
         1 => any_loss().prop_map(Record::Loss),
+        1 => any_detail_change().prop_map(Record::Detail),
         1 => any_summary().prop_map(|summary| Record::Summary(Box::new(summary))).boxed(),
     ]
 }

@@ -156,6 +156,7 @@ pub fn open_socket(cookie: u64, at: u64) -> OpenSocket {
 pub fn identity(pid: u32, comm: &str) -> Event {
     user(UserEvent::Identity(Identity {
         pid,
+        host_pid: None,
         started_at: 77,
         comm: comm.into(),
         exe: Some(format!("/usr/bin/{comm}")),

@@ -24,6 +24,7 @@ use super::{
     open::{OpenError, open},
     returns,
 };
+use crate::rights::{advice, table};
 
 /// Most processes that are followed at a time.
 const PROCESSES_MAX: usize = 1 << 15;
@@ -194,7 +195,9 @@ impl Libraries {
     /// a library. A process that has ended uses none.
     pub fn examine(&mut self, pid: u32) -> Vec<Rc<Library>> {
         let mappings = maps::executable(pid).unwrap_or_else(|error| {
-            self.remark(format!("/proc/{pid}/maps"), format!("cannot be read: {error}"));
+            let error = anyhow::Error::from(error);
+            let advice = advice::if_refused(&error, &table::PROCESSES);
+            self.remark(format!("/proc/{pid}/maps"), format!("cannot be read: {error}{advice}"));
             Vec::new()
         });
         let is_new = !self.processes.contains_key(&pid);
@@ -327,7 +330,7 @@ impl Libraries {
             self.left_out += 1;
             return None;
         }
-        let libraries = opened.map_err(|error| error.to_string()).and_then(|file| self.libraries(id, file, mapping));
+        let libraries = opened.map_err(|error| error.advised()).and_then(|file| self.libraries(id, file, mapping));
         let is_settled = libraries.as_ref().is_ok_and(|all| all.iter().all(|library| library.is_settled()));
         if is_settled && self.settled.len() < SETTLED_MAX {
             self.settled.push(id);

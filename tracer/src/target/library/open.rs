@@ -19,6 +19,7 @@ use rustix::{
 use thiserror::Error;
 
 use super::maps::{self, Mapping};
+use crate::rights::{advice, table};
 
 /// Bytes of a file that are mapped to learn what the kernel calls it.
 const PAGE: usize = 4_096;
@@ -34,11 +35,20 @@ pub enum OpenError {
     Failed(io::Error),
     /// Its path leads to nothing or to another file, as after an upgrade, and the kernel does not let us take it from the
     /// process.
-    #[error(
-        "was deleted or replaced while in use; to open such files takes CAP_SYS_ADMIN, or from Linux 5.9 on \
-         CAP_CHECKPOINT_RESTORE"
-    )]
+    #[error("was deleted or replaced while in use")]
     Replaced,
+}
+
+impl OpenError {
+    /// What to tell the user, and how to get the right that may be missing.
+    pub fn advised(&self) -> String {
+        let feature = match self {
+            Self::Replaced => &table::REPLACED,
+            Self::Failed(error) if error.kind() == io::ErrorKind::PermissionDenied => &table::OWNERS,
+            _ => return self.to_string(),
+        };
+        format!("{self} ({})", advice::how_to_get(feature))
+    }
 }
 
 /// Opens the file of a process's mapping to read it.

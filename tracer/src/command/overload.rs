@@ -1,0 +1,85 @@
+//! Lowers detail while tracing costs more than `--max-overhead`, and raises it again.
+
+use std::time::Duration;
+
+use anyhow::Result;
+use aya::Ebpf;
+
+use super::{talk, tls_libraries::TlsLibraries};
+use crate::{
+    bpf::detail::DetailHooks,
+    cli,
+    kernel::features,
+    overhead::{
+        governor::{Change, Governor},
+        meter::{Cost, Meter},
+    },
+    stage::event::UserEvent,
+    track::record::{DetailChange, Overhead, WallTime},
+};
+
+/// The watch over what tracing costs.
+pub struct Watch {
+    meter: Meter,
+    governor: Governor,
+}
+
+impl Watch {
+    /// Begins it, if it was asked for; says where it cannot do what one may expect.
+    pub fn begin(live: &cli::Live, ebpf: &Ebpf) -> Option<Self> {
+        let limit = live.max_overhead?;
+        if live.detail == cli::Detail::Connections {
+            talk("--max-overhead does nothing: detail is as low as it can be");
+            return None;
+        }
+        let meter = Meter::new(ebpf);
+        if !meter.counts_programs() {
+            talk(
+                "--max-overhead counts this process only: the time of the programs in the kernel takes CAP_SYS_ADMIN to know",
+            );
+        }
+        Some(Self { meter, governor: Governor::new(limit, Duration::from_secs(live.overhead_patience)) })
+    }
+
+    /// Looks at what tracing has cost since the last look. What is to be done, if anything.
+    pub fn look(&mut self, ebpf: &Ebpf) -> Option<Change> {
+        let Cost { percent, passed } = self.meter.look(ebpf);
+        self.governor.observe(percent, passed)
+    }
+
+    fn overhead(&self) -> Overhead {
+        let counts_programs = self.meter.counts_programs();
+        Overhead { percent: self.governor.cost(), limit: self.governor.limit(), counts_programs }
+    }
+
+    /// Does it, and says so. Returns the event that tells it.
+    ///
+    /// # Errors
+    /// If the kernel does not take back a hook that it had taken before.
+    pub fn change(
+        &self,
+        change: Change,
+        ebpf: &mut Ebpf,
+        hooks: &mut DetailHooks,
+        libraries: Option<&mut TlsLibraries>,
+    ) -> Result<UserEvent> {
+        let overhead = self.overhead();
+        let lowered = change == Change::Lower;
+        talk(&DetailChange { at: WallTime(0), lowered, overhead }.to_string());
+        let at = if lowered {
+            let at = features::boot_clock_now();
+            hooks.take_off();
+            if let Some(libraries) = libraries {
+                libraries.pause();
+            }
+            at
+        } else {
+            hooks.put_back(ebpf)?;
+            if let Some(libraries) = libraries {
+                libraries.resume(ebpf);
+            }
+            features::boot_clock_now()
+        };
+        Ok(UserEvent::Detail { at, lowered, overhead })
+    }
+}

@@ -1,0 +1,106 @@
+//! When exchanges were not looked at, because that cost too much: what is told of an exchange must not reach over such a time.
+
+use super::{exchange::Turned, record::Nanos};
+
+/// More times than this are joined to the last.
+const MOST: usize = 64;
+
+/// The times at which detail was lowered, on the boot clock.
+#[derive(Debug, Default)]
+pub(super) struct Lowered {
+    /// From and until, in order; the last may go on.
+    times: Vec<(u64, u64)>,
+}
+
+impl Lowered {
+    /// Exchanges are not looked at from now on.
+    pub fn begin(&mut self, at: u64) {
+        if self.times.len() < MOST {
+            self.times.push((at, u64::MAX));
+        } else if let Some(last) = self.times.last_mut() {
+            last.1 = u64::MAX;
+        }
+    }
+
+    /// They are again.
+    pub fn end(&mut self, at: u64) {
+        if let Some(last) = self.times.last_mut() {
+            last.1 = last.1.min(at);
+        }
+    }
+
+    /// Whether they always were.
+    #[inline]
+    pub fn is_never(&self) -> bool {
+        self.times.is_empty()
+    }
+
+    /// Whether they were not at some time between these two.
+    #[inline]
+    pub fn overlaps(&self, from: u64, until: u64) -> bool {
+        self.times.iter().any(|(begin, end)| *begin <= until && from <= *end)
+    }
+
+    /// What can be told of an exchange whose end became known at `now`: nothing if it may have gone on unseen.
+    #[inline]
+    pub fn seen_of(&self, turned: Turned, now: u64) -> Option<Turned> {
+        if self.is_never() {
+            return Some(turned);
+        }
+        if self.overlaps(turned.asked_at, now) {
+            return None;
+        }
+        let was_seen = |idle: &Nanos| !self.overlaps(turned.asked_at.saturating_sub(*idle), turned.asked_at);
+        Some(Turned { idle: turned.idle.filter(was_seen), ..turned })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::track::exchange::End;
+
+    fn turned(asked_at: u64, idle: Nanos) -> Turned {
+        let end = End::default();
+        let (index, answered_at) = (0, asked_at + 1);
+        Turned {
+            index,
+            asked_at,
+            idle: Some(idle),
+            answered_at,
+            end,
+            greeting: false,
+            stale: false,
+            maybe_tickets: false,
+        }
+    }
+
+    #[test]
+    fn an_exchange_is_told_if_it_was_seen_whole_and_its_idle_time_if_that_was() {
+        let mut lowered = Lowered::default();
+        lowered.begin(100);
+        assert_eq!(lowered.seen_of(turned(10, 5), 99), Some(turned(10, 5)), "it was over before");
+        assert_eq!(lowered.seen_of(turned(10, 5), 100), None, "its end may not have been seen");
+        assert_eq!(lowered.seen_of(turned(150, 5), 1_000), None);
+        lowered.end(200);
+        assert_eq!(lowered.seen_of(turned(150, 5), 1_000), None);
+        assert_eq!(lowered.seen_of(turned(300, 5), 1_000), Some(turned(300, 5)), "it began after that");
+        let after = Turned { idle: None, ..turned(300, 100) };
+        assert_eq!(lowered.seen_of(turned(300, 100), 1_000), Some(after), "something may have passed in between");
+    }
+
+    #[test]
+    fn more_times_than_are_kept_are_taken_for_one() {
+        let mut lowered = Lowered::default();
+        for at in (0..1_000).map(|index| 10 * index) {
+            lowered.begin(at);
+            lowered.end(at + 5);
+        }
+        assert_eq!(lowered.times.len(), MOST);
+        assert!(
+            lowered.overlaps(9_995, 9_995) && lowered.overlaps(8_008, 8_008),
+            "no time that was lowered is forgotten"
+        );
+        assert!(!lowered.overlaps(6, 9));
+    }
+}
