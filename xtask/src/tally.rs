@@ -1,6 +1,7 @@
 //! Counting passed and failed tests from what libtest prints, and timing them.
 
 use std::{
+    collections::BTreeMap,
     fmt,
     ops::AddAssign,
     time::{Duration, Instant},
@@ -68,10 +69,16 @@ impl Reader {
     /// The tests that took longest, the longest first. Right where tests run one at a time: each is taken to begin as the one
     /// before it ends.
     pub fn slowest(&self, count: usize) -> Vec<(String, Duration)> {
-        let mut times = self.times.clone();
-        times.sort_by_key(|(_, time)| std::cmp::Reverse(*time));
-        times.truncate(count);
-        times
+        longest_first(self.times.clone(), count)
+    }
+
+    /// What the tests of a module took together, the longest first.
+    pub fn slowest_modules(&self, count: usize) -> Vec<(String, Duration)> {
+        let mut modules = BTreeMap::<&str, Duration>::new();
+        for (name, time) in &self.times {
+            *modules.entry(name.split_once("::").map_or(name, |(module, _)| module)).or_default() += *time;
+        }
+        longest_first(modules.into_iter().map(|(module, time)| (module.to_owned(), time)).collect(), count)
     }
 
     /// The verdict. A binary that died before its closing line is a failure, and so is an exit code that nothing
@@ -85,6 +92,12 @@ impl Reader {
         }
         tally
     }
+}
+
+fn longest_first(mut times: Vec<(String, Duration)>, count: usize) -> Vec<(String, Duration)> {
+    times.sort_by_key(|(_, time)| std::cmp::Reverse(*time));
+    times.truncate(count);
+    times
 }
 
 /// The test whose end a line of libtest tells.
@@ -129,6 +142,18 @@ mod tests {
         let names = |count| reader.slowest(count).into_iter().map(|(name, _)| name).collect::<Vec<_>>();
         assert_eq!(names(9), ["slow", "quick"]);
         assert_eq!(names(1), ["slow"]);
+    }
+
+    #[test]
+    fn tests_of_a_module_add_up() {
+        let mut reader = Reader::default();
+        reader.line("running 3 tests");
+        reader.line("test one::a ... ok");
+        std::thread::sleep(Duration::from_millis(5));
+        reader.line("test two::b::c ... ok");
+        reader.line("test two::d ... ok");
+        let modules: Vec<_> = reader.slowest_modules(9).into_iter().map(|(name, _)| name).collect();
+        assert_eq!(modules, ["two", "one"]);
     }
 
     #[test]

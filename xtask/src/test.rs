@@ -246,10 +246,13 @@ impl Log {
     /// A VM's time is most of a run's: what takes it has to be seen.
     fn tell_slowest(&self) {
         const TOLD: usize = 12;
-        let slowest = self.reader.slowest(TOLD);
-        let slowest = slowest.iter().map(|(name, time)| format!("{name} {} s", time.as_secs())).collect::<Vec<_>>();
-        if !slowest.is_empty() {
-            say(format!("vm {}: slowest tests: {}", self.kernel.name, slowest.join(", ")));
+        for (what, slowest) in
+            [("tests", self.reader.slowest(TOLD)), ("modules", self.reader.slowest_modules(2 * TOLD))]
+        {
+            let slowest: Vec<_> = slowest.iter().map(|(name, time)| format!("{name} {} s", time.as_secs())).collect();
+            if !slowest.is_empty() {
+                say(format!("vm {}: slowest {what}: {}", self.kernel.name, slowest.join(", ")));
+            }
         }
     }
 

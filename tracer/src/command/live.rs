@@ -89,6 +89,8 @@ pub struct Session {
     memory: Budget,
     /// That memory is full of what cannot be forgotten has been said.
     told_full: bool,
+    /// A signal came.
+    end_asked_for: bool,
 }
 
 impl Session {
@@ -152,6 +154,7 @@ impl Session {
             overload: None,
             memory,
             told_full: false,
+            end_asked_for: false,
         };
         session.look_at_targets()?;
         session.adopt()?;
@@ -176,7 +179,10 @@ impl Session {
         loop {
             tokio::select! {
                 result = &mut done => return Ok(Some(result)),
-                () = any_signal(&mut self.signals) => return Ok(None),
+                () = any_signal(&mut self.signals) => {
+                    self.end_asked_for = true;
+                    return Ok(None);
+                }
                 () = passed(self.deadline) => return Ok(None),
                 urged = self.reader.urged() => urged?,
                 passed = pace.tick() => {
@@ -320,10 +326,10 @@ impl Session {
     /// # Errors
     /// As [`Session::until`].
     pub fn end(self) -> Result<usize> {
-        let Self { ebpf, lru, mut reader, tls_libraries, detail_hooks, links, .. } = self;
+        let Self { ebpf, lru, mut reader, tls_libraries, detail_hooks, links, end_asked_for, .. } = self;
         // Detaching takes its time too.
         let stopped_at = features::boot_clock_now();
-        interrupt::ends_at_the_next_signal()?;
+        interrupt::ends_once_told_again(end_asked_for)?;
         reader.set_patience(Patience::Unlimited);
         reader.read_all(|_| {})?;
         // All of the node: what its process has let go of belongs to nobody and may still be open. While the hooks are in
