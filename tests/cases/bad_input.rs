@@ -160,52 +160,6 @@ fn a_reader_that_goes_away_ends_a_trace_without_an_error() {
 }
 
 #[test]
-fn every_hook_gets_its_first_choice_on_every_kernel() {
-    let exit = conntracer(&[], &["doctor"]);
-    assert!(exit.status.success(), "{exit:#?}");
-    for (hook, backend) in HOOKS {
-        let line = exit.stdout.lines().find(|line| line.starts_with(hook)).unwrap_or_else(|| panic!("{exit:#?}"));
-        assert_eq!(line.split_whitespace().nth(1), Some(*backend), "{}", exit.stdout);
-    }
-    let socket_storage = exit.stdout.lines().any(|line| line.starts_with("records") && line.contains("socket storage"));
-    // Only 5.10 lacks it among the kernels of these tests.
-    let is_oldest = exit.stdout.lines().any(|line| line.starts_with("kernel") && line.contains(" 5.10."));
-    assert_eq!(socket_storage, !is_oldest, "{}", exit.stdout);
-}
-
-#[test]
-fn the_fallback_serves_every_hook_on_every_kernel() {
-    let exit = conntracer(&[], &["doctor", "--backend", "kprobe"]);
-    assert!(exit.status.success() && !exit.stdout.contains("MISSING"), "{exit:#?}");
-    for (hook, _) in HOOKS {
-        let line = exit.stdout.lines().find(|line| line.starts_with(hook)).unwrap_or_else(|| panic!("{exit:#?}"));
-        assert!(line.contains("kprobe") || line.contains("kretprobe") || line.contains("raw_tracepoint"), "{line}");
-    }
-}
-
-/// Every hook, with the backend that docs/kernel-support.md promises.
-const HOOKS: &[(&str, &str)] = &[
-    ("sched_process_exit", "tp_btf"),
-    ("sched_process_exec", "tp_btf"),
-    ("sched_process_fork", "tp_btf"),
-    ("udp_sendmsg", "fentry"),
-    ("udpv6_sendmsg", "fentry"),
-    ("udp_recvmsg", "fexit"),
-    ("udpv6_recvmsg", "fexit"),
-    ("tcp_close", "fentry"),
-    ("tcp_receive_reset", "tp_btf"),
-    ("tcp_send_reset", "tp_btf"),
-    ("tcp_retransmit_skb", "tp_btf"),
-    ("inet_sock_set_state", "tp_btf"),
-    ("tcp_connect", "fentry"),
-    ("tcp_v4_connect", "fexit"),
-    ("tcp_v6_connect", "fexit"),
-    ("inet_csk_accept", "fexit"),
-    ("tcp_sendmsg_locked", "fentry"),
-    ("tcp_recvmsg", "fexit"),
-];
-
-#[test]
 fn a_kernel_without_btf_is_refused_with_the_reason() {
     let hide = "mount --make-rprivate / && mount -t tmpfs none /sys/kernel/btf && exec \"$0\" \"$@\"";
     let exit = conntracer(&["unshare", "-m", "sh", "-c", hide], &["trace", "-d", "1"]);

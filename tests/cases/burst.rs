@@ -6,7 +6,10 @@ use std::{
     thread,
 };
 
-use harness::{Backend, Closer, Ends, Family, How, Line, Namespace, Tracer, listen, parse_lines};
+use harness::{
+    Backend, Closer, Ends, Family, How, Line, Namespace, OF_SKIPPED, Tracer, listen, parse_lines, skipped,
+    skipped_at_most,
+};
 
 const CLIENTS: usize = 4;
 const CONNECTIONS: usize = 10_000;
@@ -38,7 +41,7 @@ fn burst(backend: Backend) {
     let end = trace.stop();
 
     assert!(end.status.success(), "{}", end.stderr);
-    let (mut clients, mut servers, mut summary) = (HashMap::new(), HashMap::new(), None);
+    let (mut clients, mut servers, mut losses, mut summary) = (HashMap::new(), HashMap::new(), Vec::new(), None);
     for line in parse_lines(&std::fs::read_to_string(&file).expect("the output")) {
         match line {
             Line::Connection(connection) => {
@@ -52,15 +55,24 @@ fn burst(backend: Backend) {
                 }
             }
             Line::Summary(of_all) => summary = Some(of_all),
-            Line::Loss(loss) => panic!("{loss:#?}"),
+            Line::Loss(loss) => losses.push(loss),
             Line::Open(_) | Line::Exchange(_) | Line::Dns(_) | Line::Finding(_) | Line::Detail(_) => {}
         }
     }
     let summary = summary.expect("a summary");
-    assert_eq!(summary.losses, []);
-    assert_eq!(summary.connections, 2 * CONNECTIONS as u64);
-    assert_eq!(clients.into_keys().collect::<HashSet<_>>(), made, "each client's connection once");
-    assert_eq!(servers.into_keys().collect::<HashSet<_>>(), made, "each server's connection once");
+    // Nothing is lost where tasks are not preempted in hooks. Where they are, what is missing was counted, and is little.
+    let skipped = skipped(&summary.losses);
+    assert!(skipped <= skipped_at_most(), "{skipped} hooks skipped");
+    for losses in [&losses, &summary.losses] {
+        assert!(losses.iter().all(|loss| skipped > 0 && OF_SKIPPED.contains(&loss.cause.as_str())), "{losses:#?}");
+    }
+    let [clients, servers] = [clients, servers].map(|seen| seen.into_keys().collect::<HashSet<_>>());
+    assert_eq!(summary.connections, (clients.len() + servers.len()) as u64);
+    for seen in [&clients, &servers] {
+        assert!(seen.is_subset(&made), "no other connection is told");
+    }
+    let missing = 2 * made.len() - clients.len() - servers.len();
+    assert!(missing as u64 <= skipped, "{missing} ends are missing for {skipped} skipped hooks");
 }
 
 /// Makes all connections, each with a port of its own, as fast as it goes: the client closes first.

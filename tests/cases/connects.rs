@@ -8,6 +8,7 @@ use std::{
 };
 
 use harness::{Closer, Connection, Ends, Family, How, Namespace, Pair, Tracer, connect_from, eventually, listen};
+use nix::unistd::gettid;
 use socket2::{Domain, SockRef, Socket, Type};
 
 crate::on_both_backends! {
@@ -78,7 +79,9 @@ fn a_socket_that_connects_again_after_a_failure_makes_two_connections(trace: &Tr
     let ends = Ends::of(&socket.into());
     drop(server);
 
-    let failed = trace.connection_where("the refused connect", |c| c.remote == refused);
+    // The port may have been another's before: the thread is this test's alone.
+    let tid = u32::try_from(gettid().as_raw()).expect("a number");
+    let failed = trace.connection_where("the refused connect", |c| c.remote == refused && c.tid == Some(tid));
     failed.assert_ended(Closer::None, How::Refused);
     let succeeded = trace.connection(ends);
     assert_eq!(succeeded.close().how, How::Fin);

@@ -8,6 +8,7 @@ mod containers;
 mod cpu_quota;
 mod detach;
 mod dns;
+mod doctor;
 mod exchanges;
 mod faults;
 mod filters;

@@ -165,6 +165,7 @@ fn an_output_that_nobody_reads_stalls_nothing_and_keeps_no_memory_and_what_was_d
 #[test]
 fn detail_goes_down_while_tracing_costs_too_much_and_up_again_when_it_does_not() {
     const TALKS: usize = 3;
+    const RETRIES: usize = 20;
     let listener = listen(Family::V4);
     let to = listener.local_addr().expect("local address");
     let port = to.port().to_string();
@@ -208,7 +209,15 @@ fn detail_goes_down_while_tracing_costs_too_much_and_up_again_when_it_does_not()
     let raised = trace.detail_change(2);
     assert_eq!(raised.detail, "exchanges");
     assert!(raised.overhead_percent < 3.0 && raised.at > lowered.at, "{raised:#?}");
-    let after = whole(3);
+    let after = (0..RETRIES).find_map(|_| {
+        let changes = trace.detail_changes();
+        let ends = whole(3);
+        // Attaching again costs too, and a busy machine makes a little much: then it goes down and up once more.
+        let was_raised = changes.is_multiple_of(2) && trace.detail_changes() == changes;
+        thread::sleep(Duration::from_secs(u64::from(!was_raised)));
+        was_raised.then_some(ends)
+    });
+    let after = after.expect("detail stays raised while little happens");
     let trace = trace.stop();
 
     trace.assert_lost_only(&["detail_lowered"]);

@@ -128,7 +128,8 @@ fn an_answer_that_a_return_probe_does_not_follow_is_counted() {
 fn assert_seen_or_counted(trace: &Trace, seen: usize) {
     trace.assert_lost_only(&["call_missed"]);
     assert!(seen < THREADS, "return probes have followed all {THREADS} threads, so this shows nothing");
-    assert_eq!(missed(trace), (THREADS - seen) as u64);
+    let counted = missed(trace)..=missed(trace) + trace.skipped();
+    assert!(counted.contains(&((THREADS - seen) as u64)), "{seen} seen, {counted:?} counted");
 }
 
 fn missed(trace: &Trace) -> u64 {

@@ -44,7 +44,10 @@ pub use record::{Close, Closer, Connection, Exchange, Finding, How, Line, Lookup
 pub use resolver::Resolver;
 pub use span::{Range, Span};
 pub use talk::{Expected, Log, Talk, send_parts};
-pub use tracer::{Backend, Exit, Trace, Tracer, conntracer, parse_lines, traced_run, tracer_path};
+pub use tracer::{
+    Backend, Exit, OF_SKIPPED, Trace, Tracer, conntracer, parse_lines, skipped, skipped_at_most, traced_run,
+    tracer_path,
+};
 pub use waiting::while_waiting;
 
 /// Where cargo put the other binaries of this package: a test binary lies in `deps/`, beside them.

@@ -2,6 +2,7 @@
 
 use std::{
     io::{BufRead, BufReader, Read},
+    iter,
     net::TcpListener,
     os::unix::process::CommandExt,
     path::{Path, PathBuf},
@@ -29,6 +30,19 @@ const BAD_INPUT: [&str; 3] = ["hello_malformed", "dns_malformed", "dns_unasked"]
 /// All programs of a hook were at work as it was hit once more.
 const SKIPPED: &str = "hook_skipped";
 
+/// What a skipped hook is counted as, and the end that it did not tell.
+pub const OF_SKIPPED: &[&str] = &[SKIPPED, "end_unseen"];
+
+/// The skipped hooks among losses.
+pub fn skipped(losses: &[Loss]) -> u64 {
+    losses.iter().filter(|loss| loss.cause == SKIPPED).map(|loss| loss.count).sum()
+}
+
+/// How many hooks a trace of this kernel may skip: docs/kernel-support.md tells how that comes.
+pub fn skipped_at_most() -> u64 {
+    if preempts_in_hooks() { 40 } else { 0 }
+}
+
 /// Whether this kernel preempts a task that is in the kernel; Debian's 7.2 does.
 fn preempts_in_hooks() -> bool {
     let modes = std::fs::read_to_string("/sys/kernel/debug/sched/preempt").unwrap_or_default();
@@ -39,10 +53,13 @@ fn preempts_in_hooks() -> bool {
 const READY: &str = "conntracer: tracing";
 
 /// Loading makes the kernel verify every program, which takes its time on an emulated processor.
-const START: Duration = Duration::from_secs(90);
+const START: Duration = Duration::from_secs(180);
 
 /// To start, and for a program with many connections to do its work.
 const RUN: Duration = Duration::from_secs(240);
+
+/// Lines that are taken apart before anybody sees them.
+const AT_ONCE: usize = 256;
 
 /// From an event in the kernel to its line here.
 const DELIVERY: Duration = Duration::from_secs(15);
@@ -161,13 +178,21 @@ impl Tracer {
         let (output, errors) = (Watched::new(), Watched::new());
         let stdout = child.stdout.take().expect("stdout is piped");
         let stderr = child.stderr.take().expect("stderr is piped");
-        let readers = vec![
-            read_lines(stdout, &output, |lines: &mut Vec<_>, line| lines.push(parse_line(&line))),
-            read_lines(stderr, &errors, |text: &mut String, line| {
-                text.push_str(&line);
-                text.push('\n');
-            }),
-        ];
+        let readers = [
+            read_lines(stdout, &output, parse_line, Vec::push),
+            read_lines(
+                stderr,
+                &errors,
+                |line| line,
+                |text: &mut String, line| {
+                    text.push_str(&line);
+                    text.push('\n');
+                },
+            ),
+        ]
+        .into_iter()
+        .flatten()
+        .collect();
         let tracer = Self { child: Mutex::new(child), output, errors, readers: Mutex::new(readers) };
         let ready = tracer.errors.await_within(START, |text| text.lines().any(|l| l.starts_with(READY)).then_some(()));
         assert!(ready.is_some(), "{command:?} is not ready: {}", tracer.stderr());
@@ -387,18 +412,31 @@ fn start_on_lasting_thread(backend: Backend) -> Tracer {
     }
 }
 
-fn read_lines<T: Default + Send + 'static>(
+/// Reads lines as fast as they come, so that nobody has to drop any for a slow reader, and takes them apart at leisure: all that have come
+/// meanwhile are put in place together.
+fn read_lines<L: Send + 'static, T: Default + Send + 'static>(
     stream: impl Read + Send + 'static,
     into: &Arc<Watched<T>>,
-    take: impl Fn(&mut T, String) + Send + 'static,
-) -> JoinHandle<()> {
-    let into = Arc::clone(into);
-    thread::spawn(move || {
+    parse: impl Fn(String) -> L + Send + 'static,
+    take: impl Fn(&mut T, L) + Send + 'static,
+) -> [JoinHandle<()>; 2] {
+    let (lines, come) = mpsc::channel();
+    let reader = thread::spawn(move || {
         for line in BufReader::new(stream).lines().map_while(Result::ok) {
-            into.change(|value| take(value, line));
+            if lines.send(line).is_err() {
+                break;
+            }
+        }
+    });
+    let into = Arc::clone(into);
+    let parser = thread::spawn(move || {
+        while let Ok(first) = come.recv() {
+            let parsed: Vec<L> = iter::once(first).chain(come.try_iter().take(AT_ONCE)).map(&parse).collect();
+            into.change(|value| parsed.into_iter().for_each(|line| take(value, line)));
         }
         into.finish();
-    })
+    });
+    [reader, parser]
 }
 
 fn await_exit(child: &mut Child, limit: Duration) -> Option<ExitStatus> {
@@ -490,20 +528,20 @@ impl Trace {
         self.connections.iter().filter(|c| Ends::new(c.local, c.remote) == ends).collect()
     }
 
+    /// How many skipped hooks were counted.
+    pub fn skipped(&self) -> u64 {
+        skipped(&self.summary().losses)
+    }
+
     /// Fails if the tracer failed, says that it lost something, or reported a connection twice.
     #[track_caller]
     pub fn assert_nothing_lost(&self) -> &Self {
         self.assert_lost_only(&[])
     }
 
-    /// The same for a trace of minutes. On a kernel that preempts there are moments in which as many tasks are preempted in one hook
-    /// as it has programs: that is counted, and no matter of what such a trace is to show.
-    #[track_caller]
-    pub fn assert_nothing_lost_but_to_preemption(&self) -> &Self {
-        self.assert_lost_only(if preempts_in_hooks() { &[SKIPPED] } else { &[] })
-    }
-
-    /// The same, but for losses of these causes.
+    /// The same, but for losses of these causes. On a kernel that preempts a few skipped hooks are never excluded: there are moments in
+    /// which as many tasks are preempted in one hook as it has programs. They are counted, and what is missing for them is for the
+    /// test to see.
     #[track_caller]
     pub fn assert_lost_only(&self, causes: &[&str]) -> &Self {
         let mut ids: Vec<_> = self.connections.iter().map(|connection| &connection.id).collect();
@@ -512,8 +550,11 @@ impl Trace {
         assert_eq!(twice, None, "each connection is reported once");
         assert_eq!(self.summary().connections, self.connections.len() as u64, "the summary counts all");
         assert!(self.status.success(), "{}: {}", self.status, self.stderr);
+        let few_skipped = (1..=skipped_at_most()).contains(&self.skipped());
         for losses in [&self.losses, &self.summary().losses] {
-            let others: Vec<_> = losses.iter().filter(|loss| !causes.contains(&loss.cause.as_str())).collect();
+            let is_allowed =
+                |loss: &Loss| causes.contains(&&*loss.cause) || (few_skipped && OF_SKIPPED.contains(&&*loss.cause));
+            let others: Vec<_> = losses.iter().filter(|loss| !is_allowed(loss)).collect();
             assert!(others.is_empty(), "nothing else may be lost: {others:#?}");
         }
         self

@@ -38,7 +38,7 @@ fn dispatch(command: &Command) -> Result<u8> {
             Ok(if options.fail_on_finding && found > 0 { FOUND } else { 0 })
         }
         Command::Replay(options) => replay::replay(options).map(|()| 0),
-        Command::Doctor(options) => doctor::doctor(options).map(|works| if works { 0 } else { FAILED }),
+        Command::Doctor(options) => block_on(doctor::doctor(options)).map(|works| if works { 0 } else { FAILED }),
     }
 }
 

@@ -36,7 +36,8 @@ pub enum Command {
     /// Show a recording as if it happened now.
     #[command(after_help = REPLAY_EXAMPLES)]
     Replay(Replay),
-    /// Tell what this kernel and these privileges allow, and which hooks would be used.
+    /// Tell what this kernel and these rights allow and which hooks would be used, and trace a connection of its own to see whether
+    /// that works.
     #[command(after_help = DOCTOR_EXAMPLES)]
     Doctor(Doctor),
 }
@@ -67,7 +68,10 @@ const REPLAY_EXAMPLES: &str = "Examples:
 
 const DOCTOR_EXAMPLES: &str = "Examples:
   sudo conntracer doctor
-  sudo conntracer doctor --backend kprobe";
+  sudo conntracer doctor --backend kprobe
+  sudo conntracer doctor --json | jq .tracing.hooks
+
+It ends with code 1 if tracing does not work here.";
 
 /// `run`
 #[derive(Debug, Args)]
@@ -143,6 +147,12 @@ pub struct Doctor {
     /// Which kind of hooks to try.
     #[arg(long, value_enum, default_value_t)]
     pub backend: Backend,
+    /// Print one JSON object, see docs/doctor.md.
+    #[arg(long)]
+    pub json: bool,
+    /// Do not make and trace a connection over loopback.
+    #[arg(long)]
+    pub no_self_test: bool,
     /// Also print how many instructions the kernel's verifier looked at, program by program.
     #[arg(long, hide = true)]
     pub verifier: bool,
@@ -277,6 +287,18 @@ pub struct Live {
     /// Most connections remembered at a time, in the kernel (where it has no socket storage) and in user space.
     #[arg(long, value_name = "N", default_value_t = 65_536, value_parser = clap::value_parser!(u32).range(16..=4_194_304))]
     pub max_connections: u32,
+}
+
+impl Live {
+    /// As without any flag.
+    pub fn by_default() -> Self {
+        #[derive(Parser)]
+        struct NoFlags {
+            #[command(flatten)]
+            live: Live,
+        }
+        NoFlags::parse_from([""; 1]).live
+    }
 }
 
 /// The form of the output.

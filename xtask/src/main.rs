@@ -12,6 +12,7 @@ mod faults;
 mod fuzz;
 mod incidents;
 mod initrd;
+mod kernel_support;
 mod kernels;
 mod libraries;
 mod lint;
@@ -67,6 +68,8 @@ enum Task {
     Soak(soak::Args),
     /// See what is lost when things go wrong around a tracer
     Faults(faults::Args),
+    /// Ask the doctor on each kernel, and write the tables of docs/kernel-support.md
+    KernelSupport(kernel_support::Args),
     /// Run a command as root in a VM on a Debian kernel
     Vm(vm::Args),
 }
@@ -95,6 +98,7 @@ fn run(task: &Task) -> Result<ExitCode> {
         Task::Accuracy(args) => accuracy::run(args),
         Task::Soak(args) => soak::run(args),
         Task::Faults(args) => faults::run(args),
+        Task::KernelSupport(args) => kernel_support::run(args),
         Task::Vm(args) => vm::run(args),
     }
 }

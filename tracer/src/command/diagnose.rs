@@ -19,6 +19,7 @@ pub async fn diagnose(options: &cli::Diagnose) -> Result<usize> {
     }
     let selection = Selection::new(&options.target, &options.filter)?;
     let mut session = Session::begin(selection, &options.live, open)?;
+    session.announce();
     session.until(pending::<()>()).await?;
     session.end()
 }

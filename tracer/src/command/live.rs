@@ -163,6 +163,14 @@ impl Session {
         Ok(session)
     }
 
+    /// Tells the person at the terminal that the trace has begun, and of what.
+    pub fn announce(&self) {
+        if let Some(waiting) = self.selection.waiting_for(self.selection.present().as_deref()) {
+            talk(&waiting);
+        }
+        talk(&format!("tracing {}; Ctrl-C stops", self.selection));
+    }
+
     /// Gives up the rights that are no longer needed, and traces until a signal, the deadline, the end of all targets, or `done`, whose
     /// result is returned.
     ///
@@ -373,10 +381,6 @@ impl Session {
         }
         self.reader.flush()?;
         self.reader.set_patience(Patience::None);
-        if let Some(waiting) = self.selection.waiting_for(self.selection.present().as_deref()) {
-            talk(&waiting);
-        }
-        talk(&format!("tracing {}; Ctrl-C stops", self.selection));
         Ok(())
     }
 }

@@ -18,6 +18,7 @@ const LINGER: Duration = Duration::from_millis(500);
 pub async fn run(options: &cli::Run) -> Result<()> {
     let selection = Selection::children(&options.filter)?;
     let mut session = Session::begin(selection, &options.live, || open_output(&options.output))?;
+    session.announce();
     let mut child = start(options)?;
     match session.until(child.wait()).await? {
         Some(status) => {

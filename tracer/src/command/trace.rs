@@ -14,6 +14,7 @@ use crate::{cli, target::selection::Selection};
 pub async fn trace(options: &cli::Trace) -> Result<()> {
     let selection = Selection::new(&options.target, &options.filter)?;
     let mut session = Session::begin(selection, &options.live, || open_output(&options.output))?;
+    session.announce();
     session.until(pending::<()>()).await?;
     session.end().map(drop)
 }

@@ -2,7 +2,7 @@
 
 pub mod diagnosis;
 mod errno;
-mod escape;
+pub(crate) mod escape;
 mod finding_ndjson;
 mod finding_text;
 mod hellos;

@@ -52,13 +52,18 @@ impl Sink {
         Ok(Self { out, is_plain_file, path: path.map(Path::to_owned), whole: 0 })
     }
 
+    /// Takes whatever comes, and keeps nothing.
+    pub fn nowhere() -> Self {
+        Self { out: Box::new(io::sink()), is_plain_file: true, path: None, whole: 0 }
+    }
+
     /// Any writer, which may keep who writes waiting.
     #[cfg(test)]
     pub(super) fn to(out: Box<dyn Write + Send>) -> Self {
         Self { out, is_plain_file: false, path: None, whole: 0 }
     }
 
-    /// Whether it is a file on a disk, which never waits for a reader.
+    /// Whether it never waits for a reader, as a file on a disk.
     pub fn is_plain_file(&self) -> bool {
         self.is_plain_file
     }

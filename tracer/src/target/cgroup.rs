@@ -111,6 +111,17 @@ pub fn processes(cgroup: &Cgroup) -> Vec<u32> {
     pids
 }
 
+/// The version of cgroups here: 2, or 1 where only that is mounted; `None` if none is.
+pub fn version() -> Option<u8> {
+    let is_v1 = || fs::read_to_string("/proc/self/mounts").is_ok_and(|mounts| has_type(&mounts, "cgroup"));
+    if mount().is_some() { Some(2) } else { is_v1().then_some(1) }
+}
+
+/// Whether a file system of this type is in a table of mounts, the third field of a line.
+fn has_type(mounts: &str, wanted: &str) -> bool {
+    mounts.lines().any(|line| line.split(' ').nth(2) == Some(wanted))
+}
+
 /// Where cgroup v2 is mounted, if it is.
 pub(super) fn mount() -> Option<&'static Path> {
     let is_v2 = |path: &&&str| rustix::fs::statfs(**path).is_ok_and(|stat| stat.f_type as u64 == CGROUP2_MAGIC);

@@ -14,6 +14,11 @@ const OF_HOST: u64 = 0xEFFF_FFFC;
 /// Bits of the minor number in a device number inside the kernel (`MINORBITS`).
 const MINOR_BITS: u32 = 20;
 
+/// Whether it is the host's. Taken as so where `/proc` does not tell.
+pub fn is_of_host() -> bool {
+    fs::metadata(OWN).map_or(true, |namespace| namespace.ino() == OF_HOST)
+}
+
 /// Has the kernel side number processes as this namespace does, if it is not the host's.
 pub fn settle(config: &mut Config) {
     let Ok(namespace) = fs::metadata(OWN) else { return };
