@@ -102,8 +102,8 @@ fn the_fallback_serves_every_hook_and_tells_a_connection_as_it_was() {
 
 #[test]
 fn what_is_not_told_as_it_was_fails_the_self_test() {
-    // Without its hook nothing tells that the client was first to close.
-    let exit = conntracer(&[], &["doctor", "--without-hook", "tcp_close"]);
+    // Without the hook on sends nothing tells what is asked and what answers.
+    let exit = conntracer(&[], &["doctor", "--without-hook", "tcp_sendmsg_locked"]);
     assert_eq!(exit.status.code(), Some(1), "{exit:#?}");
     let line =
         |name: &str| exit.stdout.lines().find(|line| line.starts_with(name)).unwrap_or_else(|| panic!("{exit:#?}"));

@@ -48,6 +48,8 @@ fn converse(to: SocketAddr, exchanges: usize) -> Ends {
 
 #[test]
 fn when_the_exchanges_overflow_every_life_is_told_and_what_was_lost_is_said_within_a_second() {
+    // Its exchanges would keep those busy who look into a trace of all.
+    Tracer::end_shared();
     const LIVES: usize = 60;
     let listener = listen(Family::V4);
     let to = listener.local_addr().expect("local address");
@@ -115,6 +117,8 @@ fn read_to_end(mut fifo: File) -> String {
 
 #[test]
 fn an_output_that_nobody_reads_stalls_nothing_and_keeps_no_memory_and_what_was_dropped_is_counted() {
+    // Its exchanges would keep those busy who look into a trace of all.
+    Tracer::end_shared();
     const LIVES: usize = 800;
     let dir = tempfile::tempdir().expect("a folder");
     let fifo = dir.path().join("out");
@@ -164,6 +168,8 @@ fn an_output_that_nobody_reads_stalls_nothing_and_keeps_no_memory_and_what_was_d
 
 #[test]
 fn detail_goes_down_while_tracing_costs_too_much_and_up_again_when_it_does_not() {
+    // Its exchanges would keep those busy who look into a trace of all.
+    Tracer::end_shared();
     const TALKS: usize = 3;
     const RETRIES: usize = 20;
     let listener = listen(Family::V4);

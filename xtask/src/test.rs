@@ -44,7 +44,7 @@ pub struct Args {
     #[arg(long)]
     all_cases: bool,
     /// Seconds until a VM is stopped
-    #[arg(long, default_value_t = 2400, value_name = "S")]
+    #[arg(long, default_value_t = 3000, value_name = "S")]
     timeout: u64,
     #[command(flatten)]
     hardware: Hardware,

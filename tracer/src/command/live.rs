@@ -258,6 +258,9 @@ impl Session {
         if change == Change::Raise {
             self.look_at_targets()?;
         }
+        if let Self { overload: Some(watch), ebpf, .. } = self {
+            watch.overlook(ebpf);
+        }
         Ok(())
     }
 

@@ -47,6 +47,11 @@ impl Watch {
         self.governor.observe(percent, passed)
     }
 
+    /// What has been spent since the last look is not to count: a change of detail costs too, and would look like what it is a cure for.
+    pub fn overlook(&mut self, ebpf: &Ebpf) {
+        self.meter.look(ebpf);
+    }
+
     fn overhead(&self) -> Overhead {
         let counts_programs = self.meter.counts_programs();
         Overhead { percent: self.governor.cost(), limit: self.governor.limit(), counts_programs }
