@@ -184,12 +184,13 @@ fn detail_goes_down_while_tracing_costs_too_much_and_up_again_when_it_does_not()
         })
     };
     let before = whole(3);
-    // Once it is noticed, and as long as that takes.
+    // Once it is noticed, and as long as that takes. It is said at once, while thousands of lines wait to be taken apart here.
+    let is_lowered = || trace.stderr().contains("only connections are looked at");
     let until = std::time::Instant::now() + Duration::from_secs(20);
     let talk = || {
         let mut client = TcpStream::connect(to).expect("connect");
         let ends = Ends::of(&client);
-        while trace.detail_changes() == 0 && std::time::Instant::now() < until {
+        while !is_lowered() && std::time::Instant::now() < until {
             for _ in 0..100 {
                 let mut byte = [0];
                 client.write_all(&byte).expect("ask");
@@ -208,25 +209,26 @@ fn detail_goes_down_while_tracing_costs_too_much_and_up_again_when_it_does_not()
         }
         ends
     });
+    let meanwhile = whole(3);
     let lowered = trace.detail_change(1);
     assert_eq!((lowered.detail.as_str(), lowered.limit_percent), ("connections", 6.0));
     assert!(lowered.overhead_percent > 6.0 && lowered.programs_counted, "{lowered:#?}");
-    let meanwhile = whole(3);
     let raised = trace.detail_change(2);
     assert_eq!(raised.detail, "exchanges");
     assert!(raised.overhead_percent < 3.0 && raised.at > lowered.at, "{raised:#?}");
+    // On a busy machine little costs much, and detail may have gone down and up once more.
     let after = (0..RETRIES).find_map(|_| {
-        let changes = trace.detail_changes();
         let ends = whole(3);
-        // Attaching again costs too, and a busy machine makes a little much: then it goes down and up once more.
-        let was_raised = changes.is_multiple_of(2) && trace.detail_changes() == changes;
+        let was_raised =
+            trace.connection(ends).exchanges.is_some() && trace.connection(ends.flipped()).exchanges.is_some();
         thread::sleep(Duration::from_secs(u64::from(!was_raised)));
         was_raised.then_some(ends)
     });
-    let after = after.expect("detail stays raised while little happens");
+    let after = after.expect("exchanges are looked at again");
     let trace = trace.stop();
 
-    trace.assert_lost_only(&["detail_lowered"]);
+    // While hooks are taken off, there may be more of them than anybody reads.
+    trace.assert_lost_only(&["detail_lowered", "exchange_ring_full"]);
     for word in ["only connections are looked at", "exchanges are looked at again", "--max-overhead"] {
         assert!(trace.stderr.contains(word), "nothing is said of `{word}`: {}", trace.stderr);
     }

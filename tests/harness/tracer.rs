@@ -298,11 +298,6 @@ impl Tracer {
         })
     }
 
-    /// How often detail has been changed so far.
-    pub fn detail_changes(&self) -> usize {
-        self.output.lock().0.iter().filter(|line| matches!(line, Ok(Line::Detail(_)))).count()
-    }
-
     /// Waits until detail has been changed so many times; returns the last change.
     #[track_caller]
     pub fn detail_change(&self, count: usize) -> DetailChange {

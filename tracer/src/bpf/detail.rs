@@ -1,6 +1,9 @@
 //! The hooks that only detail `exchanges` has. They can be taken off and put back while the rest goes on.
 
-use std::any::Any;
+use std::{
+    any::Any,
+    thread::{self, JoinHandle},
+};
 
 use anyhow::Result;
 use aya::Ebpf;
@@ -8,13 +11,15 @@ use aya::Ebpf;
 use super::{hooks::Program, load::attach};
 
 /// A link of whatever kind; dropping it detaches its program.
-pub type Link = Box<dyn Any>;
+pub type Link = Box<dyn Any + Send>;
 
 /// The programs of those hooks, in the order in which they go on.
 #[derive(Default)]
 pub struct DetailHooks {
     programs: Vec<Program>,
     links: Vec<Link>,
+    /// Takes off what is no longer wanted.
+    going: Option<JoinHandle<()>>,
 }
 
 impl DetailHooks {
@@ -28,18 +33,25 @@ impl DetailHooks {
         Ok(())
     }
 
-    /// Takes them off.
+    /// Takes them off, beside what goes on: the kernel waits for whoever is in a hook, seconds in all on a busy machine, and its buffers
+    /// have to be emptied meanwhile.
     pub fn take_off(&mut self) {
-        self.links.clear();
+        let links = std::mem::take(&mut self.links);
+        // Without a thread they go with this call.
+        self.going = thread::Builder::new().name("detach".to_owned()).spawn(move || drop(links)).ok();
     }
 
-    /// Puts back those that are off.
+    /// Puts back those that are off, once all are.
     ///
     /// # Errors
     /// If the kernel refuses one that it has taken before; then none is on.
     pub fn put_back(&mut self, ebpf: &mut Ebpf) -> Result<()> {
         if !self.links.is_empty() {
             return Ok(());
+        }
+        if let Some(going) = self.going.take() {
+            // It only drops links, and a panic there would leave them dropped as well.
+            let _ = going.join();
         }
         let links: Result<Vec<_>> = self.programs.iter().map(|program| attach(ebpf, *program)).collect();
         self.links = links?;

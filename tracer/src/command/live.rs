@@ -18,7 +18,7 @@ use tracer_ebpf::{MISSING, SocketRecord, detail};
 
 use super::{
     Opened, interrupt, limits,
-    overload::Watch,
+    overload::{self, Watch},
     pace::{Pace, Periodic},
     talk,
     ticker::Ticker,
@@ -249,14 +249,22 @@ impl Session {
 
     /// Lowers or raises detail if tracing costs too much or little enough.
     fn look_at_cost(&mut self) -> Result<()> {
-        let Self { overload: Some(watch), ebpf, detail_hooks, tls_libraries, .. } = self else { return Ok(()) };
+        let Self { overload: Some(watch), ebpf, reader, detail_hooks, tls_libraries, .. } = self else { return Ok(()) };
         let Some(change) = watch.look(ebpf) else { return Ok(()) };
-        let event = watch.change(change, ebpf, detail_hooks, tls_libraries.as_mut())?;
-        // What the hooks have told until then comes first.
-        self.reader.read(usize::MAX, |_| {})?;
-        self.reader.send(event)?;
-        if change == Change::Raise {
-            self.look_at_targets()?;
+        // What happens while hooks come and go counts as not looked at: an end that is read before that is known would be told as if
+        // nothing had passed since.
+        match change {
+            Change::Lower => {
+                reader.read(usize::MAX, |_| {})?;
+                reader.send(watch.tell(change))?;
+                overload::lower(detail_hooks, tls_libraries.as_mut());
+            }
+            Change::Raise => {
+                overload::raise(ebpf, detail_hooks, tls_libraries.as_mut())?;
+                reader.read(usize::MAX, |_| {})?;
+                reader.send(watch.tell(change))?;
+                self.look_at_targets()?;
+            }
         }
         if let Self { overload: Some(watch), ebpf, .. } = self {
             watch.overlook(ebpf);

@@ -57,34 +57,30 @@ impl Watch {
         Overhead { percent: self.governor.cost(), limit: self.governor.limit(), counts_programs }
     }
 
-    /// Does it, and says so. Returns the event that tells it.
-    ///
-    /// # Errors
-    /// If the kernel does not take back a hook that it had taken before.
-    pub fn change(
-        &self,
-        change: Change,
-        ebpf: &mut Ebpf,
-        hooks: &mut DetailHooks,
-        libraries: Option<&mut TlsLibraries>,
-    ) -> Result<UserEvent> {
-        let overhead = self.overhead();
-        let lowered = change == Change::Lower;
+    /// Says that detail is lowered or raised from now on. Returns the event that tells it.
+    pub fn tell(&self, change: Change) -> UserEvent {
+        let (overhead, lowered) = (self.overhead(), change == Change::Lower);
         talk(&DetailChange { at: WallTime(0), lowered, overhead }.to_string());
-        let at = if lowered {
-            let at = features::boot_clock_now();
-            hooks.take_off();
-            if let Some(libraries) = libraries {
-                libraries.pause();
-            }
-            at
-        } else {
-            hooks.put_back(ebpf)?;
-            if let Some(libraries) = libraries {
-                libraries.resume(ebpf);
-            }
-            features::boot_clock_now()
-        };
-        Ok(UserEvent::Detail { at, lowered, overhead })
+        UserEvent::Detail { at: features::boot_clock_now(), lowered, overhead }
     }
+}
+
+/// Takes off what only exchanges need. For a moment some hooks are there and others are not.
+pub fn lower(hooks: &mut DetailHooks, libraries: Option<&mut TlsLibraries>) {
+    hooks.take_off();
+    if let Some(libraries) = libraries {
+        libraries.pause();
+    }
+}
+
+/// Puts it back.
+///
+/// # Errors
+/// If the kernel does not take back a hook that it had taken before.
+pub fn raise(ebpf: &mut Ebpf, hooks: &mut DetailHooks, libraries: Option<&mut TlsLibraries>) -> Result<()> {
+    hooks.put_back(ebpf)?;
+    if let Some(libraries) = libraries {
+        libraries.resume(ebpf);
+    }
+    Ok(())
 }
