@@ -141,6 +141,21 @@ fn a_pool_that_shrinks_and_is_not_missed_is_no_finding() {
 }
 
 #[test]
+fn a_pool_that_is_let_go_of_as_a_whole_shows_no_idle_timeout_though_it_is_missed() {
+    let pool = |first: u64, at: u64, apart: u64| (0..6).map(move |n| client(first + n, at + n * apart, 3, 100 * MS));
+    let is_found = |apart| {
+        let gone = pool(1, BEGAN, apart).map(|(mut traffic, last)| {
+            traffic.closes(last + 2 * S);
+            traffic
+        });
+        let later = pool(11, BEGAN + 30 * S, MS).map(|(traffic, _)| traffic);
+        rules(&found(gone.chain(later))).contains(&"local-idle-timeout")
+    };
+    assert!(!is_found(MS), "all were closed at one moment");
+    assert!(is_found(2 * S));
+}
+
+#[test]
 fn closes_at_random_times_are_no_idle_timeout() {
     let random = |n: u64| [900, 6_100, 2_300, 4_400, 3_100, 1_500, 5_200, 3_900][n as usize % 8] * MS;
     assert_eq!(rules(&found(closed_after(random, 7 * S, 8))), [""; 0]);

@@ -13,6 +13,8 @@ use crate::{
 
 /// Fewer closes do not show a fixed time.
 const FEWEST_CLOSES: u64 = 5;
+/// All at one moment, after the same idle time: they were last used together, and let go of together, be it at the end of the work.
+const FEWEST_MOMENTS: u64 = 2;
 /// Fewer connections missed may be chance.
 const FEWEST_COLD: u64 = 3;
 /// Half of the closes must lie this close together, as a share of the time: what ends connections at random spreads over more.
@@ -34,7 +36,7 @@ struct Timeout {
 
 /// The idle timeout by which one side closes; `None` if there is none to be seen.
 fn timeout(closes: &ByOne) -> Option<Timeout> {
-    if closes.idle.count() < FEWEST_CLOSES {
+    if closes.idle.count() < FEWEST_CLOSES || closes.moments < FEWEST_MOMENTS {
         return None;
     }
     let Cluster { middle, width } = closes.idle.closest_half()?;

@@ -10,6 +10,9 @@ use crate::{
 /// What was idle for less was closed because it was done with, not because it was idle.
 pub const SHORTEST_IDLE: Nanos = 500_000_000;
 
+/// Closes that are this close to each other are of one moment.
+const MOMENT: Nanos = 1_000_000_000;
+
 /// The closes of established connections.
 #[derive(Default)]
 pub struct Closes {
@@ -36,6 +39,9 @@ pub struct ByOne {
     pub breaks: u64,
     /// Time idle before the close, of those that were idle.
     pub idle: Durations,
+    /// At how many different moments those were closed: a pool that is let go of as a whole is closed at one.
+    pub moments: u64,
+    last_moment: u64,
     /// Those that were idle.
     pub idle_examples: Examples,
     /// Those that broke something off.
@@ -48,6 +54,8 @@ impl Default for ByOne {
             count: 0,
             breaks: 0,
             idle: Durations::fine(),
+            moments: 0,
+            last_moment: 0,
             idle_examples: Examples::default(),
             break_examples: Examples::default(),
         }
@@ -118,9 +126,20 @@ impl ByOne {
             && idle >= SHORTEST_IDLE
         {
             self.idle.add(idle);
+            self.add_moment(close);
             self.idle_examples.add(connection.id, close.released_at.or(close.ended_at), idle, || {
                 format!("closed after {} idle", units::duration(idle))
             });
+        }
+    }
+
+    fn add_moment(&mut self, close: &Close) {
+        let released_at = close.released_at.or(close.ended_at).map_or(0, |at| at.0);
+        // The peer's close is noticed later.
+        let at = released_at.saturating_sub(close.unnoticed.unwrap_or(0));
+        if self.moments == 0 || at.abs_diff(self.last_moment) > MOMENT {
+            self.moments += 1;
+            self.last_moment = at;
         }
     }
 }
