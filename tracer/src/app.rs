@@ -8,6 +8,7 @@ use clap::Parser as _;
 use crate::{
     cli::{Cli, Command},
     command::{diagnose, doctor, replay, run, trace},
+    rights::Held,
     stage::pipeline::is_closed_pipe,
 };
 
@@ -18,6 +19,8 @@ const FOUND: u8 = 3;
 
 /// Runs the program.
 pub fn main() -> ExitCode {
+    // What a program's file gives comes into effect here, before anything is looked at.
+    Held::at_start();
     match dispatch(&Cli::parse().command) {
         Ok(code) => ExitCode::from(code),
         Err(error) if is_closed_pipe(&error) => ExitCode::SUCCESS,

@@ -20,11 +20,16 @@ fn a_cgroup_that_is_removed_while_it_is_traced_leaves_an_orderly_trace() {
     eventually("the group to be empty", || fs::remove_dir(&path).ok());
     let seen = trace.connection(ends);
     assert!(seen.close().process_exited, "{seen:#?}");
-    // One of the same name is another group.
+    // One of the same name is another group, and who is in it is not traced.
     fs::create_dir(&path).expect("a group of that name");
+    let mut other = Actor::new();
+    fs::write(path.join("cgroup.procs"), other.pid().to_string()).expect("a process in the other group");
+    let unseen = other.connect(listener.local_addr().expect("local address"));
+    other.kill();
     let trace = if trace.has_ended() { trace.await_end() } else { trace.stop() };
     trace.assert_nothing_lost();
     assert_eq!(trace.connections.len(), 1, "{trace:#?}");
+    assert_eq!(trace.connections_of(unseen).len(), 0, "{trace:#?}");
     measured("a cgroup removed while it was traced: nothing lost");
 }
 

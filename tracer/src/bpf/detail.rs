@@ -8,7 +8,10 @@ use std::{
 use anyhow::Result;
 use aya::Ebpf;
 
-use super::{hooks::Program, load::attach};
+use super::{
+    hooks::{Attach, Program},
+    load::{attach, reload},
+};
 
 /// A link of whatever kind; dropping it detaches its program.
 pub type Link = Box<dyn Any + Send>;
@@ -49,12 +52,40 @@ impl DetailHooks {
         if !self.links.is_empty() {
             return Ok(());
         }
+        self.await_gone();
+        let links: Result<Vec<_>> = self.programs.iter().map(|program| attach_again(ebpf, *program)).collect();
+        self.links = links?;
+        Ok(())
+    }
+
+    /// Whether a probe of them, if there is one, can be attached with the rights that are in effect: the kernel asks for others than for
+    /// typed programs.
+    pub fn probes_can_be_attached(&self, ebpf: &mut Ebpf) -> bool {
+        let is_probe = |program: &&Program| matches!(program.attach, Attach::Kprobe(_) | Attach::Kretprobe(_));
+        self.programs.iter().find(is_probe).is_none_or(|probe| attach(ebpf, *probe).is_ok())
+    }
+
+    fn await_gone(&mut self) {
         if let Some(going) = self.going.take() {
             // It only drops links, and a panic there would leave them dropped as well.
             let _ = going.join();
         }
-        let links: Result<Vec<_>> = self.programs.iter().map(|program| attach(ebpf, *program)).collect();
-        self.links = links?;
-        Ok(())
     }
+}
+
+impl Drop for DetailHooks {
+    /// Nothing is attached any more when this is gone.
+    fn drop(&mut self) {
+        self.links.clear();
+        self.await_gone();
+    }
+}
+
+/// Attaches a program that was attached before. Kernels before 5.13 take a typed one once only, and then anew (`ENOENT` in
+/// `bpf_tracing_prog_attach`).
+fn attach_again(ebpf: &mut Ebpf, program: Program) -> Result<Link> {
+    attach(ebpf, program).or_else(|_| {
+        reload(ebpf, program)?;
+        attach(ebpf, program)
+    })
 }

@@ -3,7 +3,7 @@
 use std::{
     collections::{HashMap, HashSet},
     rc::Rc,
-    thread,
+    thread::{self, JoinHandle},
 };
 
 use anyhow::{Context as _, Result, bail};
@@ -102,6 +102,8 @@ pub struct LibraryProbes {
     /// Whether the kernel tells programs the number of their place.
     numbers: bool,
     links: HashMap<(FileId, &'static str), Vec<UProbeLink>>,
+    /// Takes off what is not wanted for now.
+    going: Option<JoinHandle<()>>,
 }
 
 impl LibraryProbes {
@@ -117,7 +119,7 @@ impl LibraryProbes {
         for name in names {
             program(ebpf, name)?.load().with_context(|| format!("the kernel refuses {name}"))?;
         }
-        Ok(Self { heads, numbers, links: HashMap::new() })
+        Ok(Self { heads, numbers, links: HashMap::new(), going: None })
     }
 
     /// Puts the probes on a library, unless that was tried before.
@@ -129,6 +131,8 @@ impl LibraryProbes {
         if self.links.contains_key(&key) {
             return Ok(());
         }
+        // Two probes at one place would tell everything twice.
+        self.await_gone();
         let mut links = Vec::new();
         let outcome = self.put_all_on(ebpf, library, &mut links);
         if outcome.is_err() {
@@ -189,9 +193,19 @@ impl LibraryProbes {
         Ok(points::entry(&code, convention))
     }
 
-    /// Takes all probes off; they may be put on again.
+    /// Takes all probes off, beside what goes on; they may be put on again.
     pub fn take_all_off(&mut self) {
-        take_off(self.links.drain().flat_map(|(_, links)| links).collect());
+        self.await_gone();
+        let links = self.links.drain().flat_map(|(_, links)| links).collect();
+        // Without a thread they go with this call.
+        self.going = thread::Builder::new().name("detach".to_owned()).spawn(move || take_off(links)).ok();
+    }
+
+    fn await_gone(&mut self) {
+        if let Some(going) = self.going.take() {
+            // It only drops links, and a panic there would leave them dropped as well.
+            let _ = going.join();
+        }
     }
 
     /// Takes the probes off a library that nobody uses any more.
@@ -201,8 +215,10 @@ impl LibraryProbes {
 }
 
 impl Drop for LibraryProbes {
+    /// No probe is left when this is gone.
     fn drop(&mut self) {
         self.take_all_off();
+        self.await_gone();
     }
 }
 

@@ -1,7 +1,7 @@
 //! Loads and attaches the hooks. What decides is what loads on this kernel, never its version: typed programs first, the
 //! fallback hook by hook where they do not load, and each step down with its reason.
 
-use anyhow::{Context as _, Result, bail};
+use anyhow::{Context as _, Result, anyhow, bail};
 use aya::{
     Btf, Ebpf, EbpfLoader,
     maps::SkStorage,
@@ -296,6 +296,23 @@ fn load_one(ebpf: &mut Ebpf, btf: &Btf, program: Program) -> Result<(), String> 
         Attach::RawTracepoint(_) => typed::<&mut RawTracePoint>(loaded)?.load(),
     };
     result.map_err(|error| refusal(&error))
+}
+
+/// Loads a program again that was loaded before.
+///
+/// # Errors
+/// If the kernel refuses.
+pub(super) fn reload(ebpf: &mut Ebpf, program: Program) -> Result<()> {
+    let btf = Btf::from_sys_fs().context("cannot read the kernel's BTF (/sys/kernel/btf/vmlinux)")?;
+    let loaded = ebpf.program_mut(program.name).context("not in the BPF object")?;
+    match program.attach {
+        Attach::Fentry(_) => <&mut FEntry>::try_from(loaded)?.unload()?,
+        Attach::Fexit(_) => <&mut FExit>::try_from(loaded)?.unload()?,
+        Attach::TpBtf(_) => <&mut BtfTracePoint>::try_from(loaded)?.unload()?,
+        Attach::Kprobe(_) | Attach::Kretprobe(_) => <&mut KProbe>::try_from(loaded)?.unload()?,
+        Attach::RawTracepoint(_) => <&mut RawTracePoint>::try_from(loaded)?.unload()?,
+    }
+    load_one(ebpf, &btf, program).map_err(|reason| anyhow!("the kernel does not take {} again: {reason}", program.name))
 }
 
 /// The object's sections and the table of hooks are written in two places; this catches a slip.

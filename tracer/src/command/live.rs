@@ -249,20 +249,25 @@ impl Session {
 
     /// Lowers or raises detail if tracing costs too much or little enough.
     fn look_at_cost(&mut self) -> Result<()> {
-        let Self { overload: Some(watch), ebpf, reader, detail_hooks, tls_libraries, .. } = self else { return Ok(()) };
+        let Self { overload: Some(watch), ebpf, detail_hooks, tls_libraries, .. } = self else { return Ok(()) };
         let Some(change) = watch.look(ebpf) else { return Ok(()) };
         // What happens while hooks come and go counts as not looked at: an end that is read before that is known would be told as if
         // nothing had passed since.
         match change {
             Change::Lower => {
-                reader.read(usize::MAX, |_| {})?;
-                reader.send(watch.tell(change))?;
+                self.read_what_is_there()?;
+                self.tell(change)?;
+                let Self { detail_hooks, tls_libraries, .. } = self;
                 overload::lower(detail_hooks, tls_libraries.as_mut());
             }
             Change::Raise => {
-                overload::raise(ebpf, detail_hooks, tls_libraries.as_mut())?;
-                reader.read(usize::MAX, |_| {})?;
-                reader.send(watch.tell(change))?;
+                if let Err(error) = overload::raise(ebpf, detail_hooks, tls_libraries.as_mut()) {
+                    talk(&format!("exchanges stay out of sight, as a hook cannot be put back: {error:#}"));
+                    self.overload = None;
+                    return Ok(());
+                }
+                self.read_what_is_there()?;
+                self.tell(change)?;
                 self.look_at_targets()?;
             }
         }
@@ -272,20 +277,37 @@ impl Session {
         Ok(())
     }
 
+    /// Says, in the output too, that detail is lowered or raised.
+    fn tell(&mut self, change: Change) -> Result<()> {
+        let Self { overload: Some(watch), reader, .. } = self else { return Ok(()) };
+        reader.send(watch.tell(change))
+    }
+
+    /// Takes the events that wait by now.
+    fn read_what_is_there(&mut self) -> Result<()> {
+        while self.take_batch()? == BATCH {}
+        Ok(())
+    }
+
     /// From here on strangers' bytes are read, and whatever comes of that shall not have more rights than the work takes. The command
     /// of `run` has been started by now, with all that the user has.
     fn give_up_rights(&mut self) -> Result<()> {
-        let Self { ebpf, tls_libraries, selection, .. } = self;
+        let Self { ebpf, tls_libraries, selection, overload, detail_hooks, .. } = self;
         let maps_are_open = given_up::works_without(Right::Bpf, || marks::can_be_read(ebpf))?;
         let libraries = tls_libraries.is_some();
         let has_admin = Held::now().by(Right::SysAdmin).is_some();
         let probes_take_admin = libraries
             && has_admin
             && !given_up::works_without(Right::SysAdmin, || trial::put_on_and_off(ebpf).is_ok())?;
+        let hooks = overload.is_some();
+        let hooks_take_admin = hooks
+            && has_admin
+            && !given_up::works_without(Right::SysAdmin, || detail_hooks.probes_can_be_attached(ebpf))?;
         let namespaces = selection.may_be_elsewhere();
         given_up::give_up(Later {
             maps_are_guarded: !maps_are_open,
-            hooks: self.overload.is_some(),
+            hooks,
+            hooks_take_admin,
             libraries,
             probes_take_admin,
             namespaces,
@@ -349,7 +371,6 @@ impl Session {
         // Detaching takes its time too.
         let stopped_at = features::boot_clock_now();
         interrupt::ends_once_told_again(end_asked_for)?;
-        reader.set_patience(Patience::Unlimited);
         reader.read_all(|_| {})?;
         // All of the node: what its process has let go of belongs to nobody and may still be open. While the hooks are in
         // place, so that whatever is gone by now must have been seen to end.
@@ -361,7 +382,8 @@ impl Session {
         drop(tls_libraries);
         drop((detail_hooks, links));
         drop(ebpf);
-        // Nothing is attached any more; what came until then is still in the ring buffer.
+        // Nothing is attached any more; what came until then is still in the ring buffer. Nobody is kept waiting by a slow reader now.
+        reader.set_patience(Patience::Unlimited);
         reader.read_rest()?;
         reader.lost("kernel", "evicted", evicted)?;
         if let Some(present) = present {

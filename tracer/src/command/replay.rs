@@ -8,10 +8,14 @@ use super::{Opened, open_output, talk};
 use crate::{
     cli,
     findings::Findings,
+    memory::Budget,
     output::recording::Reader,
     stage::{outlet::Outlet, pipeline::Pipeline},
     track::{Clock, Correlator, Limits},
 };
+
+/// Events taken before memory is looked at again.
+const LOOK_AT_MEMORY_EVERY: usize = 1_024;
 
 /// Replays a recording. One that was cut short is replayed up to the cut, and the summary says so.
 ///
@@ -31,10 +35,13 @@ pub fn replay_to(file: &Path, opened: Opened) -> Result<usize> {
     let header = reader.header();
     let clock = Clock { boot_to_wall_ns: header.boot_to_wall_ns, tick_ns: header.tick_ns, began_at: header.began_at };
     let findings = findings.map(|when| Findings::new(when, clock.wall(clock.began_at)));
-    let mut pipeline =
-        Pipeline::new(None, Correlator::new(clock, Limits::default()), findings, output, Outlet::waiting(sink));
+    let memory = Budget::of_mib(Budget::DEFAULT_MIB);
+    let correlator = Correlator::new(clock, memory.limits(Limits::default().max_connections));
+    let mut pipeline = Pipeline::new(None, correlator, findings, output, Outlet::waiting(sink));
     let mut remark = None;
-    for event in reader {
+    for (at, event) in reader.enumerate() {
+        // A recording can come from anybody.
+        while at % LOOK_AT_MEMORY_EVERY == 0 && memory.is_exceeded() && pipeline.make_room()? {}
         match event {
             Ok(event) => pipeline.event(&event)?,
             Err(cut) => {

@@ -17,6 +17,8 @@ pub struct Later {
     pub maps_are_guarded: bool,
     /// Put hooks back that were taken off because they cost too much.
     pub hooks: bool,
+    /// The kernel lets only CAP_SYS_ADMIN do that with one of them.
+    pub hooks_take_admin: bool,
     /// Put probes on libraries.
     pub libraries: bool,
     /// The kernel lets only CAP_SYS_ADMIN do that.
@@ -46,7 +48,8 @@ impl Later {
         };
         let rights =
             features.flat_map(|feature| feature.rights.iter().filter(move |right| is_needed(feature, **right)));
-        rights.filter_map(|right| held.by(*right)).collect()
+        let of_hooks = self.hooks_take_admin.then_some(&Right::SysAdmin);
+        rights.chain(of_hooks).filter_map(|right| held.by(*right)).collect()
     }
 }
 
@@ -102,8 +105,14 @@ pub fn works_without(right: Right, attempt: impl FnOnce() -> bool) -> Result<boo
 mod tests {
     use super::*;
 
-    const NOTHING: Later =
-        Later { maps_are_guarded: false, hooks: false, libraries: false, probes_take_admin: false, namespaces: false };
+    const NOTHING: Later = Later {
+        maps_are_guarded: false,
+        hooks: false,
+        hooks_take_admin: false,
+        libraries: false,
+        probes_take_admin: false,
+        namespaces: false,
+    };
 
     fn kept(later: Later, held: &[Capability]) -> Vec<String> {
         let mut names: Vec<_> =

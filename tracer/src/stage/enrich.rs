@@ -11,9 +11,6 @@ use crate::target::{
     throttling::{Throttled, Throttling},
 };
 
-/// Most processes remembered as looked up, in each of two generations.
-const GENERATION: usize = 16_384;
-
 /// Processes that take no look-up at all.
 const RECENT: usize = 8;
 
@@ -28,6 +25,8 @@ pub struct Enricher {
     known: HashSet<Key, RandomState>,
     /// Becomes `known`'s predecessor when that is full; bounds the memory without a list of uses.
     older: HashSet<Key, RandomState>,
+    /// Most processes remembered as looked up, in each of the two.
+    generation: usize,
     /// The cgroups with a quota of those that were looked up.
     throttling: Throttling,
     /// The host's numbers, where this is another PID namespace.
@@ -35,9 +34,20 @@ pub struct Enricher {
 }
 
 impl Enricher {
+    /// One that remembers no more processes than are known further on: of one that was forgotten there, it is told again who it is.
+    pub fn remembering(most: usize) -> Self {
+        Self { generation: most.div_ceil(2), ..Self::default() }
+    }
+
     /// Tells the host's numbers too from now on.
     pub fn name_host_pids(&mut self, host_pids: HashMap<MapData, u32, u32>) {
         self.host_pids = Some(host_pids);
+    }
+
+    /// What was learnt may have been forgotten further on: each process is looked up again.
+    pub fn forget_all(&mut self) {
+        self.recent = Default::default();
+        (self.known, self.older) = Default::default();
     }
 
     /// The event that names a connection's process, if it has not been looked up yet.
@@ -97,7 +107,7 @@ impl Enricher {
             return false;
         }
         let new = !self.older.remove(&key);
-        if self.known.len() >= GENERATION {
+        if self.known.len() >= self.generation {
             self.older = std::mem::take(&mut self.known);
         }
         self.known.insert(key);

@@ -83,7 +83,7 @@ impl Intake {
     /// Knows nothing yet.
     pub fn new(pipeline: Pipeline) -> Self {
         Self {
-            enricher: Enricher::default(),
+            enricher: Enricher::remembering(pipeline.max_processes()),
             hellos: Hellos::default(),
             messages: Messages::default(),
             heads: Heads::default(),
@@ -99,6 +99,15 @@ impl Intake {
     /// Tells the host's numbers of processes from now on.
     pub fn name_host_pids(&mut self, host_pids: HashMap<MapData, u32, u32>) {
         self.enricher.name_host_pids(host_pids);
+    }
+
+    /// Forgets part of what is remembered. Returns whether there was anything to forget.
+    ///
+    /// # Errors
+    /// If the output cannot be written.
+    pub fn make_room(&mut self) -> Result<bool> {
+        self.enricher.forget_all();
+        self.pipeline.make_room()
     }
 
     /// Names the TLS libraries of connections from now on.

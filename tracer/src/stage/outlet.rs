@@ -27,7 +27,7 @@ const LAST_PATIENCE: Duration = Duration::from_secs(10);
 pub enum Patience {
     /// Not at all: the kernel's buffers fill up meanwhile.
     None,
-    /// As long as something is read at least this often.
+    /// As long as a piece is taken at least this often, and not again after that.
     WhileItMoves(Duration),
     /// As long as it takes: nothing else is left to do.
     Unlimited,
@@ -165,6 +165,8 @@ impl Queue {
             return Err(failure);
         }
         if state.has_failed || !has_room(&state) {
+            // A reader that stands still is not waited for again.
+            self.patience = Patience::None;
             return Ok(Admission::Dropped);
         }
         state.bytes += cost;

@@ -3,7 +3,7 @@
 use anyhow::Result;
 
 use super::{
-    event::EventRef,
+    event::{EventRef, UserEvent},
     outlet::{Admission, Outlet, Patience},
     recorder::Recorder,
     sink::SinkError,
@@ -11,7 +11,10 @@ use super::{
 use crate::{
     findings::Findings,
     output::Output,
-    track::{Correlator, record::Record},
+    track::{
+        Correlator,
+        record::{Loss, Record},
+    },
 };
 
 /// Bytes of output that are written at once.
@@ -27,6 +30,11 @@ pub struct Pipeline {
     pending: Batch,
     /// Records that the outlet had no room for, not reported yet.
     unwritten: u64,
+}
+
+/// Whether an event tells what this output lacks. What is replayed has an output of its own.
+fn is_of_output(event: EventRef<'_>) -> bool {
+    matches!(event, EventRef::User(UserEvent::Lost { place, .. }) if place == Loss::OUTPUT)
 }
 
 /// Records that are written together.
@@ -66,7 +74,9 @@ impl Pipeline {
     #[inline(always)]
     pub fn event<'e>(&mut self, event: impl Into<EventRef<'e>>) -> Result<()> {
         let event = event.into();
-        if let Some(recording) = &mut self.recording {
+        if let Some(recording) = &mut self.recording
+            && !is_of_output(event)
+        {
             recording.push(event)?;
         }
         let Self { correlator, findings, output, pending, .. } = self;
@@ -144,6 +154,11 @@ impl Pipeline {
     /// How long a reader of the output is waited for from now on.
     pub fn set_patience(&mut self, patience: Patience) {
         self.outlet.set_patience(patience);
+    }
+
+    /// Most processes that are known.
+    pub fn max_processes(&self) -> usize {
+        self.correlator.max_processes()
     }
 
     /// Connections that are not reported yet.

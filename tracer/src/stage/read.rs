@@ -160,7 +160,7 @@ impl Reader {
     /// # Errors
     /// As [`Reader::read`].
     pub fn make_room(&mut self) -> Result<bool> {
-        self.intake.pipeline.make_room()
+        self.intake.make_room()
     }
 
     /// How long a reader of the output is waited for from now on.

@@ -7,6 +7,7 @@ use std::{
     path::{Path, PathBuf},
 };
 
+use anyhow::Context as _;
 use rustix::fs::{FileType, fstat};
 use thiserror::Error;
 
@@ -30,7 +31,8 @@ pub enum SinkError {
 pub struct Sink {
     out: Box<dyn Write + Send>,
     is_plain_file: bool,
-    path: Option<PathBuf>,
+    /// The file that it is, if it is one.
+    file: Option<(PathBuf, File)>,
     /// A file's length up to the last whole record.
     whole: u64,
 }
@@ -41,26 +43,29 @@ impl Sink {
     /// # Errors
     /// If the file cannot be made.
     pub fn open(path: Option<&Path>) -> anyhow::Result<Self> {
-        let (out, is_plain_file): (Box<dyn Write + Send>, bool) = match path {
-            Some(path) => {
-                let file = create_private(path)?;
-                let is_plain = is_plain_file(&file);
-                (Box::new(file), is_plain)
-            }
-            None => (Box::new(io::stdout()), is_plain_file(io::stdout())),
+        let Some(path) = path else {
+            return Ok(Self {
+                out: Box::new(io::stdout()),
+                is_plain_file: is_plain_file(io::stdout()),
+                file: None,
+                whole: 0,
+            });
         };
-        Ok(Self { out, is_plain_file, path: path.map(Path::to_owned), whole: 0 })
+        let file = create_private(path)?;
+        let is_plain_file = is_plain_file(&file);
+        let out = Box::new(file.try_clone().with_context(|| format!("cannot write '{}'", path.display()))?);
+        Ok(Self { out, is_plain_file, file: Some((path.to_owned(), file)), whole: 0 })
     }
 
     /// Takes whatever comes, and keeps nothing.
     pub fn nowhere() -> Self {
-        Self { out: Box::new(io::sink()), is_plain_file: true, path: None, whole: 0 }
+        Self { out: Box::new(io::sink()), is_plain_file: true, file: None, whole: 0 }
     }
 
     /// Any writer, which may keep who writes waiting.
     #[cfg(test)]
     pub(super) fn to(out: Box<dyn Write + Send>) -> Self {
-        Self { out, is_plain_file: false, path: None, whole: 0 }
+        Self { out, is_plain_file: false, file: None, whole: 0 }
     }
 
     /// Whether it never waits for a reader, as a file on a disk.
@@ -70,7 +75,7 @@ impl Sink {
 
     /// Whether a person is looking.
     pub fn is_terminal(&self) -> bool {
-        self.path.is_none() && io::stdout().is_terminal()
+        self.file.is_none() && io::stdout().is_terminal()
     }
 
     /// Writes whole records.
@@ -96,13 +101,13 @@ impl Sink {
         if reason.kind() == io::ErrorKind::BrokenPipe {
             return SinkError::Closed;
         }
-        let Some(path) = &self.path else {
+        let Some((path, file)) = &self.file else {
             return SinkError::Failed { to: "standard output".to_owned(), reason };
         };
         let lines = written.iter().rposition(|byte| *byte == b'\n').map_or(0, |last| last + 1);
         let whole = self.whole + lines as u64;
         // If even this fails, the last line stays cut; the error says what happened.
-        let _ = OpenOptions::new().write(true).open(path).and_then(|file| file.set_len(whole));
+        let _ = file.set_len(whole);
         SinkError::Failed { to: format!("'{}'", path.display()), reason }
     }
 }

@@ -41,7 +41,8 @@ pub fn number(config: &Config, key: u32) -> Option<u32> {
 /// Whether `/proc` shows another PID namespace than this process is in. Then no number means the same in both.
 pub fn is_proc_foreign() -> bool {
     let shown = fs::read_link("/proc/self").ok().and_then(|own| own.to_str()?.parse().ok());
-    shown.is_some_and(|shown: u32| shown != std::process::id())
+    // Where this process has no number at all, `/proc` has no such link.
+    shown.is_none_or(|shown: u32| shown != std::process::id())
 }
 
 #[cfg(test)]

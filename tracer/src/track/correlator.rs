@@ -182,6 +182,11 @@ impl Correlator {
         self.clock.wall_of(at)
     }
 
+    /// Most processes that are remembered.
+    pub fn max_processes(&self) -> usize {
+        self.processes.max()
+    }
+
     /// Number of connections that are not reported yet.
     pub fn live(&self) -> usize {
         self.table.len()
@@ -448,8 +453,12 @@ impl Correlator {
             }
             UserEvent::Detail { at, lowered, overhead } => {
                 self.saw(*at);
-                let mark = if *lowered { Lowered::begin } else { Lowered::end };
-                mark(&mut self.lowered, *at);
+                if *lowered {
+                    self.lowered.begin(*at);
+                    self.leave_half_seen();
+                } else {
+                    self.lowered.end(*at);
+                }
                 let (at, lowered, overhead) = (self.clock.wall_of(*at), *lowered, *overhead);
                 emit(&Record::Detail(DetailChange { at, lowered, overhead }));
             }
@@ -461,6 +470,14 @@ impl Correlator {
             }
             UserEvent::Stop { at } => self.stop(*at, emit),
         }
+    }
+
+    /// Of what is under way as detail is lowered, nobody will see the end: neither of a handshake nor of a lookup.
+    fn leave_half_seen(&mut self) {
+        for live in self.table.iter_mut() {
+            live.detail().tls.lose_track(&mut self.shared);
+        }
+        self.half_seen = self.half_seen.saturating_add(self.lookups.forget_waiting());
     }
 
     fn dns(&mut self, message: &DnsMessage, emit: &mut impl FnMut(&Record)) {
@@ -691,10 +708,10 @@ impl<E: FnMut(&Record)> Out<'_, E> {
     /// What is only to be counted is not put together: by value and inline, so that what nobody reads is not worked out.
     #[inline(always)]
     fn exchange(&mut self, live: &mut Live, turned: Turned, standing: Standing) {
-        let Some(turned) = self.lowered.seen_of(turned, self.now) else {
+        if !self.lowered.was_seen(&turned, live.record.opened_at, self.now) {
             *self.half_seen += 1;
             return;
-        };
+        }
         let stale = turned.stale || standing == Standing::Dropped;
         self.totals.add_exchange(live, Counted { stale, ..turned.counted() });
         if self.exchanges {

@@ -200,6 +200,15 @@ impl Lookups {
         self.finish(number, None)
     }
 
+    /// Forgets the lookups that wait: their answers will not be seen. Returns how many.
+    pub fn forget_waiting(&mut self) -> u64 {
+        let forgotten = self.waiting.len() as u64;
+        self.waiting.clear();
+        self.by_sent.clear();
+        self.by_question.clear();
+        forgotten
+    }
+
     /// Answers since the last call that no question was seen for.
     pub fn take_unasked(&mut self) -> u64 {
         std::mem::take(&mut self.unasked)

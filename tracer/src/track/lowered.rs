@@ -1,6 +1,6 @@
 //! When exchanges were not looked at, because that cost too much: what is told of an exchange must not reach over such a time.
 
-use super::{exchange::Turned, record::Nanos};
+use super::exchange::Turned;
 
 /// More times than this are joined to the last.
 const MOST: usize = 64;
@@ -41,24 +41,23 @@ impl Lowered {
         self.times.iter().any(|(begin, end)| *begin <= until && from <= *end)
     }
 
-    /// What can be told of an exchange whose end became known at `now`: nothing if it may have gone on unseen.
+    /// Whether an exchange can be told, whose end became known at `now` and whose connection was opened then. Not if it may have gone on
+    /// unseen. Nor if it is the first that was seen after such a time: what has passed unseen counts with it in the kernel, its bytes and
+    /// whether it is the connection's first.
     #[inline]
-    pub fn seen_of(&self, turned: Turned, now: u64) -> Option<Turned> {
+    pub fn was_seen(&self, turned: &Turned, opened_at: u64, now: u64) -> bool {
         if self.is_never() {
-            return Some(turned);
+            return true;
         }
-        if self.overlaps(turned.asked_at, now) {
-            return None;
-        }
-        let was_seen = |idle: &Nanos| !self.overlaps(turned.asked_at.saturating_sub(*idle), turned.asked_at);
-        Some(Turned { idle: turned.idle.filter(was_seen), ..turned })
+        let since = turned.idle.map_or(opened_at, |idle| turned.asked_at.saturating_sub(idle));
+        !self.overlaps(since.min(turned.asked_at), now)
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::track::exchange::End;
+    use crate::track::{exchange::End, record::Nanos};
 
     fn turned(asked_at: u64, idle: Nanos) -> Turned {
         let end = End::default();
@@ -76,17 +75,19 @@ mod tests {
     }
 
     #[test]
-    fn an_exchange_is_told_if_it_was_seen_whole_and_its_idle_time_if_that_was() {
+    fn an_exchange_is_told_if_it_was_seen_whole_and_all_that_came_before_it() {
         let mut lowered = Lowered::default();
         lowered.begin(100);
-        assert_eq!(lowered.seen_of(turned(10, 5), 99), Some(turned(10, 5)), "it was over before");
-        assert_eq!(lowered.seen_of(turned(10, 5), 100), None, "its end may not have been seen");
-        assert_eq!(lowered.seen_of(turned(150, 5), 1_000), None);
+        assert!(lowered.was_seen(&turned(10, 5), 1, 99), "it was over before");
+        assert!(!lowered.was_seen(&turned(10, 5), 1, 100), "its end may not have been seen");
+        assert!(!lowered.was_seen(&turned(150, 5), 1, 1_000));
         lowered.end(200);
-        assert_eq!(lowered.seen_of(turned(150, 5), 1_000), None);
-        assert_eq!(lowered.seen_of(turned(300, 5), 1_000), Some(turned(300, 5)), "it began after that");
-        let after = Turned { idle: None, ..turned(300, 100) };
-        assert_eq!(lowered.seen_of(turned(300, 100), 1_000), Some(after), "something may have passed in between");
+        assert!(!lowered.was_seen(&turned(150, 5), 1, 1_000));
+        assert!(lowered.was_seen(&turned(300, 5), 1, 1_000), "it began after that, and so did what was before it");
+        assert!(!lowered.was_seen(&turned(300, 100), 1, 1_000), "something may have passed in between");
+        let first = Turned { idle: None, ..turned(300, 0) };
+        assert!(lowered.was_seen(&first, 250, 1_000));
+        assert!(!lowered.was_seen(&first, 150, 1_000), "it may be the connection's thousandth");
     }
 
     #[test]

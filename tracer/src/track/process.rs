@@ -29,6 +29,11 @@ impl Processes {
         Self { by_pid: LinkedHashMap::with_hasher(RandomState::default()), recent: Default::default(), max: max.max(1) }
     }
 
+    /// Most that are remembered.
+    pub fn max(&self) -> usize {
+        self.max
+    }
+
     /// Takes in what `/proc` says.
     pub fn identify(&mut self, identity: &Identity) {
         let Identity { pid, host_pid, started_at, comm, exe, container, quota } = identity.clone();

@@ -139,6 +139,11 @@ impl Table {
         self.live.values()
     }
 
+    /// The same, to be changed.
+    pub fn iter_mut(&mut self) -> impl Iterator<Item = &mut Live> {
+        self.live.values_mut()
+    }
+
     /// Number of live connections.
     pub fn len(&self) -> usize {
         self.live.len()

@@ -84,12 +84,23 @@ impl Tls {
         if known.is_some_and(|known| known.seen.phase > phase) {
             return;
         }
+        // A track once lost is not found again.
+        let flags = flags | known.map_or(0, |known| known.seen.flags & flag::LOST_TRACK);
         self.time = if is_over(phase) { span(started_at, ended_at).unwrap_or(0) } else { started_at };
         (self.cpu, self.runqueue) = (cpu, runqueue);
         let seen = Seen { phase, flags, alert };
         if known.is_none_or(|known| known.seen != seen) {
             let hello = known.map(|known| Rc::clone(&known.hello)).unwrap_or_default();
             self.traits = Some(shared.share(&hello, seen, known.and_then(|known| known.library.as_ref())));
+        }
+    }
+
+    /// A handshake that is under way will not be seen to its end.
+    pub fn lose_track(&mut self, shared: &mut Shared) {
+        let Some(known) = self.traits.as_deref() else { return };
+        if matches!(known.seen.phase, phase::CLIENT_HELLO | phase::SERVER_HELLO) {
+            let seen = Seen { flags: known.seen.flags | flag::LOST_TRACK, ..known.seen };
+            self.traits = Some(shared.share(&known.hello, seen, known.library.as_ref()));
         }
     }
 

@@ -7,6 +7,7 @@ use super::report::{Tracing, Verified};
 use crate::{
     bpf::{self, Settings, library_probes::LibraryProbes, trial},
     cli,
+    command::limits,
     kernel::{btf::Btf, features},
     rights::{advice, table},
 };
@@ -18,6 +19,7 @@ use crate::{
 pub fn try_all(options: &cli::Doctor, btf: &Btf, offsets: Offsets) -> Result<Tracing> {
     // Where raising the limit fails, loading says so.
     let _ = features::lift_memlock_limit();
+    limits::ensure_open_files()?;
     let settings = Settings {
         config: Config { detail: detail::EXCHANGES, ssl: 1, heads: 1, ..Config::EVERYTHING },
         offsets,
@@ -31,7 +33,8 @@ pub fn try_all(options: &cli::Doctor, btf: &Btf, offsets: Offsets) -> Result<Tra
         exchange_ring_bytes: 1 << 20,
         max_connections: 1024,
     };
-    let mut loaded = bpf::load(&settings).map_err(|error| advice::advised(error, &table::MEMORY))?;
+    let explain = |error| advice::advised(limits::explain_refusal(error), &table::MEMORY);
+    let mut loaded = bpf::load(&settings).map_err(explain)?;
     loaded.attach()?;
     let probes = LibraryProbes::load(&mut loaded.ebpf, true, false);
     let probes = probes.and_then(|_| trial::put_on_and_off(&mut loaded.ebpf));

@@ -76,7 +76,9 @@ async fn look_at_all(options: &cli::Doctor) -> Report {
         }
     }
     // The verifier's counts are asked for with every program that there is, which is no way to trace.
-    if report.tracing.is_some() && !options.no_self_test && !options.verifier {
+    // With a foreign /proc no process can be named, the doctor itself no more than others.
+    let can_be_named = !report.surroundings.is_proc_foreign;
+    if report.tracing.is_some() && can_be_named && !options.no_self_test && !options.verifier {
         match self_test::run(options).await {
             Ok(outcome) => {
                 if !outcome.passed {
