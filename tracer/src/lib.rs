@@ -1,5 +1,7 @@
 //! User space of conntracer, as a library so that tests and benchmarks can reach its parts.
 
+#![deny(unsafe_code)]
+
 pub mod app;
 pub mod bpf;
 pub mod cli;
@@ -13,3 +15,5 @@ pub mod rights;
 pub mod stage;
 pub mod target;
 pub mod track;
+#[expect(unsafe_code, reason = "it is all here")]
+mod unchecked;

@@ -8,7 +8,9 @@ use rustix::{
     io::Errno,
     time::{Itimerspec, TimerfdClockId, TimerfdFlags, TimerfdTimerFlags, timerfd_create, timerfd_settime},
 };
-use tokio::io::{Interest, unix::AsyncFd};
+use tokio::io::unix::AsyncFd;
+
+use crate::unchecked;
 
 /// Ticks for as long as it lives. Ticks that nobody waited for count as one.
 pub struct Ticker(AsyncFd<OwnedFd>);
@@ -22,8 +24,7 @@ impl Ticker {
         let begin = || -> Result<_> {
             let timer = timerfd_create(TimerfdClockId::Monotonic, TimerfdFlags::CLOEXEC | TimerfdFlags::NONBLOCK)?;
             set(&timer, period)?;
-            // SAFETY: the descriptor is owned, and closed only when it is dropped, inside the AsyncFd.
-            Ok(unsafe { AsyncFd::register_with_interest(timer, Interest::READABLE) }?)
+            Ok(unchecked::polled(timer)?)
         };
         Ok(Self(begin().context("cannot set a timer")?))
     }

@@ -1,7 +1,5 @@
 //! A ring buffer of the kernel side, which can be waited for and tells an item that is still being written from none.
 
-use std::sync::atomic::{AtomicUsize, Ordering};
-
 use anyhow::{Context as _, Result};
 use aya::{
     Ebpf,
@@ -11,6 +9,7 @@ use memmap2::{MmapOptions, MmapRaw};
 use tokio::io::unix::AsyncFd;
 
 use super::merge::{Next, Source};
+use crate::unchecked;
 
 /// The buffer.
 pub struct Ring {
@@ -27,8 +26,7 @@ impl Ring {
         let map = ebpf.take_map(name).with_context(|| format!("the BPF object has no map {name}"))?;
         let ring = RingBuf::try_from(map)?;
         let positions = Positions::of(&ring)?;
-        // SAFETY: the ring buffer owns its one descriptor and closes it when it is dropped, inside the AsyncFd.
-        let items = unsafe { AsyncFd::register(ring) }.context("cannot wait for the ring buffer")?;
+        let items = unchecked::polled_ring(ring).context("cannot wait for the ring buffer")?;
         Ok(Self { items, positions })
     }
 
@@ -72,12 +70,7 @@ impl Positions {
 
     /// Whether all that was written, or is being written, has been read.
     fn are_equal(&self) -> bool {
-        let word = |page: usize| {
-            // SAFETY: the first word of one of the two pages, which live as long as `self`. Who else writes to it does so at once.
-            let word = unsafe { AtomicUsize::from_ptr(self.pages.as_mut_ptr().add(page * self.page).cast()) };
-            word.load(Ordering::Acquire)
-        };
-        let (read, written) = (word(0), word(1));
+        let (read, written) = (unchecked::shared_word(&self.pages, 0), unchecked::shared_word(&self.pages, self.page));
         read == written
     }
 }

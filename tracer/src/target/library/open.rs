@@ -4,25 +4,23 @@ use std::{
     fs::File,
     io,
     os::{
-        fd::{AsFd, AsRawFd, OwnedFd},
+        fd::{AsRawFd, OwnedFd},
         unix::fs::MetadataExt,
     },
     path::Path,
-    ptr,
 };
 
 use rustix::{
     fs::{Dev, FileType, Mode, OFlags, ResolveFlags, fstat, major, open as open_path, openat2},
     io::Errno,
-    mm::{MapFlags, ProtFlags, mmap, munmap},
 };
 use thiserror::Error;
 
 use super::maps::{self, Mapping};
-use crate::rights::{advice, table};
-
-/// Bytes of a file that are mapped to learn what the kernel calls it.
-const PAGE: usize = 4_096;
+use crate::{
+    rights::{advice, table},
+    unchecked,
+};
 
 /// Why a mapped file cannot be opened.
 #[derive(Debug, Error)]
@@ -128,12 +126,7 @@ fn is_of(file: &File, mapping: &Mapping) -> io::Result<bool> {
 }
 
 fn name_when_mapped(file: &File) -> io::Result<Option<(Dev, u64)>> {
-    // SAFETY: a new mapping at a place that the kernel chooses; nothing is read from it or written to it.
-    let start = unsafe { mmap(ptr::null_mut(), PAGE, ProtFlags::READ, MapFlags::PRIVATE, file.as_fd(), 0)? };
-    let name = maps::own_file_at(start.addr() as u64);
-    // SAFETY: it is the mapping made above, of that size, and nothing refers to it.
-    unsafe { munmap(start, PAGE)? };
-    name
+    unchecked::while_mapped(file, maps::own_file_at)?
 }
 
 #[cfg(test)]
