@@ -23,28 +23,32 @@ impl Joins {
     #[track_caller]
     pub fn of_clients(trace: &Trace, server: SocketAddr, asked: &Asked) -> Self {
         let its = trace.connections.iter().filter(|c| c.remote == server);
-        Self::of(trace, its.map(|c| (c.local.port(), c)).collect(), asked)
+        Self::of(trace, its.map(|c| (c.local.port(), c)), asked)
     }
 
     /// Those of a trace of the server.
     #[track_caller]
     pub fn of_server(trace: &Trace, server: SocketAddr, asked: &Asked) -> Self {
         let its = trace.connections.iter().filter(|c| c.local == server);
-        Self::of(trace, its.map(|c| (c.remote.port(), c)).collect(), asked)
+        Self::of(trace, its.map(|c| (c.remote.port(), c)), asked)
     }
 
     #[track_caller]
-    fn of(trace: &Trace, connections: BTreeMap<u16, &Connection>, asked: &Asked) -> Self {
+    fn of<'t>(trace: &Trace, its: impl Iterator<Item = (u16, &'t Connection)>, asked: &Asked) -> Self {
         let mut joins = Self { connections: asked.len(), ..Self::default() };
-        for (port, connection) in &connections {
-            let exchanges = trace.exchanges_of(connection);
+        // Over loopback a port may come up again after a second. What the server was asked from a port is then of both connections.
+        let mut connections = BTreeMap::<u16, Vec<&Connection>>::new();
+        its.for_each(|(port, connection)| connections.entry(port).or_default().push(connection));
+        for (port, of_port) in &mut connections {
+            of_port.sort_by_key(|connection| connection.opened_at);
+            let exchanges: Vec<_> = of_port.iter().flat_map(|connection| trace.exchanges_of(connection)).collect();
             let heads: Vec<_> = exchanges.iter().filter_map(|exchange| exchange.http.as_ref()).collect();
             let hosts: Vec<_> = heads.iter().filter_map(|http| http.host.clone()).collect();
             let truth = asked.get(port).map(Vec::as_slice).unwrap_or_default();
             let is_right = is_subsequence(&hosts, truth);
-            let tls = connection.tls.as_ref();
+            let tls: Vec<_> = of_port.iter().map(|connection| connection.tls.as_ref()).collect();
             let is_whole = hosts.len() == truth.len() && heads.iter().all(|http| http.status == Some(200));
-            let is_named = tls.is_some_and(|tls| tls.library.is_some() && tls.source != "wire");
+            let is_named = tls.iter().all(|tls| tls.is_some_and(|tls| tls.library.is_some() && tls.source != "wire"));
             let what = || format!("port {port}: asked {truth:?}, told {heads:?}, {tls:?}");
             if !is_right {
                 joins.wrong.push(what());
