@@ -3,12 +3,16 @@
 use std::{
     io::{self, Read},
     net::{Ipv4Addr, Ipv6Addr, SocketAddr, TcpStream},
+    os::fd::AsFd,
     thread,
     time::{Duration, Instant},
 };
 
 use harness::{Closer, Connection, Ends, Family, How, Namespace, Pair, Tracer, connect_from, eventually, listen};
-use nix::unistd::gettid;
+use nix::{
+    poll::{PollFd, PollFlags, PollTimeout, poll},
+    unistd::gettid,
+};
 use socket2::{Domain, SockRef, Socket, Type};
 
 crate::on_both_backends! {
@@ -121,7 +125,10 @@ fn a_connect_that_nobody_answers_times_out(trace: &Tracer) {
     let few_retries = |namespace: &Namespace| namespace.set("ipv4/tcp_syn_retries", "1");
     let before = Instant::now();
     let (ends, took) = unanswered(few_retries, |socket, ends| {
-        let error = eventually("the connect to fail", || socket.take_error().expect("SO_ERROR"));
+        // As clients wait. To ask for the error again and again takes it from the socket before the kernel has reported it.
+        let mut waiting = [PollFd::new(socket.as_fd(), PollFlags::POLLOUT)];
+        assert_eq!(poll(&mut waiting, PollTimeout::from(20_000_u16)), Ok(1), "the connect fails");
+        let error = socket.take_error().expect("SO_ERROR").expect("an error");
         assert_eq!(error.raw_os_error(), Some(libc::ETIMEDOUT));
         (ends, before.elapsed())
     });

@@ -708,10 +708,10 @@ impl<E: FnMut(&Record)> Out<'_, E> {
     /// What is only to be counted is not put together: by value and inline, so that what nobody reads is not worked out.
     #[inline(always)]
     fn exchange(&mut self, live: &mut Live, turned: Turned, standing: Standing) {
-        if !self.lowered.was_seen(&turned, live.record.opened_at, self.now) {
+        let Some(turned) = self.lowered.seen_of(turned, live.record.opened_at, self.now) else {
             *self.half_seen += 1;
             return;
-        }
+        };
         let stale = turned.stale || standing == Standing::Dropped;
         self.totals.add_exchange(live, Counted { stale, ..turned.counted() });
         if self.exchanges {

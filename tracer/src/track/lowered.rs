@@ -41,16 +41,23 @@ impl Lowered {
         self.times.iter().any(|(begin, end)| *begin <= until && from <= *end)
     }
 
-    /// Whether an exchange can be told, whose end became known at `now` and whose connection was opened then. Not if it may have gone on
-    /// unseen. Nor if it is the first that was seen after such a time: what has passed unseen counts with it in the kernel, its bytes and
-    /// whether it is the connection's first.
+    /// What can be told of an exchange whose end became known at `now` and whose connection was opened then. Nothing if it may have gone
+    /// on unseen, or is the first that was seen after such a time: it may pass for the connection's first. Nor its bytes if the
+    /// connection is older than such a time: what has passed unseen is counted with what passes next.
     #[inline]
-    pub fn was_seen(&self, turned: &Turned, opened_at: u64, now: u64) -> bool {
+    pub fn seen_of(&self, turned: Turned, opened_at: u64, now: u64) -> Option<Turned> {
         if self.is_never() {
-            return true;
+            return Some(turned);
         }
         let since = turned.idle.map_or(opened_at, |idle| turned.asked_at.saturating_sub(idle));
-        !self.overlaps(since.min(turned.asked_at), now)
+        if self.overlaps(since.min(turned.asked_at), now) {
+            return None;
+        }
+        let mut seen = turned;
+        if self.overlaps(opened_at, seen.asked_at) {
+            (seen.end.sent, seen.end.received) = (None, None);
+        }
+        Some(seen)
     }
 }
 
@@ -60,7 +67,7 @@ mod tests {
     use crate::track::{exchange::End, record::Nanos};
 
     fn turned(asked_at: u64, idle: Nanos) -> Turned {
-        let end = End::default();
+        let end = End { sent: Some(1), received: Some(2), ..End::default() };
         let (index, answered_at) = (0, asked_at + 1);
         Turned {
             index,
@@ -78,16 +85,20 @@ mod tests {
     fn an_exchange_is_told_if_it_was_seen_whole_and_all_that_came_before_it() {
         let mut lowered = Lowered::default();
         lowered.begin(100);
-        assert!(lowered.was_seen(&turned(10, 5), 1, 99), "it was over before");
-        assert!(!lowered.was_seen(&turned(10, 5), 1, 100), "its end may not have been seen");
-        assert!(!lowered.was_seen(&turned(150, 5), 1, 1_000));
+        let bytes = |turned: Turned| (turned.end.sent, turned.end.received);
+        let seen_of = |lowered: &Lowered, turned, opened_at, now| lowered.seen_of(turned, opened_at, now).map(bytes);
+        let (known, unknown) = (Some((Some(1), Some(2))), Some((None, None)));
+        assert_eq!(seen_of(&lowered, turned(10, 5), 1, 99), known, "it was over before");
+        assert_eq!(seen_of(&lowered, turned(10, 5), 1, 100), None, "its end may not have been seen");
+        assert_eq!(seen_of(&lowered, turned(150, 5), 1, 1_000), None);
         lowered.end(200);
-        assert!(!lowered.was_seen(&turned(150, 5), 1, 1_000));
-        assert!(lowered.was_seen(&turned(300, 5), 1, 1_000), "it began after that, and so did what was before it");
-        assert!(!lowered.was_seen(&turned(300, 100), 1, 1_000), "something may have passed in between");
+        assert_eq!(seen_of(&lowered, turned(150, 5), 1, 1_000), None);
+        assert_eq!(seen_of(&lowered, turned(300, 5), 250, 1_000), known, "its connection began after that");
+        assert_eq!(seen_of(&lowered, turned(300, 5), 1, 1_000), unknown, "bytes of before may be counted with its own");
+        assert_eq!(seen_of(&lowered, turned(300, 100), 1, 1_000), None, "something may have passed in between");
         let first = Turned { idle: None, ..turned(300, 0) };
-        assert!(lowered.was_seen(&first, 250, 1_000));
-        assert!(!lowered.was_seen(&first, 150, 1_000), "it may be the connection's thousandth");
+        assert_eq!(seen_of(&lowered, first, 250, 1_000), known);
+        assert_eq!(seen_of(&lowered, first, 150, 1_000), None, "it may be the connection's thousandth");
     }
 
     #[test]
