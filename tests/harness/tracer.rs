@@ -7,7 +7,11 @@ use std::{
     os::unix::process::CommandExt,
     path::{Path, PathBuf},
     process::{Child, Command, ExitStatus, Stdio},
-    sync::{Arc, Condvar, LazyLock, Mutex, MutexGuard, PoisonError, mpsc},
+    sync::{
+        Arc, Condvar, LazyLock, Mutex, MutexGuard, PoisonError,
+        atomic::{AtomicUsize, Ordering},
+        mpsc,
+    },
     thread::{self, JoinHandle},
     time::{Duration, Instant},
 };
@@ -179,7 +183,7 @@ impl Tracer {
         let stdout = child.stdout.take().expect("stdout is piped");
         let stderr = child.stderr.take().expect("stderr is piped");
         let readers = [
-            read_lines(stdout, &output, parse_line, Vec::push),
+            read_lines(stdout, &output, parse_counted(), Vec::push),
             read_lines(
                 stderr,
                 &errors,
@@ -566,6 +570,21 @@ fn in_order(connection: &Connection, exchanges: Vec<Exchange>) -> Vec<Exchange> 
         assert_eq!((exchange.role, exchange.remote), (connection.role, connection.remote), "{exchange:#?}");
     }
     exchanges
+}
+
+/// Takes lines apart, and holds each against the schema: of a flood the first thousands, and then one now and then, as that takes an emulated
+/// processor a millisecond.
+fn parse_counted() -> impl Fn(String) -> Result<Line, String> {
+    const ALL_UP_TO: usize = 5_000;
+    const THEN_EACH: usize = 50;
+    let count = AtomicUsize::new(0);
+    move |line| {
+        let before = count.fetch_add(1, Ordering::Relaxed);
+        if before < ALL_UP_TO || before.is_multiple_of(THEN_EACH) {
+            return parse_line(line);
+        }
+        serde_json::from_str(&line).map_err(|error| format!("{error} in {line}"))
+    }
 }
 
 /// Takes a line apart, and holds it against the published schema.
