@@ -125,7 +125,7 @@ fn read_to_end(mut fifo: File) -> String {
 fn an_output_that_nobody_reads_stalls_nothing_and_keeps_no_memory_and_what_was_dropped_is_counted() {
     // Its exchanges would keep those busy who look into a trace of all.
     Tracer::end_shared();
-    // Their lines are 12 MB.
+    // More output than the tracer may keep.
     const LIVES: usize = 3_000;
     let dir = tempfile::tempdir().expect("a folder");
     let fifo = dir.path().join("out");

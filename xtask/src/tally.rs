@@ -148,10 +148,11 @@ mod tests {
     fn tests_of_a_module_add_up() {
         let mut reader = Reader::default();
         reader.line("running 3 tests");
-        reader.line("test one::a ... ok");
-        std::thread::sleep(Duration::from_millis(5));
-        reader.line("test two::b::c ... ok");
-        reader.line("test two::d ... ok");
+        // One takes longer than each of two, and less than both together.
+        for (line, took) in [("test one::a ... ok", 30), ("test two::b::c ... ok", 20), ("test two::d ... ok", 20)] {
+            std::thread::sleep(Duration::from_millis(took));
+            reader.line(line);
+        }
         let modules: Vec<_> = reader.slowest_modules(9).into_iter().map(|(name, _)| name).collect();
         assert_eq!(modules, ["two", "one"]);
     }

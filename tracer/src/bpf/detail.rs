@@ -1,16 +1,14 @@
 //! The hooks that only detail `exchanges` has. They can be taken off and put back while the rest goes on.
 
-use std::{
-    any::Any,
-    thread::{self, JoinHandle},
-};
+use std::any::Any;
 
 use anyhow::Result;
-use aya::Ebpf;
+use aya::{Btf, Ebpf};
 
 use super::{
+    detaching::Detaching,
     hooks::{Attach, Program},
-    load::{attach, reload},
+    load::{attach, kernel_types, reload},
 };
 
 /// A link of whatever kind; dropping it detaches its program.
@@ -21,8 +19,8 @@ pub type Link = Box<dyn Any + Send>;
 pub struct DetailHooks {
     programs: Vec<Program>,
     links: Vec<Link>,
-    /// Takes off what is no longer wanted.
-    going: Option<JoinHandle<()>>,
+    /// Those that are no longer wanted.
+    going: Detaching,
 }
 
 impl DetailHooks {
@@ -36,12 +34,10 @@ impl DetailHooks {
         Ok(())
     }
 
-    /// Takes them off, beside what goes on: the kernel waits for whoever is in a hook, seconds in all on a busy machine, and its buffers
-    /// have to be emptied meanwhile.
+    /// Takes them off, beside what goes on.
     pub fn take_off(&mut self) {
         let links = std::mem::take(&mut self.links);
-        // Without a thread they go with this call.
-        self.going = thread::Builder::new().name("detach".to_owned()).spawn(move || drop(links)).ok();
+        self.going.begin(move || drop(links));
     }
 
     /// Puts back those that are off, once all are.
@@ -52,8 +48,10 @@ impl DetailHooks {
         if !self.links.is_empty() {
             return Ok(());
         }
-        self.await_gone();
-        let links: Result<Vec<_>> = self.programs.iter().map(|program| attach_again(ebpf, *program)).collect();
+        self.going.wait();
+        let mut types = None;
+        let links: Result<Vec<_>> =
+            self.programs.iter().map(|program| attach_again(ebpf, &mut types, *program)).collect();
         self.links = links?;
         Ok(())
     }
@@ -64,28 +62,17 @@ impl DetailHooks {
         let is_probe = |program: &&Program| matches!(program.attach, Attach::Kprobe(_) | Attach::Kretprobe(_));
         self.programs.iter().find(is_probe).is_none_or(|probe| attach(ebpf, *probe).is_ok())
     }
-
-    fn await_gone(&mut self) {
-        if let Some(going) = self.going.take() {
-            // It only drops links, and a panic there would leave them dropped as well.
-            let _ = going.join();
-        }
-    }
-}
-
-impl Drop for DetailHooks {
-    /// Nothing is attached any more when this is gone.
-    fn drop(&mut self) {
-        self.links.clear();
-        self.await_gone();
-    }
 }
 
 /// Attaches a program that was attached before. Kernels before 5.13 take a typed one once only, and then anew (`ENOENT` in
-/// `bpf_tracing_prog_attach`).
-fn attach_again(ebpf: &mut Ebpf, program: Program) -> Result<Link> {
+/// `bpf_tracing_prog_attach`); the kernel's `types` are read for the first of these.
+fn attach_again(ebpf: &mut Ebpf, types: &mut Option<Btf>, program: Program) -> Result<Link> {
     attach(ebpf, program).or_else(|_| {
-        reload(ebpf, program)?;
+        let types = match types {
+            Some(types) => types,
+            None => types.insert(kernel_types()?),
+        };
+        reload(ebpf, types, program)?;
         attach(ebpf, program)
     })
 }

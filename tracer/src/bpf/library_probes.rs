@@ -3,7 +3,7 @@
 use std::{
     collections::{HashMap, HashSet},
     rc::Rc,
-    thread::{self, JoinHandle},
+    thread,
 };
 
 use anyhow::{Context as _, Result, bail};
@@ -16,6 +16,7 @@ use aya::{
 };
 use tracer_ebpf::ssl::FRAME_BITS;
 
+use super::detaching::Detaching;
 use crate::target::library::{
     Family, FileId, Function, FunctionName, Kind, Library, Release,
     points::{self, Convention, Entry},
@@ -102,8 +103,8 @@ pub struct LibraryProbes {
     /// Whether the kernel tells programs the number of their place.
     numbers: bool,
     links: HashMap<(FileId, &'static str), Vec<UProbeLink>>,
-    /// Takes off what is not wanted for now.
-    going: Option<JoinHandle<()>>,
+    /// Those that are not wanted for now.
+    going: Detaching,
 }
 
 impl LibraryProbes {
@@ -119,7 +120,7 @@ impl LibraryProbes {
         for name in names {
             program(ebpf, name)?.load().with_context(|| format!("the kernel refuses {name}"))?;
         }
-        Ok(Self { heads, numbers, links: HashMap::new(), going: None })
+        Ok(Self { heads, numbers, links: HashMap::new(), going: Detaching::default() })
     }
 
     /// Puts the probes on a library, unless that was tried before.
@@ -132,7 +133,7 @@ impl LibraryProbes {
             return Ok(());
         }
         // Two probes at one place would tell everything twice.
-        self.await_gone();
+        self.going.wait();
         let mut links = Vec::new();
         let outcome = self.put_all_on(ebpf, library, &mut links);
         if outcome.is_err() {
@@ -195,17 +196,8 @@ impl LibraryProbes {
 
     /// Takes all probes off, beside what goes on; they may be put on again.
     pub fn take_all_off(&mut self) {
-        self.await_gone();
         let links = self.links.drain().flat_map(|(_, links)| links).collect();
-        // Without a thread they go with this call.
-        self.going = thread::Builder::new().name("detach".to_owned()).spawn(move || take_off(links)).ok();
-    }
-
-    fn await_gone(&mut self) {
-        if let Some(going) = self.going.take() {
-            // It only drops links, and a panic there would leave them dropped as well.
-            let _ = going.join();
-        }
+        self.going.begin(move || take_off(links));
     }
 
     /// Takes the probes off a library that nobody uses any more.
@@ -215,10 +207,8 @@ impl LibraryProbes {
 }
 
 impl Drop for LibraryProbes {
-    /// No probe is left when this is gone.
     fn drop(&mut self) {
         self.take_all_off();
-        self.await_gone();
     }
 }
 

@@ -178,7 +178,7 @@ impl Loaded {
 fn load_with(settings: &Settings, storage: Storage<'_>) -> Result<Loaded> {
     let lru = matches!(storage, Storage::Lru { .. });
     let ebpf = open(settings, lru)?;
-    let btf = Btf::from_sys_fs().context("cannot read the kernel's BTF (/sys/kernel/btf/vmlinux)")?;
+    let btf = kernel_types()?;
     let mut loaded = Loaded {
         ebpf,
         lru,
@@ -207,6 +207,14 @@ fn load_with(settings: &Settings, storage: Storage<'_>) -> Result<Loaded> {
         loaded.chosen.push(programs);
     }
     Ok(loaded)
+}
+
+/// What typed programs are loaded by.
+///
+/// # Errors
+/// If the kernel does not tell.
+pub(super) fn kernel_types() -> Result<Btf> {
+    Btf::from_sys_fs().context("cannot read the kernel's BTF (/sys/kernel/btf/vmlinux)")
 }
 
 /// Makes the maps and fills in the constants.
@@ -302,8 +310,7 @@ fn load_one(ebpf: &mut Ebpf, btf: &Btf, program: Program) -> Result<(), String> 
 ///
 /// # Errors
 /// If the kernel refuses.
-pub(super) fn reload(ebpf: &mut Ebpf, program: Program) -> Result<()> {
-    let btf = Btf::from_sys_fs().context("cannot read the kernel's BTF (/sys/kernel/btf/vmlinux)")?;
+pub(super) fn reload(ebpf: &mut Ebpf, btf: &Btf, program: Program) -> Result<()> {
     let loaded = ebpf.program_mut(program.name).context("not in the BPF object")?;
     match program.attach {
         Attach::Fentry(_) => <&mut FEntry>::try_from(loaded)?.unload()?,
@@ -312,7 +319,7 @@ pub(super) fn reload(ebpf: &mut Ebpf, program: Program) -> Result<()> {
         Attach::Kprobe(_) | Attach::Kretprobe(_) => <&mut KProbe>::try_from(loaded)?.unload()?,
         Attach::RawTracepoint(_) => <&mut RawTracePoint>::try_from(loaded)?.unload()?,
     }
-    load_one(ebpf, &btf, program).map_err(|reason| anyhow!("the kernel does not take {} again: {reason}", program.name))
+    load_one(ebpf, btf, program).map_err(|reason| anyhow!("the kernel does not take {} again: {reason}", program.name))
 }
 
 /// The object's sections and the table of hooks are written in two places; this catches a slip.

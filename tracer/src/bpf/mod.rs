@@ -1,6 +1,7 @@
 //! The BPF object on the user side: which hooks there are, loading and attaching them, stepping down where a kernel
 //! refuses, and reading back what was lost.
 
+mod detaching;
 pub mod detail;
 pub mod filter;
 pub mod hooks;

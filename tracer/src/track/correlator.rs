@@ -475,7 +475,10 @@ impl Correlator {
     /// Of what is under way as detail is lowered, nobody will see the end: neither of a handshake nor of a lookup.
     fn leave_half_seen(&mut self) {
         for live in self.table.iter_mut() {
-            live.detail().tls.lose_track(&mut self.shared);
+            // One without a sign of TLS need not get room for it.
+            if live.known_detail().is_some() {
+                live.detail().tls.lose_track(&mut self.shared);
+            }
         }
         self.half_seen = self.half_seen.saturating_add(self.lookups.forget_waiting());
     }
