@@ -183,7 +183,9 @@ fn detail_goes_down_while_tracing_costs_too_much_and_up_again_when_it_does_not()
     let to = listener.local_addr().expect("local address");
     let port = to.port().to_string();
     // On an emulated processor what a tracer does once a second takes a percent or two of it, and these conversations ten and more.
-    let trace = Tracer::trace(&["--port", &port, "--max-overhead", "6", "--overhead-patience", "1"]);
+    // Until detail is lowered there are more lines than a busy test reads at once: the room to keep them is four times the usual.
+    let overhead = ["--max-overhead", "6", "--overhead-patience", "1"];
+    let trace = Tracer::trace(&[&["--port", &port, "--max-memory", "1024"], overhead.as_slice()].concat());
     let whole = |exchanges| {
         thread::scope(|scope| {
             scope.spawn(|| answer(&listener, 1));
@@ -240,8 +242,8 @@ fn detail_goes_down_while_tracing_costs_too_much_and_up_again_when_it_does_not()
     trace.connection(its_ends.flipped());
     let trace = trace.stop();
 
-    // While hooks are taken off, there may be more of them than anybody reads.
-    trace.assert_lost_only(&["detail_lowered", "exchange_ring_full"]);
+    // While hooks are taken off, there may be more of them than anybody reads: the tracer, or this test on a slower machine yet.
+    trace.assert_lost_only(&["detail_lowered", "exchange_ring_full", "output_full"]);
     for word in ["only connections are looked at", "exchanges are looked at again", "--max-overhead"] {
         assert!(trace.stderr.contains(word), "nothing is said of `{word}`: {}", trace.stderr);
     }
