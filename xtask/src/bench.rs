@@ -3,6 +3,7 @@
 //! One VM on one kernel counts instructions instead of time, so the same work gives the same figure on any machine. A
 //! shell script in the VM runs the loops (see `bench/guest.sh`); this side builds what it needs and makes the tables.
 
+mod attach;
 mod counts;
 mod plan;
 mod verifier;
@@ -46,6 +47,9 @@ pub struct Args {
     /// Only what the verifier looked at
     #[arg(long, conflicts_with = "quick")]
     verifier_only: bool,
+    /// Only how long tracers take until they trace
+    #[arg(long, conflicts_with_all = ["quick", "verifier_only"])]
+    attach_only: bool,
 }
 
 /// Measures, prints the tables, and fails if a bound is missed.
@@ -56,11 +60,16 @@ pub fn run(args: &Args) -> Result<ExitCode> {
         println!("{}", verifier::table(&tracer)?);
         return Ok(ExitCode::SUCCESS);
     }
+    if args.attach_only {
+        println!("{}", attach::table(&tracer, &Peers::ensure()?)?);
+        return Ok(ExitCode::SUCCESS);
+    }
     let counts = measure(&tracer, args.quick)?;
     println!("{}", counts.table()?);
     let met = counts.verdicts()?;
     if !args.quick {
-        println!("\n{}", verifier::table(&tracer)?);
+        println!("\n{}", attach::table(&tracer, &Peers::ensure()?)?);
+        println!("{}", verifier::table(&tracer)?);
     }
     Ok(if met { ExitCode::SUCCESS } else { ExitCode::FAILURE })
 }

@@ -154,7 +154,7 @@ fn percent(share: f64) -> String {
 }
 
 /// `1,234,567`
-fn thousands(number: i64) -> String {
+pub fn thousands(number: i64) -> String {
     let digits = number.unsigned_abs().to_string();
     let mut text = String::from(if number < 0 { "-" } else { "" });
     for (index, digit) in digits.chars().enumerate() {
