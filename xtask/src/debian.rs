@@ -8,7 +8,7 @@ use std::{
 
 use anyhow::{Result, bail};
 
-use crate::command;
+use crate::{architecture::Architecture, command};
 
 /// What apt checks every download against; part of every Debian.
 const KEYRING: &str = "/usr/share/keyrings/debian-archive-keyring.gpg";
@@ -19,14 +19,15 @@ const OFFICIAL_MIRRORS: [&str; 2] = ["http://deb.debian.org/debian", "http://arc
 /// A suite's package index in a private apt state, gone when dropped.
 pub struct Suite {
     state: tempfile::TempDir,
+    architecture: Architecture,
 }
 
 impl Suite {
     /// Reads the suite's index from the first mirror that has it.
-    pub fn open(suite: &str) -> Result<Self> {
+    pub fn open(suite: &str, architecture: Architecture) -> Result<Self> {
         let mut reasons = Vec::new();
         for mirror in mirrors() {
-            match Self::open_at(suite, &mirror) {
+            match Self::open_at(suite, architecture, &mirror) {
                 Ok(opened) => return Ok(opened),
                 Err(error) => reasons.push(format!("{mirror}: {error:#}")),
             }
@@ -35,14 +36,16 @@ impl Suite {
         bail!("no Debian mirror gave {suite}'s index; is the network up?\n{}", reasons.join("\n"))
     }
 
-    fn open_at(suite: &str, mirror: &str) -> Result<Self> {
+    fn open_at(suite: &str, architecture: Architecture, mirror: &str) -> Result<Self> {
         let state = tempfile::Builder::new().prefix("conntracer-apt-").tempdir()?;
         for dir in ["lists/partial", "cache/archives/partial", "debs"] {
             fs::create_dir_all(state.path().join(dir))?;
         }
         let source = format!("deb [signed-by={KEYRING}] {mirror} {suite} main\n");
         fs::write(state.path().join("sources.list"), source)?;
-        let opened = Self { state };
+        // As if nothing were installed: what a foreign root needs does not depend on what this machine has.
+        fs::write(state.path().join("status"), "")?;
+        let opened = Self { state, architecture };
         // Without Error-Mode apt-get takes an index it could not fetch for a mere warning.
         command::output(opened.apt("apt-get").args(["-o", "APT::Update::Error-Mode=any", "update"]))?;
         Ok(opened)
@@ -58,17 +61,14 @@ impl Suite {
     pub fn unpack(&self, packages: &[String], dir: &Path) -> Result<Vec<String>> {
         let debs = self.state.path().join("debs");
         command::output(self.apt("apt-get").arg("download").args(packages).current_dir(&debs))?;
-        let mut unpacked = Vec::new();
-        for entry in fs::read_dir(&debs)? {
-            let deb = entry?.path();
-            command::output(Command::new("dpkg").arg("-x").arg(&deb).arg(dir))?;
-            let mut show = Command::new("dpkg-deb");
-            show.args(["--show", "--showformat=${Package}=${Version}"]).arg(&deb);
-            unpacked.push(command::output(&mut show)?);
-            fs::remove_file(&deb)?;
-        }
-        unpacked.sort();
-        Ok(unpacked)
+        unpack_all(&debs, dir)
+    }
+
+    /// The same with all that the packages depend on. Links from folder to folder that are in `dir` already stay.
+    pub fn unpack_whole(&self, packages: &[&str], dir: &Path) -> Result<Vec<String>> {
+        let options = ["install", "--download-only", "--no-install-recommends", "--yes"];
+        command::output(self.apt("apt-get").args(options).args(packages))?;
+        unpack_all(&self.state.path().join("cache/archives"), dir)
     }
 
     fn apt(&self, program: &str) -> Command {
@@ -80,6 +80,9 @@ impl Suite {
             "Dir::Etc::sourceparts=/dev/null".to_owned(),
             format!("Dir::State::lists={state}/lists"),
             format!("Dir::Cache={state}/cache"),
+            format!("Dir::State::status={state}/status"),
+            format!("APT::Architecture={}", self.architecture.debian()),
+            format!("APT::Architectures={}", self.architecture.debian()),
             // The private state is not readable for apt's own user.
             "APT::Sandbox::User=".to_owned(),
             "Acquire::Languages=none".to_owned(),
@@ -88,6 +91,25 @@ impl Suite {
         }
         command
     }
+}
+
+/// Unpacks the packages in a folder, and removes them; returns each as `name=version`.
+fn unpack_all(debs: &Path, dir: &Path) -> Result<Vec<String>> {
+    const UNPACK: &str = "set -o pipefail; dpkg-deb --fsys-tarfile \"$1\" | tar -x -C \"$2\" --keep-directory-symlink";
+    let mut unpacked = Vec::new();
+    for entry in fs::read_dir(debs)? {
+        let deb = entry?.path();
+        if deb.extension().is_none_or(|extension| extension != "deb") {
+            continue;
+        }
+        command::output(Command::new("bash").args(["-c", UNPACK, "unpack"]).arg(&deb).arg(dir))?;
+        let mut show = Command::new("dpkg-deb");
+        show.args(["--show", "--showformat=${Package}=${Version}"]).arg(&deb);
+        unpacked.push(command::output(&mut show)?);
+        fs::remove_file(&deb)?;
+    }
+    unpacked.sort();
+    Ok(unpacked)
 }
 
 /// Lines such as `  Depends: libc6`; alternatives (`|Depends:`) and virtual packages (`<...>`) are left out.

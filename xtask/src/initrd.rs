@@ -10,7 +10,12 @@ use std::{
 use anyhow::{Context, Result, bail};
 use sha2::{Digest, Sha256};
 
-use crate::{cache, command, kernels::Unpacked, paths};
+use crate::{
+    architecture::Architecture,
+    cache, command, guest_root,
+    kernels::{Kernel, Unpacked},
+    paths,
+};
 
 /// Debian's busybox-static: needs no library of the root that is yet to be mounted.
 const BUSYBOX: &str = "/bin/busybox";
@@ -35,13 +40,14 @@ const INIT: &str = include_str!("initrd/init.sh");
 const PACKINGS: [(&str, &str); 3] = [("ko", "cat"), ("ko.xz", "xz -dc"), ("ko.zst", "zstd -qdc")];
 
 /// The initramfs for a kernel, built unless the cache has it.
-pub fn ensure(kernel: &Unpacked) -> Result<PathBuf> {
-    let file = paths::cache_dir()?.join(format!("initrd/{}.gz", cache_key(kernel)?));
+pub fn ensure(kernel: Kernel, unpacked: &Unpacked) -> Result<PathBuf> {
+    let busybox = busybox(kernel.architecture)?;
+    let file = paths::cache_dir()?.join(format!("initrd/{}.gz", cache_key(unpacked, &busybox)?));
     if !file.is_file() {
         let dir = file.parent().context("the initramfs has no folder")?;
         fs::create_dir_all(dir)?;
         let tree = tempfile::tempdir()?;
-        fill(tree.path(), kernel)?;
+        fill(tree.path(), unpacked, &busybox)?;
         let partial = tempfile::NamedTempFile::new_in(dir)?;
         pack(tree.path(), partial.path())?;
         partial.persist(&file).context("cannot store the initramfs")?;
@@ -49,24 +55,32 @@ pub fn ensure(kernel: &Unpacked) -> Result<PathBuf> {
     Ok(file)
 }
 
-/// Changes whenever anything that goes into the initramfs changes.
-fn cache_key(kernel: &Unpacked) -> Result<String> {
+/// The busybox for a processor: this machine's own, or that of the foreign root.
+fn busybox(architecture: Architecture) -> Result<PathBuf> {
+    if !architecture.is_native() {
+        return Ok(guest_root::busybox(&guest_root::ensure(architecture)?));
+    }
     if !Path::new(BUSYBOX).is_file() {
         bail!("{BUSYBOX} is missing: run `cargo xtask setup` (package busybox-static)");
     }
+    Ok(BUSYBOX.into())
+}
+
+/// Changes whenever anything that goes into the initramfs changes.
+fn cache_key(kernel: &Unpacked, busybox: &Path) -> Result<String> {
     let mut hasher = Sha256::new();
-    for part in [&kernel.checksum, &cache::sha256(Path::new(BUSYBOX))?, INIT, &MODULES.join(" ")] {
+    for part in [&kernel.checksum, &cache::sha256(busybox)?, INIT, &MODULES.join(" ")] {
         hasher.update(part);
         hasher.update([0]);
     }
     Ok(format!("{:x}", hasher.finalize()))
 }
 
-fn fill(tree: &Path, kernel: &Unpacked) -> Result<()> {
+fn fill(tree: &Path, kernel: &Unpacked, busybox: &Path) -> Result<()> {
     for dir in ["bin", "proc", "sys", "dev", "mods", "newroot", "host-root", "overlay"] {
         fs::create_dir(tree.join(dir))?;
     }
-    fs::copy(BUSYBOX, tree.join("bin/busybox"))?;
+    fs::copy(busybox, tree.join("bin/busybox"))?;
     let init = tree.join("init");
     fs::write(&init, INIT)?;
     fs::set_permissions(&init, fs::Permissions::from_mode(0o755))?;

@@ -11,6 +11,7 @@ use std::{
 use anyhow::{Context, Result, bail};
 
 use crate::{
+    architecture::Architecture::{self, Aarch64, X86_64},
     cache::{self, Manifest},
     command::{self, say},
     debian::Suite,
@@ -26,21 +27,26 @@ pub struct Kernel {
     pub suite: &'static str,
     /// Further words for its command line.
     pub parameters: &'static str,
+    /// The processor that it is for.
+    pub architecture: Architecture,
 }
 
 /// Oldest first. 5.10 is the floor; sid gives whatever is newest, 7.2 when this was written.
 pub const KERNELS: [Kernel; 4] = [
-    Kernel { name: "5.10", suite: "bullseye", parameters: "" },
-    Kernel { name: "6.1", suite: "bookworm", parameters: "" },
-    Kernel { name: "6.12", suite: "trixie", parameters: "" },
+    Kernel { name: "5.10", suite: "bullseye", parameters: "", architecture: X86_64 },
+    Kernel { name: "6.1", suite: "bookworm", parameters: "", architecture: X86_64 },
+    Kernel { name: "6.12", suite: "trixie", parameters: "", architecture: X86_64 },
     // From 6.18 on the kernel allocates BPF socket storage only from slabs that are updated by cmpxchg16b, which the VM's
     // processor must do without (QEMU 7.2 emulates it wrongly), or from slabs under debugging. Real machines have the
     // instruction; so the slabs are put under debugging, and the same path is taken as there.
-    Kernel { name: "7.2", suite: "sid", parameters: "slab_debug=F,kmalloc-*" },
+    Kernel { name: "7.2", suite: "sid", parameters: "slab_debug=F,kmalloc-*", architecture: X86_64 },
 ];
 
-/// Names the image of the day.
-const META_PACKAGE: &str = "linux-image-cloud-amd64";
+/// The same for another processor, by names of their own.
+pub const FOREIGN: [Kernel; 2] = [
+    Kernel { name: "6.1-aarch64", suite: "bookworm", parameters: "", architecture: Aarch64 },
+    Kernel { name: "6.12-aarch64", suite: "trixie", parameters: "", architecture: Aarch64 },
+];
 
 /// The kernel image in a kernel's folder.
 const VMLINUZ: &str = "vmlinuz";
@@ -61,24 +67,41 @@ impl FromStr for Choice {
         if text == "all" {
             return Ok(Self::All);
         }
-        match KERNELS.iter().find(|kernel| kernel.name == text || kernel.suite == text) {
-            Some(kernel) => Ok(Self::One(*kernel)),
-            None => bail!("no such kernel; there are {} and all", KERNELS.map(|kernel| kernel.name).join(", ")),
+        let by_name = every().find(|kernel| kernel.name == text);
+        match by_name.or_else(|| KERNELS.into_iter().find(|kernel| kernel.suite == text)) {
+            Some(kernel) => Ok(Self::One(kernel)),
+            None => {
+                let names: Vec<_> = every().map(|kernel| kernel.name).collect();
+                bail!("no such kernel; there are {}, and all for those of this processor", names.join(", "))
+            }
         }
     }
 }
 
-/// The chosen kernels, each once, in the table's order.
+/// The chosen kernels, each once, in the tables' order. All are those of this machine's processor.
 pub fn chosen(choices: &[Choice]) -> Vec<Kernel> {
-    let wanted =
-        |kernel: &Kernel| choices.iter().any(|choice| matches!(choice, Choice::All) || *choice == Choice::One(*kernel));
-    KERNELS.into_iter().filter(wanted).collect()
+    let wanted = |kernel: &Kernel| {
+        let is_it = |choice: &Choice| match choice {
+            Choice::All => kernel.architecture.is_native(),
+            Choice::One(one) => one == kernel,
+        };
+        choices.iter().any(is_it)
+    };
+    every().filter(wanted).collect()
+}
+
+fn every() -> impl Iterator<Item = Kernel> {
+    KERNELS.into_iter().chain(FOREIGN)
 }
 
 impl Kernel {
     /// The kernel's folder in the cache, fetched if it is not there or damaged.
     pub fn ensure(self) -> Result<Unpacked> {
-        let dir = paths::cache_dir()?.join("kernels").join(self.suite);
+        let folder = match self.architecture {
+            X86_64 => self.suite.to_owned(),
+            other => format!("{}-{}", self.suite, other.debian()),
+        };
+        let dir = paths::cache_dir()?.join("kernels").join(folder);
         let manifest = cache::ensure(&dir, |dir| self.fetch(dir))
             .with_context(|| format!("cannot fetch the {} kernel", self.name))?;
         let checksum = manifest.files.get(VMLINUZ).cloned().unwrap_or_default();
@@ -87,9 +110,11 @@ impl Kernel {
 
     /// apt checks the signatures; what is written down is what it let through.
     fn fetch(self, dir: &Path) -> Result<Manifest> {
-        say(format!("fetching the {} kernel (Debian {}, {META_PACKAGE})", self.name, self.suite));
-        let suite = Suite::open(self.suite)?;
-        let packages = suite.unpack(&image_packages(&suite)?, dir)?;
+        // Names the image of the day.
+        let meta_package = format!("linux-image-cloud-{}", self.architecture.debian());
+        say(format!("fetching the {} kernel (Debian {}, {meta_package})", self.name, self.suite));
+        let suite = Suite::open(self.suite, self.architecture)?;
+        let packages = suite.unpack(&image_packages(&suite, &meta_package)?, dir)?;
         let release = link_modules(dir)?;
         command::output(Command::new("depmod").arg("-b").arg(dir).arg(&release))?;
         link_image(dir, &release)?;
@@ -119,14 +144,14 @@ impl Unpacked {
 }
 
 /// The image and its modules: one package up to 6.x; from 7.x on the image names `-binary` and `-modules`.
-fn image_packages(suite: &Suite) -> Result<Vec<String>> {
+fn image_packages(suite: &Suite, meta_package: &str) -> Result<Vec<String>> {
     let is_image = |name: &&String| name.strip_prefix("linux-image-").is_some_and(starts_with_digit);
     let is_part = |name: &String| {
         let rest = name.strip_prefix("linux-binary-").or_else(|| name.strip_prefix("linux-modules-"));
         rest.is_some_and(starts_with_digit)
     };
-    let meta = suite.depends(META_PACKAGE)?;
-    let image = meta.iter().find(is_image).with_context(|| format!("{META_PACKAGE} names no image"))?;
+    let meta = suite.depends(meta_package)?;
+    let image = meta.iter().find(is_image).with_context(|| format!("{meta_package} names no image"))?;
     let mut packages = vec![image.clone()];
     let mut next = 0;
     while let Some(package) = packages.get(next).cloned() {

@@ -15,7 +15,7 @@ use anyhow::{Context, Result, bail};
 
 use crate::{
     command::{self, Running, quote, say},
-    initrd,
+    guest_root, initrd,
     kernels::Kernel,
     paths, setup,
 };
@@ -23,12 +23,8 @@ use crate::{
 /// Debian 12 has virtiofsd in qemu's own folder, later ones elsewhere.
 const VIRTIOFSD: [&str; 2] = ["/usr/lib/qemu/virtiofsd", "/usr/libexec/virtiofsd"];
 
-/// With cx16 QEMU 7.2 emulates cmpxchg16b wrongly now and then, and one boot in five dies in the guest's allocator.
-/// Without la57 there are four levels of page tables, which are quicker to emulate.
-const EMULATED_CPU: &str = "max,cx16=off,la57=off";
-
-/// The guest kernel's command line: console, no chatter, power off on a panic, sysrq to power off.
-const KERNEL_COMMAND_LINE: &str = "console=ttyS0 quiet panic=-1 sysctl.kernel.sysrq=1";
+/// The guest kernel's command line behind its console: no chatter, power off on a panic, sysrq to power off.
+const KERNEL_COMMAND_LINE: &str = "quiet panic=-1 sysctl.kernel.sysrq=1";
 
 /// A guest takes some 3 s to come up, 10 s on a busy machine; without a sign of life after this it never will.
 const BOOT_TIMEOUT: Duration = Duration::from_secs(90);
@@ -38,6 +34,9 @@ const KERNEL_COMPLAINTS: [&str; 5] = ["BUG:", "WARNING:", "Oops", "Kernel panic"
 
 /// How many lines of the kernel's console go with a failure.
 const CONSOLE_TAIL: usize = 30;
+
+/// The share that holds what was built, for a guest with a foreign root: this machine's own root.
+const BUILT: &str = "built";
 
 /// The part of a run script that is the same in every run.
 const RUN_SCRIPT: &str = include_str!("machine/run.sh");
@@ -157,14 +156,18 @@ impl Machine {
     }
 
     fn start(&self, files: &BootFiles, run: &RunDir) -> Result<Processes> {
-        let root = Path::new("/");
+        let native = self.kernel.architecture.is_native();
+        let root = if native { PathBuf::from("/") } else { guest_root::ensure(self.kernel.architecture)? };
         let host = self.out.clone().unwrap_or_else(|| run.path("host"));
         // Nothing else writes to the host's root while a VM looks at it for the first time, so all of it may be cached.
         let shares = [
-            Share { tag: "rootfs", source: root, cache: "always" },
+            Share { tag: "rootfs", source: &root, cache: "always" },
             Share { tag: "control", source: &run.path("control"), cache: "auto" },
             Share { tag: "host", source: &host, cache: "auto" },
         ];
+        // What was built is not in a foreign root.
+        let built = Share { tag: BUILT, source: Path::new("/"), cache: "auto" };
+        let shares: Vec<_> = shares.into_iter().chain((!native).then_some(built)).collect();
         let daemons = shares.iter().map(|share| share.serve(run)).collect::<Result<Vec<_>>>()?;
         for share in &shares {
             share.wait_for_socket(run)?;
@@ -177,16 +180,17 @@ impl Machine {
     }
 
     fn qemu(&self, files: &BootFiles, run: &RunDir) -> Command {
+        let architecture = self.kernel.architecture;
         let (accelerator, cpu) = match (self.kvm, self.count_instructions) {
             (true, _) => ("kvm", "host"),
-            (false, true) => ("tcg", EMULATED_CPU),
+            (false, true) => ("tcg", architecture.emulated_cpu()),
             // All guest processors in one thread: run in parallel, they now and then execute an instruction of which another
             // has half finished the patching (a breakpoint where a tracepoint is switched), and the guest's kernel dies.
-            (false, false) => ("tcg,thread=single", EMULATED_CPU),
+            (false, false) => ("tcg,thread=single", architecture.emulated_cpu()),
         };
         let cpus = if self.count_instructions { 1 } else { self.cpus };
-        let mut qemu = bound_to_us("qemu-system-x86_64");
-        qemu.args(["-machine", "q35", "-accel", accelerator, "-cpu", cpu])
+        let mut qemu = bound_to_us(&format!("qemu-system-{}", architecture.name()));
+        qemu.args(["-machine", architecture.machine(), "-accel", accelerator, "-cpu", cpu])
             .args(["-smp", &cpus.to_string(), "-m", &format!("{}M", self.memory)])
             // virtiofsd reads and writes the guest's memory, hence shared.
             .args(["-object", &format!("memory-backend-memfd,id=mem,size={}M,share=on", self.memory)])
@@ -205,7 +209,10 @@ impl Machine {
             .arg(&files.image)
             .arg("-initrd")
             .arg(&files.initrd)
-            .args(["-append", &format!("{KERNEL_COMMAND_LINE} {}", self.kernel.parameters)])
+            .args([
+                "-append",
+                &format!("console={} {KERNEL_COMMAND_LINE} {}", architecture.console(), self.kernel.parameters),
+            ])
             .stdin(Stdio::null())
             .stdout(Stdio::null());
         qemu
@@ -229,6 +236,7 @@ impl Machine {
         for (name, value) in environment {
             writeln!(script, "export {name}={}", quote(&value))?;
         }
+        writeln!(script, "built={}", if self.kernel.architecture.is_native() { "" } else { BUILT })?;
         writeln!(script, "modules={}", quote(&files.modules.display().to_string()))?;
         writeln!(script, "directory={}", quote(&paths::project_root().display().to_string()))?;
         writeln!(script, "visible=({})", words(visible.iter().map(|dir| dir.display().to_string())))?;
@@ -259,7 +267,7 @@ struct BootFiles {
 impl BootFiles {
     fn ensure(kernel: Kernel) -> Result<Self> {
         let unpacked = kernel.ensure()?;
-        let initrd = initrd::ensure(&unpacked).context("cannot build the initramfs")?;
+        let initrd = initrd::ensure(kernel, &unpacked).context("cannot build the initramfs")?;
         Ok(Self { image: unpacked.image(), initrd, modules: unpacked.modules()? })
     }
 }

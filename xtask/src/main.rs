@@ -1,6 +1,7 @@
 //! The project's own commands: `cargo xtask COMMAND`.
 
 mod accuracy;
+mod architecture;
 mod bench;
 mod build;
 mod cache;
@@ -9,7 +10,9 @@ mod command;
 mod debian;
 mod demo;
 mod faults;
+mod foreign;
 mod fuzz;
+mod guest_root;
 mod incidents;
 mod initrd;
 mod kernel_support;
@@ -70,6 +73,8 @@ enum Task {
     Faults(faults::Args),
     /// Ask the doctor on each kernel, and write the tables of docs/kernel-support.md
     KernelSupport(kernel_support::Args),
+    /// Run tests on 64-bit Arm: cross-compiled, and emulated
+    Aarch64(foreign::Args),
     /// Run a command as root in a VM on a Debian kernel
     Vm(vm::Args),
 }
@@ -99,6 +104,7 @@ fn run(task: &Task) -> Result<ExitCode> {
         Task::Soak(args) => soak::run(args),
         Task::Faults(args) => faults::run(args),
         Task::KernelSupport(args) => kernel_support::run(args),
+        Task::Aarch64(args) => foreign::run(args),
         Task::Vm(args) => vm::run(args),
     }
 }

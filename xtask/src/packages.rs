@@ -23,6 +23,8 @@ pub enum Use {
     Lint,
     /// Fuzzing.
     Fuzz,
+    /// Building for another processor, and emulating it.
+    Foreign,
 }
 
 /// Every Debian package the project needs.
@@ -79,6 +81,9 @@ pub const PACKAGES: &[(&str, Use)] = &[
     ("libhttpclient-java", Use::Tests),
     ("openssh-client", Use::Tests),
     ("openssh-server", Use::Tests),
+    ("qemu-system-arm", Use::Foreign),
+    ("gcc-aarch64-linux-gnu", Use::Foreign),
+    ("libc6-dev-arm64-cross", Use::Foreign),
     // The TLS loops, and a tool to compare with: bpftrace comes with LLVM and clang, 200 MB.
     ("libssl-dev", Use::Bench),
     ("bpftrace", Use::Bench),

@@ -5,6 +5,7 @@ use std::path::{Path, PathBuf};
 use anyhow::{Context, Result};
 
 use crate::{
+    architecture::Architecture,
     cache::{self, Manifest},
     command::say,
     debian::Suite,
@@ -53,7 +54,7 @@ fn tool_path(tool: &str) -> String {
 
 fn fetch(dir: &Path) -> Result<Manifest> {
     say(format!("fetching libbpf-tools (Debian {SUITE})"));
-    let packages = Suite::open(SUITE)?.unpack(&PACKAGES.map(str::to_owned), dir)?;
+    let packages = Suite::open(SUITE, Architecture::X86_64)?.unpack(&PACKAGES.map(str::to_owned), dir)?;
     let tools = TOOLS.map(tool_path);
     let mut files: Vec<&str> = tools.iter().map(String::as_str).collect();
     files.push(LOADER);

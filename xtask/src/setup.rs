@@ -39,6 +39,8 @@ pub enum Purpose {
     Everything,
     /// Measure what tracing costs, beside other tools.
     Bench,
+    /// Build for another processor, and test there.
+    Foreign,
 }
 
 impl Purpose {
@@ -49,6 +51,7 @@ impl Purpose {
             Self::Vm => &[Use::Vm],
             Self::Fuzz => &[Use::BpfCompiler, Use::Fuzz],
             Self::Bench => &[Use::BpfCompiler, Use::Vm, Use::Tests, Use::Bench],
+            Self::Foreign => &[Use::BpfCompiler, Use::Vm, Use::Foreign],
             Self::Everything => &[Use::BpfCompiler, Use::Lint, Use::Vm, Use::Tests],
         }
     }

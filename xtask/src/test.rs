@@ -14,6 +14,7 @@ use std::{
 use anyhow::{Context, Result, bail};
 
 use crate::{
+    architecture::Architecture,
     build::{self, cargo},
     clients,
     command::{self, say},
@@ -205,9 +206,23 @@ fn arguments(args: &Args, kernel: Kernel) -> Vec<String> {
 
 /// Builds the integration tests and returns their binaries.
 pub fn test_binaries() -> Result<Vec<PathBuf>> {
-    say("building the tests for the VMs");
     let mut build = cargo();
     build.args(["test", "--no-run", "--package", "conntracer-tests", "--test", "*"]);
+    built_by(build)
+}
+
+/// Builds the cases, and the programs that they run, for a processor; returns the binary of the cases.
+pub fn cases_for(architecture: Architecture) -> Result<PathBuf> {
+    let mut programs = architecture.cargo("build");
+    programs.args(["--package", "conntracer-tests", "--bins"]);
+    command::run(&mut programs)?;
+    let mut build = architecture.cargo("test");
+    build.args(["--no-run", "--package", "conntracer-tests", "--test", "cases"]);
+    built_by(build)?.pop().context("there is no test binary `cases`")
+}
+
+fn built_by(mut build: std::process::Command) -> Result<Vec<PathBuf>> {
+    say("building the tests for the VMs");
     build.arg("--message-format=json-render-diagnostics");
     let mut binaries = Vec::new();
     let status = command::status_by_line(&mut build, |line| binaries.extend(test_binary(line)))?;

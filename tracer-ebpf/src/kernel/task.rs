@@ -2,8 +2,11 @@
 
 use core::{marker::PhantomData, mem::offset_of};
 
+#[cfg(bpf_target_arch = "x86_64")]
+use aya_ebpf::bindings::pt_regs;
+#[cfg(bpf_target_arch = "aarch64")]
+use aya_ebpf::bindings::user_pt_regs;
 use aya_ebpf::{
-    bindings::pt_regs,
     helpers::{bpf_get_current_task_btf, generated::bpf_task_pt_regs},
 };
 use tracer_ebpf::{COMM_LEN, MISSING};
@@ -16,8 +19,11 @@ use crate::maps::offset;
 
 /// The task is ending; its files are closed by the kernel (`include/linux/sched.h`).
 const PF_EXITING: u32 = 0x4;
-/// A thread's stack in the kernel on x86-64, where no helper knows its end (before 5.15). Its registers in user space lie there.
-const THREAD_SIZE: u64 = 16 * 1024;
+/// Where among a thread's registers in user space its stack pointer is.
+#[cfg(bpf_target_arch = "x86_64")]
+const STACK_POINTER: usize = offset_of!(pt_regs, rsp);
+#[cfg(bpf_target_arch = "aarch64")]
+const STACK_POINTER: usize = offset_of!(user_pt_regs, sp);
 /// A kernel thread.
 const PF_KTHREAD: u32 = 0x0020_0000;
 
@@ -119,11 +125,26 @@ impl<A: Access> Task<A> {
 #[inline(always)]
 pub fn user_stack() -> Option<u64> {
     let registers = if offset!(task_pt_regs) == MISSING {
-        let stack: u64 = Probe::read(Probe::current_task(), offset!(task_stack))?;
-        stack + THREAD_SIZE - size_of::<pt_regs>() as u64
+        registers_on_stack()?
     } else {
         // SAFETY: the verifier holds the argument to be a task.
         unsafe { bpf_task_pt_regs(bpf_get_current_task_btf()) as u64 }
     };
-    Probe::read(registers as Pointer, offset_of!(pt_regs, rsp) as u32)
+    Probe::read(registers as Pointer, STACK_POINTER as u32)
+}
+
+/// The current thread's registers in user space, where no helper knows them (before 5.15): at the end of its stack in the kernel.
+#[cfg(bpf_target_arch = "x86_64")]
+#[inline(always)]
+fn registers_on_stack() -> Option<u64> {
+    const THREAD_SIZE: u64 = 16 * 1024;
+    let stack: u64 = Probe::read(Probe::current_task(), offset!(task_stack))?;
+    Some(stack + THREAD_SIZE - size_of::<pt_regs>() as u64)
+}
+
+/// How large a thread's stack is depends on the kernel's configuration here.
+#[cfg(bpf_target_arch = "aarch64")]
+#[inline(always)]
+fn registers_on_stack() -> Option<u64> {
+    None
 }

@@ -1,5 +1,6 @@
 # Runs in the VM after the init script; the launcher puts this run's variables above it:
-#   modules: the kernel's module folder; visible: folders to keep when /tmp is emptied; directory, command.
+#   built: the share that has this machine's root where the guest has another; modules: the kernel's module folder;
+#   visible: folders to keep when /tmp is emptied; directory, command.
 port() { # the device of a named virtio port
   for name in /sys/class/virtio-ports/*/name; do
     if [ "$(cat "$name")" = "$1" ]; then echo "/dev/$(basename "$(dirname "$name")")"; fi
@@ -15,6 +16,15 @@ for folder in "${visible[@]}"; do
     /tmp/*) mkdir -p "$folder" && mount --bind "/run/old-tmp/${folder#/tmp/}" "$folder" ;;
   esac
 done
+
+# What was built on this machine, at the same paths.
+if [ -n "$built" ]; then
+  mkdir -p /run/built
+  mount -t virtiofs -o ro "$built" /run/built
+  for folder in "${visible[@]}"; do
+    mkdir -p "$folder" && mount --bind "/run/built$folder" "$folder"
+  done
+fi
 
 mkdir -p /lib/modules # so that modprobe works
 ln -sfn "$modules" "/lib/modules/$(basename "$modules")"

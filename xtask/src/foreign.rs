@@ -1,0 +1,126 @@
+//! `cargo xtask aarch64`: the tests on another processor, cross-compiled and emulated.
+
+use std::{
+    path::PathBuf,
+    process::{Command, ExitCode},
+    time::Duration,
+};
+
+use anyhow::{Context, Result, bail};
+
+use crate::{
+    architecture::Architecture,
+    command::{self, say},
+    kernels::{self, FOREIGN, Kernel},
+    machine::{self, Machine, Stream},
+    paths, setup,
+    tally::{Reader, Tally},
+    test,
+    vm::Hardware,
+};
+
+/// What it runs on.
+const ARCHITECTURE: Architecture = Architecture::Aarch64;
+
+/// The cases that need no server or client that the guest's root lacks: lifecycles, exchanges, and TLS on the wire.
+const CASES: &[&str] = &[
+    "accuracy::",
+    "burst::",
+    "connects::",
+    "detach::",
+    "doctor::",
+    "exchanges::",
+    "filters::",
+    "lives::",
+    "network::",
+    "owners::",
+    "preexisting::",
+    "recording::",
+    "run::",
+    "targets::",
+    "tls::python",
+    "tls::openssl",
+    "tls::rustls",
+    "tls::a_",
+    "waiting::",
+    "whole_shared_traces::",
+];
+
+/// What `aarch64` takes.
+#[derive(clap::Args)]
+pub struct Args {
+    /// Kernels to test on (repeatable)
+    #[arg(long, default_values_t = FOREIGN.map(|kernel| kernel.name.to_owned()), value_delimiter = ',', value_name = "NAME")]
+    kernel: Vec<String>,
+    /// Seconds until a VM is stopped
+    #[arg(long, default_value_t = 5400, value_name = "S")]
+    timeout: u64,
+    #[command(flatten)]
+    hardware: Hardware,
+    /// Arguments of the test binary, such as parts of tests' names, instead of all that can run there
+    #[arg(last = true, value_name = "ARG")]
+    filter: Vec<String>,
+}
+
+/// Builds all for the processor, and runs the tests on each kernel.
+pub fn run(args: &Args) -> Result<ExitCode> {
+    setup::ensure_packages(setup::Purpose::Foreign)?;
+    machine::check_privilege()?;
+    ensure_rust_target()?;
+    let tracer = tracer()?;
+    let tests = test::cases_for(ARCHITECTURE)?;
+    let choices = args.kernel.iter().map(|name| name.parse()).collect::<Result<Vec<_>>>()?;
+    let mut total = Tally::default();
+    for kernel in kernels::chosen(&choices) {
+        let tally = run_on(args, kernel, &tracer, &tests).with_context(|| format!("vm {}", kernel.name))?;
+        println!("vm {}: {tally}", kernel.name);
+        total += tally;
+    }
+    println!("{total}");
+    Ok(ExitCode::from(u8::from(total.failed > 0)))
+}
+
+/// rustc's own libraries for the processor.
+fn ensure_rust_target() -> Result<()> {
+    let target = ARCHITECTURE.rust_target();
+    let installed = command::output(Command::new("rustup").args(["target", "list", "--installed"]))?;
+    if installed.lines().any(|line| line == target) {
+        return Ok(());
+    }
+    command::run(Command::new("rustup").args(["target", "add", target]))
+}
+
+fn tracer() -> Result<PathBuf> {
+    say(format!("building the tracer and the BPF object for {}", ARCHITECTURE.name()));
+    command::run(ARCHITECTURE.cargo("build").args(["--package", "tracer", "--release"]))?;
+    Ok(paths::target_dir().join(ARCHITECTURE.target_folder()).join("release/conntracer"))
+}
+
+fn run_on(args: &Args, kernel: Kernel, tracer: &std::path::Path, tests: &std::path::Path) -> Result<Tally> {
+    if kernel.architecture != ARCHITECTURE {
+        bail!("{} is no kernel for {}", kernel.name, ARCHITECTURE.name());
+    }
+    let mut command = vec![tests.display().to_string(), "--test-threads=1".to_owned()];
+    if args.filter.is_empty() {
+        command.extend(CASES.iter().map(|case| (*case).to_owned()));
+    } else {
+        command.extend(args.filter.iter().cloned());
+    }
+    let env = [("CONNTRACER", tracer.display().to_string()), ("RUST_BACKTRACE", "1".to_owned())];
+    let machine = Machine {
+        env: env.map(|(name, value)| (name.to_owned(), value)).to_vec(),
+        ..args.hardware.machine(kernel, Duration::from_secs(args.timeout), command)
+    };
+    let (mut reader, mut pending) = (Reader::default(), String::new());
+    let outcome = machine.run(&mut |stream, bytes| {
+        if stream == Stream::Stdout {
+            pending.push_str(&String::from_utf8_lossy(bytes));
+            while let Some(end) = pending.find('\n') {
+                reader.line(&pending[..end]);
+                pending.drain(..=end);
+            }
+        }
+        machine::pass_through(stream, bytes)
+    })?;
+    Ok(reader.finish(Some(1), outcome.code == 0))
+}
