@@ -4,6 +4,7 @@
 pub mod access;
 pub mod file;
 pub mod msg;
+pub mod registers;
 pub mod skb;
 pub mod sock;
 pub mod task;

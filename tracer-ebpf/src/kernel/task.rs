@@ -1,29 +1,19 @@
 //! `struct task_struct`.
 
-use core::{marker::PhantomData, mem::offset_of};
+use core::marker::PhantomData;
 
-#[cfg(bpf_target_arch = "x86_64")]
-use aya_ebpf::bindings::pt_regs;
-#[cfg(bpf_target_arch = "aarch64")]
-use aya_ebpf::bindings::user_pt_regs;
-use aya_ebpf::{
-    helpers::{bpf_get_current_task_btf, generated::bpf_task_pt_regs},
-};
+use aya_ebpf::helpers::{bpf_get_current_task_btf, generated::bpf_task_pt_regs};
 use tracer_ebpf::{COMM_LEN, MISSING};
 
 use super::{
     access::{Access, Pointer, Probe},
+    registers::{Registers, STACK_POINTER, THREAD_SIZE},
     sock::join,
 };
 use crate::maps::offset;
 
 /// The task is ending; its files are closed by the kernel (`include/linux/sched.h`).
 const PF_EXITING: u32 = 0x4;
-/// Where among a thread's registers in user space its stack pointer is.
-#[cfg(bpf_target_arch = "x86_64")]
-const STACK_POINTER: usize = offset_of!(pt_regs, rsp);
-#[cfg(bpf_target_arch = "aarch64")]
-const STACK_POINTER: usize = offset_of!(user_pt_regs, sp);
 /// A kernel thread.
 const PF_KTHREAD: u32 = 0x0020_0000;
 
@@ -125,26 +115,11 @@ impl<A: Access> Task<A> {
 #[inline(always)]
 pub fn user_stack() -> Option<u64> {
     let registers = if offset!(task_pt_regs) == MISSING {
-        registers_on_stack()?
+        let stack: u64 = Probe::read(Probe::current_task(), offset!(task_stack))?;
+        stack + THREAD_SIZE? - size_of::<Registers>() as u64
     } else {
         // SAFETY: the verifier holds the argument to be a task.
         unsafe { bpf_task_pt_regs(bpf_get_current_task_btf()) as u64 }
     };
-    Probe::read(registers as Pointer, STACK_POINTER as u32)
-}
-
-/// The current thread's registers in user space, where no helper knows them (before 5.15): at the end of its stack in the kernel.
-#[cfg(bpf_target_arch = "x86_64")]
-#[inline(always)]
-fn registers_on_stack() -> Option<u64> {
-    const THREAD_SIZE: u64 = 16 * 1024;
-    let stack: u64 = Probe::read(Probe::current_task(), offset!(task_stack))?;
-    Some(stack + THREAD_SIZE - size_of::<pt_regs>() as u64)
-}
-
-/// How large a thread's stack is depends on the kernel's configuration here.
-#[cfg(bpf_target_arch = "aarch64")]
-#[inline(always)]
-fn registers_on_stack() -> Option<u64> {
-    None
+    Probe::read(registers as Pointer, STACK_POINTER)
 }

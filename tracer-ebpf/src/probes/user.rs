@@ -1,10 +1,13 @@
 //! Probes in user space, on functions of libraries and on their return instructions: what all of them need. None is a return probe of
 //! the kernel's kind: those replace return addresses on the application's stack, which Go and `longjmp` do not survive.
 
-use aya_ebpf::{EbpfContext as _, bindings::pt_regs, helpers::bpf_get_attach_cookie, programs::ProbeContext};
+use aya_ebpf::{EbpfContext as _, helpers::bpf_get_attach_cookie, programs::ProbeContext};
 use tracer_ebpf::{MISSING, ssl::FRAME_MASK};
 
-use crate::maps::{NO_PROGRAMS, config, offset};
+use crate::{
+    kernel::registers::{self, Registers},
+    maps::{NO_PROGRAMS, config, offset},
+};
 
 /// Declares programs for probes in user space, as functions of the registers. Each is on a stack of its task, see [`keep_stack_apart`].
 macro_rules! programs {
@@ -46,7 +49,7 @@ pub fn called_at(ctx: &ProbeContext, place: u64) -> u64 {
 /// function is at that address.
 #[inline(always)]
 pub fn keep_stack_apart(ctx: &ProbeContext) {
-    if config!(preemptible) != 0 && registers(ctx).rip == 1 {
+    if config!(preemptible) != 0 && registers::instruction_pointer(registers(ctx)) == 1 {
         // SAFETY: the map is empty, so the call would return.
         unsafe { NO_PROGRAMS.tail_call(ctx, 0) };
     }
@@ -54,7 +57,7 @@ pub fn keep_stack_apart(ctx: &ProbeContext) {
 
 /// The thread's registers in user space.
 #[inline(always)]
-pub fn registers(ctx: &ProbeContext) -> &pt_regs {
+pub fn registers(ctx: &ProbeContext) -> &Registers {
     // SAFETY: the kernel hands them in.
     unsafe { &*ctx.regs }
 }
@@ -62,11 +65,11 @@ pub fn registers(ctx: &ProbeContext) -> &pt_regs {
 /// Its stack pointer.
 #[inline(always)]
 pub fn stack(ctx: &ProbeContext) -> u64 {
-    registers(ctx).rsp
+    registers::stack_pointer(registers(ctx))
 }
 
 /// The result of the function that returns.
 #[inline(always)]
 pub fn result(ctx: &ProbeContext) -> u64 {
-    registers(ctx).rax
+    registers::result(registers(ctx))
 }

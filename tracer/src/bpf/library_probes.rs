@@ -114,6 +114,10 @@ impl LibraryProbes {
     /// # Errors
     /// If the kernel refuses one.
     pub fn load(ebpf: &mut Ebpf, heads: bool, numbers: bool) -> Result<Self> {
+        if !cfg!(target_arch = "x86_64") {
+            // Which calls are under way is told by return addresses on the stack, and where a function returns by its code.
+            bail!("none on {} yet, on x86-64 only", std::env::consts::ARCH);
+        }
         let mut names: Vec<_> = PROBES.iter().map(|(_, program, _)| *program).collect();
         names.sort_unstable();
         names.dedup();

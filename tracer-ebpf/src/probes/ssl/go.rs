@@ -9,6 +9,7 @@ use crate::{
     kernel::{
         access::{Pointer, Probe},
         file::File,
+        registers,
         sock::Sock,
     },
     maps::GO_READS,
@@ -87,12 +88,11 @@ fn socket(conn: u64) -> Option<Pointer> {
 /// The receiver, and the slice's address and length.
 #[inline(always)]
 fn arguments(ctx: &ProbeContext) -> (u64, u64, u64) {
-    let registers = registers(ctx);
-    (registers.rax, registers.rbx, registers.rcx)
+    registers::go_arguments(registers(ctx))
 }
 
 /// The current goroutine: its `g` has a register of its own.
 #[inline(always)]
 fn goroutine(ctx: &ProbeContext) -> SessionKey {
-    SessionKey::of_current(registers(ctx).r14)
+    SessionKey::of_current(registers::goroutine(registers(ctx)))
 }
