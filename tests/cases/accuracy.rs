@@ -21,7 +21,7 @@ fn assert_accurate(backend: Backend, seed: u64) {
     println!("{}\n{}", report.counts_row("right"), report.times_row("errors, ms"));
     assert!(report.sockets > CONNECTIONS, "most connections have two ends: {report:#?}");
     assert!(report.exchanges > CONNECTIONS, "and more than one exchange: {report:#?}");
-    assert_eq!(report.handshakes.is_some_and(|count| count > 0), backend == Backend::Auto, "{report:#?}");
+    assert!(report.handshakes > 0, "{report:#?}");
     assert!(report.lookups >= CONNECTIONS / 5, "some ask for two types: {report:#?}");
     let failures = report.failures();
     assert!(failures.is_empty(), "{} failures:\n{}", failures.len(), failures.join("\n"));

@@ -209,7 +209,12 @@ fn nodes_own_resolver_is_seen() {
 /// Runs a check for each of the resolvers and server addresses, in a network of its own.
 #[track_caller]
 fn for_each_resolver(check: impl Fn(&Tracer, &Namespace, By, IpAddr) + Send + Sync) {
-    let trace = Tracer::shared(Backend::Auto);
+    for_each_resolver_by(Backend::Auto, check);
+}
+
+#[track_caller]
+fn for_each_resolver_by(backend: Backend, check: impl Fn(&Tracer, &Namespace, By, IpAddr) + Send + Sync) {
+    let trace = Tracer::shared(backend);
     for (by, server) in [(By::Glibc, V4), (By::Glibc, V6), (By::Go, V4), (By::Go, V6)] {
         // The test's output shows it when the test fails.
         println!("{by:?} asks {server}");
@@ -268,7 +273,17 @@ fn a_lost_answer_shows_as_a_retry_and_costs_what_it_cost() {
 
 #[test]
 fn an_answer_too_large_for_a_datagram_comes_over_tcp() {
-    for_each_resolver(|trace, _, by, server| {
+    assert_too_large_answer_comes_over_tcp(Backend::Auto);
+}
+
+#[test]
+fn an_answer_too_large_for_a_datagram_comes_over_tcp_by_kprobes_too() {
+    assert_too_large_answer_comes_over_tcp(Backend::Kprobe);
+}
+
+#[track_caller]
+fn assert_too_large_answer_comes_over_tcp(backend: Backend) {
+    for_each_resolver_by(backend, |trace, _, by, server| {
         let addresses: Vec<_> = (1..=100).map(|last| format!("127.0.9.{last}")).collect();
         let addresses: Vec<_> = addresses.iter().map(String::as_str).collect();
         let _server = Resolver::start_at(server, &[("large.test", &addresses)], "");

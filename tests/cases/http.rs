@@ -349,11 +349,11 @@ fn of_requests_sent_ahead_and_of_a_split_head_the_first_message_tells() {
 }
 
 #[test]
-fn the_kprobe_fallback_sees_no_heads() {
+fn the_kprobe_fallback_sees_heads_too() {
     let trace = Tracer::shared(Backend::Kprobe);
     let mut hand = Hand::new();
-    hand.ask(GET).answer(OK);
-    assert_told(hand, &trace, &[None]);
+    hand.ask(GET).answer(OK).ask("PUT / HTTP/1.1\r\n").ask("Host: a\r\n\r\n").answer(OK);
+    assert_told(hand, &trace, &[Some(("GET", 200)), Some(("PUT", 200))]);
 }
 
 #[test]

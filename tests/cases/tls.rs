@@ -130,18 +130,30 @@ fn assert_times_add_up(connection: &Connection) {
 /// kind of its handshakes was undisturbed once; all else must be right each time.
 #[track_caller]
 fn check(nginx: &Nginx, site: Site, client: Client, request: &Request<'_>) -> Vec<(Connection, Told)> {
+    check_by(Backend::Auto, nginx, site, client, request)
+}
+
+#[track_caller]
+fn check_by(
+    backend: Backend,
+    nginx: &Nginx,
+    site: Site,
+    client: Client,
+    request: &Request<'_>,
+) -> Vec<(Connection, Told)> {
     let request = Request { to: nginx.address(site), ..request.clone() };
-    until_undisturbed(|comparison| check_once(comparison, nginx, client, &request))
+    until_undisturbed(|comparison| check_once(comparison, backend, nginx, client, &request))
 }
 
 #[track_caller]
 fn check_once(
     comparison: &mut Comparison,
+    backend: Backend,
     nginx: &Nginx,
     client: Client,
     request: &Request<'_>,
 ) -> Vec<(Connection, Told)> {
-    let trace = Tracer::shared(Backend::Auto);
+    let trace = Tracer::shared(backend);
     let mut checked = Vec::new();
     for told in client.run(request) {
         let connection = traced(&trace, &told, request.to);
@@ -311,16 +323,14 @@ fn a_client_with_a_certificate_of_its_own() {
     }
 }
 
-/// The fallback looks at no bytes: it counts what passes as exchanges and says nothing of TLS.
 #[test]
-fn kprobes_see_no_tls() {
-    let trace = Tracer::shared(Backend::Kprobe);
+fn kprobes_see_it_too() {
     let nginx = Nginx::start();
-    let request = Request { to: nginx.address(Site::Tls13), connections: 1, ..kept_alive() };
-    for told in Client::Python.run(&request) {
-        let client = traced(&trace, &told, request.to);
-        assert_eq!((client.tls.as_ref(), client.remote_name.as_ref()), (None, None));
-        assert!(client.exchanges.is_some_and(|count| count >= told.exchanges.expect("told")), "{client:#?}");
+    for site in [Site::Tls12, Site::Tls12Tickets, Site::Tls13] {
+        for client in [Client::Python, Client::Rustls] {
+            let checked = check_by(Backend::Kprobe, &nginx, site, client, &kept_alive());
+            assert_eq!(resumed(&checked), [false, true, true], "{site:?}");
+        }
     }
 }
 

@@ -52,18 +52,10 @@ pub struct Truth {
     pub exchanges: Option<Vec<Expected>>,
     /// Wall-clock nanoseconds between which it was let go of.
     pub released: Option<(u64, u64)>,
-    /// It began with a TLS handshake.
-    pub tls: Option<Tls>,
+    /// The TLS handshake that it began with.
+    pub tls: Option<Handshake>,
     /// A lookup led to it.
     pub lookup: Option<Named>,
-}
-
-/// What is true of a connection with TLS.
-#[derive(Clone, Debug, Serialize, Deserialize)]
-pub struct Tls {
-    pub handshake: Handshake,
-    /// What takes the place of the other truth where TLS is not seen.
-    pub plain: Plain,
 }
 
 /// A handshake that succeeded.
@@ -74,13 +66,6 @@ pub struct Handshake {
     pub resumed: bool,
     /// The server asked for another ClientHello.
     pub retried: bool,
-}
-
-/// What is true of all bytes of a connection with TLS, whatever they mean.
-#[derive(Clone, Debug, Serialize, Deserialize)]
-pub struct Plain {
-    pub idle_ms: Range,
-    pub exchanges: Vec<Expected>,
 }
 
 /// By what name a client knew the address, and what the lookup cost this connection.
@@ -113,12 +98,6 @@ pub enum Told {
 }
 
 impl Truth {
-    /// As it looks where TLS is not seen.
-    fn without_tls(self) -> Self {
-        let Some(Tls { plain, .. }) = self.tls else { return self };
-        Self { tls: None, idle_ms: Some(plain.idle_ms), exchanges: Some(plain.exchanges), ..self }
-    }
-
     /// Name of the remote end, and what gave it.
     fn remote_name(&self) -> (Option<&str>, Option<&str>) {
         match (&self.tls, &self.lookup) {
@@ -232,8 +211,8 @@ pub struct Report {
     pub idle: Spread,
     /// Release time against what is true.
     pub released: Spread,
-    /// Ends of connections with TLS; `None` where TLS is not seen.
-    pub handshakes: Option<usize>,
+    /// Ends of connections with TLS.
+    pub handshakes: usize,
     /// Of these, right but for their times: version, resumed, retried, and by what name.
     pub handshakes_right: usize,
     /// Questions to a DNS server.
@@ -254,23 +233,16 @@ impl Report {
     /// A row of the first table: what is right.
     pub fn counts_row(&self, kernel: &str) -> String {
         let Self { sockets, once, closers, bytes, counts, exchanges, exchanges_right, .. } = self;
-        let Self { lookups, lookups_right, .. } = self;
-        let (handshakes, right) = (self.of_tls(self.handshakes.unwrap_or(0)), self.of_tls(self.handshakes_right));
+        let Self { handshakes, handshakes_right, lookups, lookups_right, .. } = self;
         format!(
             "| {kernel} | {sockets} | {once} | {closers} | {bytes} | {counts} | {exchanges} | {exchanges_right} \
-             | {handshakes} | {right} | {lookups} | {lookups_right} |"
+             | {handshakes} | {handshakes_right} | {lookups} | {lookups_right} |"
         )
-    }
-
-    /// In a row: nothing is to be said of TLS where it is not seen.
-    fn of_tls(&self, value: impl ToString) -> String {
-        self.handshakes.map_or_else(|| "-".to_owned(), |_| value.to_string())
     }
 
     /// A row of the second table: errors of times, p50 / p99 / max.
     pub fn times_row(&self, kernel: &str) -> String {
-        let Self { first_byte, duration, idle_before, exact_idle, idle, connect, released, dns, .. } = self;
-        let handshake = self.of_tls(self.handshake);
+        let Self { first_byte, duration, idle_before, exact_idle, idle, connect, released, handshake, dns, .. } = self;
         format!(
             "| {kernel} | {first_byte} | {duration} | {idle_before} | {exact_idle} | {idle} | {connect} | {released} \
              | {handshake} | {dns} |"
@@ -325,7 +297,6 @@ pub fn measure(connections: usize, seed: u64, backend: Backend, dir: &Path) -> R
     let (mut truths, mut looked) = (Vec::new(), Vec::new());
     for line in truth.lines() {
         match serde_json::from_str(line).expect("the generator's log") {
-            Told::Socket(truth) if backend == Backend::Kprobe => truths.push(truth.without_tls()),
             Told::Socket(truth) => truths.push(truth),
             Told::Lookup(truth) => looked.push(truth),
         }
@@ -341,11 +312,7 @@ pub fn measure(connections: usize, seed: u64, backend: Backend, dir: &Path) -> R
             Line::Open(_) | Line::Loss(_) | Line::Finding(_) | Line::Detail(_) => {}
         }
     }
-    let mut report = compare(&truths, &looked, traced);
-    if backend == Backend::Kprobe {
-        report.handshakes = None;
-    }
-    report
+    compare(&truths, &looked, traced)
 }
 
 /// All that was traced.
@@ -361,7 +328,7 @@ struct Traced {
 fn compare(truths: &[Truth], looked: &[Looked], traced: Traced) -> Report {
     let handshakes = truths.iter().filter(|truth| truth.tls.is_some()).count();
     let (sockets, lookups) = (truths.len(), looked.len());
-    let mut report = Report { sockets, lookups, handshakes: Some(handshakes), ..Report::default() };
+    let mut report = Report { sockets, lookups, handshakes, ..Report::default() };
     let Traced { connections: traced, exchanges, lookups, summary } = traced;
     let summary = summary.expect("the trace has a summary");
     for loss in &summary.losses {
@@ -476,7 +443,7 @@ fn check_tls(truth: &Truth, connection: &Connection, report: &mut Report, errors
     let mut wrong = |what: &str| report.mistakes.push(format!("{what} is wrong: {truth:?} but {connection:?}"));
     let (handshake, traced) = match (&truth.tls, &connection.tls) {
         (None, None) => return,
-        (Some(truth), Some(traced)) => (&truth.handshake, traced),
+        (Some(handshake), Some(traced)) => (handshake, traced),
         _ => return wrong("TLS"),
     };
     let is_right = traced.version.as_ref() == Some(&handshake.version)

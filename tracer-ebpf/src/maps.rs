@@ -117,6 +117,11 @@ pub static CONNECT_ARGS: LruHashMap<u64, ConnectArgs, 4096> = LruHashMap::new();
 #[btf_map]
 pub static RECEIVES: LruHashMap<u64, Call, 4096> = LruHashMap::new();
 
+/// The receive from TCP that each thread began last, for the probe at its end, where fexit cannot be had (key: thread). It stays until the
+/// thread's next; of more than fit, the oldest is forgotten, and its bytes are not looked at.
+#[btf_map]
+pub static READS: LruHashMap<u64, Read, 8192> = LruHashMap::new();
+
 /// Calls that are followed from entry to return, see `calls` (key: thread).
 #[btf_map]
 pub static CALLS: HashMap<u64, Call, 4096> = HashMap::new();
@@ -165,6 +170,18 @@ pub struct ConnectArgs {
     pub sock: u64,
     /// `struct sockaddr *` in kernel memory.
     pub address: u64,
+}
+
+/// A value of [`READS`].
+#[repr(C)]
+#[derive(Clone, Copy)]
+pub struct Read {
+    /// `struct sock *`.
+    pub sock: u64,
+    /// `struct msghdr *`.
+    pub msg: u64,
+    /// Bytes that the message had room for at the last look.
+    pub left: u64,
 }
 
 /// A value of [`RECEIVES`] and [`CALLS`].

@@ -8,6 +8,7 @@ use std::{
 };
 
 use anyhow::{Context, Result};
+use sha2::{Digest, Sha256};
 
 use crate::{
     architecture::Architecture,
@@ -24,6 +25,7 @@ const SUITE: &str = "bookworm";
 const PACKAGES: &[&str] = &[
     "base-files",
     "bash",
+    "bpftool",
     "busybox-static",
     "coreutils",
     "curl",
@@ -63,6 +65,7 @@ const FILES: &[(&str, &str)] = &[
     ("etc/group", "root:x:0:\nnogroup:x:65534:\n"),
     ("etc/nsswitch.conf", "passwd: files\ngroup: files\nhosts: files dns\n"),
     ("etc/hosts", "127.0.0.1 localhost\n::1 localhost\n"),
+    ("etc/resolv.conf", ""),
 ];
 
 /// The root's folder, fetched if it is not there.
@@ -70,10 +73,20 @@ const FILES: &[(&str, &str)] = &[
 /// # Errors
 /// If Debian's mirrors cannot be reached, or a package does not unpack.
 pub fn ensure(architecture: Architecture) -> Result<PathBuf> {
-    let dir = paths::cache_dir()?.join("roots").join(format!("{SUITE}-{}", architecture.debian()));
+    let dir = paths::cache_dir()?.join("roots").join(format!("{SUITE}-{}-{}", architecture.debian(), contents()));
     cache::ensure(&dir, |dir| fetch(architecture, dir))
         .with_context(|| format!("cannot fetch a root for {}", architecture.name()))?;
     Ok(dir)
+}
+
+/// Tells roots with other contents apart: the lists above change with what tests need.
+fn contents() -> String {
+    let mut hasher = Sha256::new();
+    for part in PACKAGES.iter().chain(FILES.iter().flat_map(|(file, text)| [file, text])) {
+        hasher.update(part);
+        hasher.update([0]);
+    }
+    format!("{:x}", hasher.finalize())[..12].to_owned()
 }
 
 /// The busybox in a root, which needs no library.

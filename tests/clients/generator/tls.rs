@@ -10,7 +10,7 @@ use std::{
 
 use harness::{
     Expected, Family, How, Log, Role, Span, Talk,
-    accuracy::{Handshake, Plain, Tls, Truth},
+    accuracy::{Handshake, Truth},
     tls::{Authority, NAME},
 };
 use rand::{RngExt, seq::IndexedRandom};
@@ -249,18 +249,17 @@ impl TlsPair {
         };
         let alerts = if plan.says_so { self.say_farewell(by) } else { Vec::new() };
         let (closing, ()) = Span::of(|| life::end(&mut self.talk.pair, plan.end));
-        let plain = &self.talk.log;
+        let all = &self.talk.log;
         let ending = Ending {
             by,
             how,
-            bytes: (plain.bytes(Role::Client).0, plain.bytes(Role::Server).0),
+            bytes: (all.bytes(Role::Client).0, all.bytes(Role::Server).0),
             idle: BOTH.map(|role| (data.idle(role, closing), true)),
             exchanges: BOTH.map(|role| with_alerts(data.expected(role), role, &alerts)),
         };
         let mut truths = ending.truths(&mut self.talk.pair);
         for (truth, handshake) in truths.iter_mut().zip(handshakes) {
-            let (idle_ms, exchanges) = (plain.idle(truth.role, closing), plain.expected(truth.role));
-            truth.tls = Some(Tls { handshake, plain: Plain { idle_ms, exchanges } });
+            truth.tls = Some(handshake);
         }
         truths
     }

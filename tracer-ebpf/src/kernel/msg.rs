@@ -34,7 +34,8 @@ const SOCKADDR_IN6_ADDRESS: usize = 8;
 /// What a call to send or receive takes, read by `A`.
 #[derive(Clone, Copy)]
 pub struct MsgHdr<A> {
-    pointer: Pointer,
+    /// `struct msghdr *`.
+    pub pointer: Pointer,
     access: PhantomData<A>,
 }
 
@@ -134,7 +135,7 @@ impl<A: Access> IovIter<A> {
                 return None;
             }
             let address = self.single()?.wrapping_add(self.offset()?);
-            return not_empty(UserSlice { address, length: self.count()? });
+            return not_empty(UserSlice { address, length: self.left()? });
         }
         if u64::from(index) >= A::read::<u64>(self.msg, offset!(msg_iter_segments))? {
             return None;
@@ -179,8 +180,9 @@ impl<A: Access> IovIter<A> {
         A::read(self.msg, offset!(msg_iter_offset))
     }
 
+    /// Bytes that are still to be sent, or that there is still room for.
     #[inline(always)]
-    fn count(self) -> Option<u64> {
+    pub fn left(self) -> Option<u64> {
         A::read(self.msg, offset!(msg_iter_count))
     }
 

@@ -1,9 +1,9 @@
 //! A thread's registers in user space, and what the calling conventions keep in them: all that differs from processor to processor.
 
-#[cfg(bpf_target_arch = "x86_64")]
-pub use x86_64::*;
 #[cfg(bpf_target_arch = "aarch64")]
 pub use aarch64::*;
+#[cfg(bpf_target_arch = "x86_64")]
+pub use x86_64::*;
 
 #[cfg(bpf_target_arch = "x86_64")]
 mod x86_64 {

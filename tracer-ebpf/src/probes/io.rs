@@ -1,10 +1,14 @@
 //! Data passes: a connection's exchanges, its TLS, and DNS over TCP. Hooks: the entry of `tcp_sendmsg_locked`, where all that is sent comes
-//! by with its bytes still in the application's memory, and the return of `tcp_recvmsg`, where what was received lies there.
-//! `splice` and `sendfile` have ways of their own; their bytes are counted and not looked at. Only attached in detail
+//! by with its bytes still in the application's memory, and the return of `tcp_recvmsg`, where what was received lies there; the
+//! fallback goes by its entry and what runs at its end. `splice` and `sendfile` have ways of their own; their bytes are counted and not looked at. Only attached in detail
 //! `exchanges`.
+
+use core::mem;
 
 use aya_ebpf::{
     EbpfContext as _,
+    bindings::BPF_ANY,
+    helpers::bpf_get_current_pid_tgid,
     macros::{fentry, fexit, kprobe},
     programs::{FEntryContext, FExitContext, ProbeContext},
 };
@@ -25,7 +29,7 @@ use crate::{
         msg::{MsgHdr, consumes},
         sock::{Sock, TcpSock},
     },
-    maps::{config, offset},
+    maps::{READS, Read, config, offset},
     message::{Hook, Program, Source},
     output::{now, send_exchange},
     overlap::{self, Event, falls_to, programs, serve_by_mark},
@@ -112,7 +116,9 @@ macro_rules! receive_programs {
             if !falls_to::<PROGRAM>(overlap::Hook::Receive, event, || consumes(flags, result) && is_counted(sock)) {
                 return None;
             }
-            try_receive(sock, Some(msg), flags, result, PROGRAM)
+            // Data that was thrown away lies nowhere.
+            let msg = (flags & MSG_TRUNC == 0).then_some(msg);
+            try_receive(sock, flags, result, |_| Some((msg?, result as u32)), PROGRAM)
         }
     )*};
 }
@@ -144,23 +150,55 @@ fn splice_read<const PROGRAM: u32>(ctx: &FExitContext) -> Outcome {
     // What is counted is not counted again.
     serve_by_mark::<PROGRAM>(overlap::Hook::SpliceRead, ctx, socket, || {
         let sock = Sock::<Direct>::new(Direct::read(socket, offset!(socket_sk))?);
-        try_receive(sock, None, 0, ctx.arg(5), PROGRAM)
+        try_receive(sock, 0, ctx.arg(5), |_| None, PROGRAM)
     })
 }
 
-/// The fallback looks at no bytes: of what is received it could not, and half a handshake is none.
 #[kprobe(function = "tcp_sendmsg_locked")]
 pub fn send_kprobe(ctx: ProbeContext) -> u32 {
-    let _ = (|| try_send(Sock::<Probe>::new(ctx.arg(0)?), None, ctx.arg(2)?, 1))();
+    let _ = (|| try_send(Sock::<Probe>::new(ctx.arg(0)?), Some(MsgHdr::new(ctx.arg(1)?)), ctx.arg(2)?, 1))();
+    0
+}
+
+/// A receive begins, of which [`received_kprobe`] will want to know where it puts what it takes.
+#[kprobe(function = "tcp_recvmsg")]
+pub fn receives_kprobe(ctx: ProbeContext) -> u32 {
+    let _ = (|| keep_read(Sock::new(ctx.arg(0)?), MsgHdr::new(ctx.arg(1)?)))();
     0
 }
 
 /// `void tcp_cleanup_rbuf(struct sock *sk, int copied)`. A return probe knows no arguments, so the fallback hooks what runs at
-/// the end of a receive. The application's memory is out of its sight.
+/// the end of a receive, and before one waits for more; `copied` is all that it has taken by then.
 #[kprobe(function = "tcp_cleanup_rbuf")]
 pub fn received_kprobe(ctx: ProbeContext) -> u32 {
-    let _ = (|| try_receive(Sock::<Probe>::new(ctx.arg(0)?), None, 0, ctx.arg(1)?, 1))();
+    let _ = (|| {
+        let sock = Sock::<Probe>::new(ctx.arg(0)?);
+        try_receive(sock, 0, ctx.arg(1)?, |fresh| read_now(sock, fresh), 1)
+    })();
     0
+}
+
+#[inline(always)]
+fn keep_read(sock: Sock<Probe>, msg: MsgHdr<Probe>) -> Outcome {
+    live(sock)?;
+    let read = Read { sock: sock.pointer as u64, msg: msg.pointer as u64, left: msg.iter().left()? };
+    READS.insert(bpf_get_current_pid_tgid(), read, u64::from(BPF_ANY)).ok()
+}
+
+/// The message of the current thread's receive, if the `fresh` bytes that it has taken since the last look went there. They did not
+/// where they were thrown away, or spliced.
+#[inline(always)]
+fn read_now(sock: Sock<Probe>, fresh: u32) -> Option<(MsgHdr<Probe>, u32)> {
+    let read = READS.get_ptr_mut(bpf_get_current_pid_tgid())?;
+    // SAFETY: a value of the map, which only this thread writes.
+    let read = unsafe { &mut *read };
+    if read.sock != sock.pointer as u64 {
+        return None;
+    }
+    let msg = MsgHdr::new(read.msg as Pointer);
+    let left = msg.iter().left()?;
+    let filled = mem::replace(&mut read.left, left).wrapping_sub(left);
+    (filled == u64::from(fresh)).then_some((msg, fresh))
 }
 
 /// `msg` is `None` where the bytes are not in the application's memory; `program` is the number of that of the hook.
@@ -212,8 +250,16 @@ fn try_send_on<A: Access>(sock: Sock<A>) -> Outcome {
     Some(())
 }
 
+/// `message` is asked where the bytes lie that were taken since the last look, of which it gets the number; it says how many are to be
+/// looked at.
 #[inline(always)]
-fn try_receive<A: Access>(sock: Sock<A>, msg: Option<MsgHdr<A>>, flags: i32, copied: i32, program: u32) -> Outcome {
+fn try_receive<A: Access>(
+    sock: Sock<A>,
+    flags: i32,
+    copied: i32,
+    message: impl FnOnce(u32) -> Option<(MsgHdr<A>, u32)>,
+    program: u32,
+) -> Outcome {
     if !consumes(flags, copied) {
         return None;
     }
@@ -233,33 +279,33 @@ fn try_receive<A: Access>(sock: Sock<A>, msg: Option<MsgHdr<A>>, flags: i32, cop
     if !is_answer && may_send() {
         count_sent(&mut kept.detailed.exchanges, tcp);
     }
-    let msg = if flags & MSG_TRUNC == 0 { msg } else { None };
-    let call = |msg: MsgHdr<A>, tcp| {
+    let message = message(kept.detailed.exchanges.received.wrapping_sub(received_before) as u32);
+    let call = |(msg, length): (MsgHdr<A>, u32), tcp| {
         let by = Program { hook: Hook::Receive, number: program };
-        Call { by, source: Source::Received(msg.iter(), copied), length: copied, from_client: is_server, at, tcp }
+        Call { by, source: Source::Received(msg.iter(), length), length, from_client: is_server, at, tcp }
     };
-    let what = match msg {
-        Some(msg) => {
+    let what = match message {
+        Some((msg, length)) => {
             if may_be_dns(kept) {
-                let _ = dns::try_received_stream(sock, msg, u64::from(copied));
+                let _ = dns::try_received_stream(sock, msg, u64::from(length));
             }
-            look(kept, call(msg, tcp))
+            look(kept, call((msg, length), tcp))
         }
         None => Look::Data,
     };
     pass(kept, Hook::Receive, what, Passed { at, asks: is_server, stale: false, received_before });
-    look_for_head(kept, msg, |msg| call(msg, None));
+    look_for_head(kept, message, |message| call(message, None));
     Some(())
 }
 
 /// Most messages end here: nothing is looked for. What is needed to look is put together only then: to keep it until here costs
 /// more than that.
 #[inline(always)]
-fn look_for_head<A: Access>(kept: &mut Kept, msg: Option<MsgHdr<A>>, call: impl FnOnce(MsgHdr<A>) -> Call<A>) {
-    if let Some(msg) = msg
+fn look_for_head<A: Access, M>(kept: &mut Kept, message: Option<M>, call: impl FnOnce(M) -> Call<A>) {
+    if let Some(message) = message
         && heads::are_looked_for(kept)
     {
-        heads::look(kept, call(msg));
+        heads::look(kept, call(message));
     }
 }
 

@@ -10,6 +10,7 @@ pub mod getaddrinfo;
 pub mod io;
 pub mod mapped;
 pub mod no_route;
+pub mod nothing;
 pub mod process;
 pub mod reset;
 pub mod retransmit;

@@ -461,7 +461,11 @@ pub const HOOKS: &[Spec] = &[
             in_processes!("receive_6", "fexit", Attach::Fexit("tcp_recvmsg"), "4", "3", "2"),
             in_processes!("receive_5", "fexit", Attach::Fexit("tcp_recvmsg"), "4", "3", "2"),
             in_processes!("receive_4", "fexit", Attach::Fexit("tcp_recvmsg"), "4", "3", "2"),
-            &[program("received_kprobe", Attach::Kprobe("tcp_cleanup_rbuf"))],
+            // The last of a choice is the one that it is named by.
+            &[
+                program("receives_kprobe", Attach::Kprobe("tcp_recvmsg")),
+                program("received_kprobe", Attach::Kprobe("tcp_cleanup_rbuf")),
+            ],
         ],
         keeps_records: true,
         detail: detail::EXCHANGES,

@@ -13,6 +13,7 @@ use zerocopy::IntoBytes as _;
 use super::{
     detail::{DetailHooks, Link},
     hooks::{Attach, HOOKS, Part, Program, Spec, backend_of, probed},
+    trial,
 };
 use crate::{
     rights::{advice, table},
@@ -82,13 +83,21 @@ pub struct Loaded {
 /// # Errors
 /// If the object cannot be loaded at all (rights, memory), or neither form of a hook on which everything rests.
 pub fn load(settings: &Settings) -> Result<Loaded> {
+    let btf = kernel_types()?;
     if settings.backend == Backend::Kprobe {
-        return load_with(settings, Storage::Lru { reason: "asked for by --backend kprobe" });
+        let lacking = Lacking::socket_storage("asked for by --backend kprobe");
+        return Ok(load_hooks(open(settings, lacking)?, &btf, settings, lacking));
     }
-    let mut first = load_with(settings, Storage::Socket)?;
+    let mut ebpf = open(settings, Lacking::default())?;
+    let trampolines = trial::trampoline_failure(&mut ebpf, &btf);
+    let lacking = Lacking { trampolines: trampolines.as_deref(), ..Lacking::default() };
+    let mut first = load_hooks(ebpf, &btf, settings, lacking);
     match first.obstacle().or_else(|| storage_failure(&mut first.ebpf)) {
         None => Ok(first),
-        Some(reason) => load_with(settings, Storage::Lru { reason: &reason }),
+        Some(reason) => {
+            let lacking = Lacking { socket_storage: Some(&reason), ..lacking };
+            Ok(load_hooks(open(settings, lacking)?, &btf, settings, lacking))
+        }
     }
 }
 
@@ -106,11 +115,26 @@ fn storage_failure(ebpf: &mut Ebpf) -> Option<String> {
     try_it().err().map(|error| format!("no socket storage: a trial allocation failed: {error:#}"))
 }
 
-/// Where socket records are to be, and why not in socket storage.
-#[derive(Clone, Copy)]
-enum Storage<'a> {
-    Socket,
-    Lru { reason: &'a str },
+/// What cannot be used here, each with the reason.
+#[derive(Clone, Copy, Default)]
+struct Lacking<'a> {
+    /// Socket storage; records are in the LRU hash then.
+    socket_storage: Option<&'a str>,
+    /// What attaches fentry and fexit.
+    trampolines: Option<&'a str>,
+}
+
+impl<'a> Lacking<'a> {
+    fn socket_storage(reason: &'a str) -> Self {
+        Self { socket_storage: Some(reason), trampolines: None }
+    }
+
+    /// Why a choice of programs cannot be had, if it cannot.
+    fn refusal(self, choice: &[Program]) -> Option<String> {
+        let is_by_trampoline = |program: &Program| matches!(program.attach, Attach::Fentry(_) | Attach::Fexit(_));
+        let reason = self.trampolines.filter(|_| choice.iter().any(is_by_trampoline))?;
+        Some(format!("{}: {reason}", backend_of(choice)))
+    }
 }
 
 impl Loaded {
@@ -175,13 +199,10 @@ impl Loaded {
     }
 }
 
-fn load_with(settings: &Settings, storage: Storage<'_>) -> Result<Loaded> {
-    let lru = matches!(storage, Storage::Lru { .. });
-    let ebpf = open(settings, lru)?;
-    let btf = kernel_types()?;
+fn load_hooks(ebpf: Ebpf, btf: &Btf, settings: &Settings, lacking: Lacking<'_>) -> Loaded {
     let mut loaded = Loaded {
         ebpf,
-        lru,
+        lru: lacking.socket_storage.is_some(),
         hooks: Vec::new(),
         detail_hooks: DetailHooks::default(),
         links: Vec::new(),
@@ -197,7 +218,7 @@ fn load_with(settings: &Settings, storage: Storage<'_>) -> Result<Loaded> {
         let (hook, programs) = if settings.without.iter().any(|name| name == spec.name) {
             (missing(spec, "left out by --without-hook".to_owned()), Vec::new())
         } else {
-            load_hook(&mut loaded.ebpf, &btf, spec, settings, storage)
+            load_hook(&mut loaded.ebpf, btf, spec, settings, lacking)
         };
         if hook.backend.is_none() && spec.superseded {
             continue;
@@ -206,7 +227,7 @@ fn load_with(settings: &Settings, storage: Storage<'_>) -> Result<Loaded> {
         loaded.specs.push(spec);
         loaded.chosen.push(programs);
     }
-    Ok(loaded)
+    loaded
 }
 
 /// What typed programs are loaded by.
@@ -218,7 +239,8 @@ pub(super) fn kernel_types() -> Result<Btf> {
 }
 
 /// Makes the maps and fills in the constants.
-fn open(settings: &Settings, lru: bool) -> Result<Ebpf> {
+fn open(settings: &Settings, lacking: Lacking<'_>) -> Result<Ebpf> {
+    let lru = lacking.socket_storage.is_some();
     let detailed = settings.config.detail == detail::EXCHANGES;
     let message_programs = if settings.preemptible { MESSAGE_PROGRAMS } else { 1 };
     let config = Config {
@@ -245,7 +267,7 @@ fn load_hook(
     btf: &Btf,
     spec: &'static Spec,
     settings: &Settings,
-    storage: Storage<'_>,
+    lacking: Lacking<'_>,
 ) -> (Hook, Vec<Program>) {
     let choices = if settings.backend == Backend::Kprobe { spec.fallback() } else { spec.choices };
     let mut refusals = Vec::new();
@@ -254,11 +276,15 @@ fn load_hook(
             refusals.push(format!("kprobe: no function {function}"));
             continue;
         }
+        if let Some(refusal) = lacking.refusal(choice) {
+            refusals.push(refusal);
+            continue;
+        }
         let needed = |program: &&Program| settings.preemptible || program.part != Part::IfPreemptible;
         let programs: Vec<_> = choice.iter().filter(needed).copied().collect();
         match load_all(ebpf, btf, &programs) {
             Ok(()) => {
-                let reason = why_not_first(spec, &programs, &refusals, storage);
+                let reason = why_not_first(spec, &programs, &refusals, lacking);
                 let backend = Some(backend_of(&programs).to_owned());
                 return (Hook { name: spec.name.to_owned(), backend, reason, without: None }, programs);
             }
@@ -272,15 +298,12 @@ fn load_hook(
 }
 
 /// Why a hook did not get all it could: the refusals, or what keeps its records out of socket storage.
-fn why_not_first(spec: &Spec, chosen: &[Program], refusals: &[String], storage: Storage<'_>) -> Option<String> {
+fn why_not_first(spec: &Spec, chosen: &[Program], refusals: &[String], lacking: Lacking<'_>) -> Option<String> {
     let stepped_down = backend_of(chosen) != spec.first_backend();
     if stepped_down && !refusals.is_empty() {
         return Some(refusals.join("; "));
     }
-    match storage {
-        Storage::Lru { reason } if stepped_down || spec.keeps_records => Some(reason.to_owned()),
-        _ => None,
-    }
+    lacking.socket_storage.filter(|_| stepped_down || spec.keeps_records).map(str::to_owned)
 }
 
 /// A hook that is not to be had.

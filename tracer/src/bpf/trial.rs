@@ -1,12 +1,12 @@
-//! A probe on this very program, put on and taken off at once: whether the kernel lets this process place probes in user space.
+//! What a kernel can only be asked by trying: something is attached, and taken off at once.
 
 use std::fs;
 
 use anyhow::{Context as _, Result};
 use aya::{
-    Ebpf,
+    Btf, Ebpf,
     programs::{
-        UProbe,
+        FEntry, UProbe,
         uprobe::{UProbeAttachLocation, UProbeAttachPoint, UProbeScope},
     },
 };
@@ -14,7 +14,25 @@ use aya::{
 /// One of the programs for libraries; they are all loaded when it is asked.
 const PROGRAM: &str = "ssl_free";
 
-/// Puts a probe on a function here that nobody calls meanwhile, and takes it off.
+/// The program that does nothing, and where it goes.
+const NOTHING: (&str, &str) = ("nothing", "tcp_connect");
+
+/// Why no program can be attached as fentry or fexit, if none can: a kernel may load them and have no way to attach them, as on 64-bit Arm
+/// before 6.4.
+pub fn trampoline_failure(ebpf: &mut Ebpf, types: &Btf) -> Option<String> {
+    let mut attach = || -> Result<()> {
+        let (name, function) = NOTHING;
+        let program: &mut FEntry = ebpf.program_mut(name).context("not in the BPF object")?.try_into()?;
+        program.load(function, types)?;
+        let link = program.attach()?;
+        program.detach(link)?;
+        program.unload()?;
+        Ok(())
+    };
+    attach().err().map(|error| format!("{error:#}"))
+}
+
+/// Whether the kernel lets this process place probes in user space: puts one on a function here that nobody calls meanwhile.
 ///
 /// # Errors
 /// What the kernel says against it.
