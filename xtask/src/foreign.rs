@@ -64,9 +64,7 @@ pub struct Args {
 
 /// Builds all for the processor, and runs the tests on each kernel.
 pub fn run(args: &Args) -> Result<ExitCode> {
-    setup::ensure_packages(setup::Purpose::Foreign)?;
     machine::check_privilege()?;
-    ensure_rust_target()?;
     let tracer = tracer()?;
     let tests = test::cases_for(ARCHITECTURE)?;
     let choices = args.kernel.iter().map(|name| name.parse()).collect::<Result<Vec<_>>>()?;
@@ -90,7 +88,13 @@ fn ensure_rust_target() -> Result<()> {
     command::run(Command::new("rustup").args(["target", "add", target]))
 }
 
-fn tracer() -> Result<PathBuf> {
+/// Builds the tracer for the processor, with what that takes.
+///
+/// # Errors
+/// If something cannot be installed or built.
+pub fn tracer() -> Result<PathBuf> {
+    setup::ensure_packages(setup::Purpose::Foreign)?;
+    ensure_rust_target()?;
     say(format!("building the tracer and the BPF object for {}", ARCHITECTURE.name()));
     command::run(ARCHITECTURE.cargo("build").args(["--package", "tracer", "--release"]))?;
     Ok(paths::target_dir().join(ARCHITECTURE.target_folder()).join("release/conntracer"))

@@ -8,7 +8,7 @@ use serde::Deserialize;
 use crate::{
     build,
     command::say,
-    kernels,
+    foreign, kernels,
     machine::{Machine, Stream},
     paths, setup,
     vm::Hardware,
@@ -64,9 +64,10 @@ struct Hook {
 /// Asks, and writes.
 pub fn run(args: &Args) -> Result<ExitCode> {
     setup::ensure_everything()?;
-    let tracer = build::tracer(true)?;
+    let (native, foreign) = (build::tracer(true)?, foreign::tracer()?);
     let mut reports = Vec::new();
-    for kernel in kernels::KERNELS {
+    for kernel in kernels::KERNELS.into_iter().chain(kernels::FOREIGN) {
+        let tracer = if kernel.architecture.is_native() { &native } else { &foreign };
         say(format!("asking the doctor on kernel {}", kernel.name));
         let command = ["sh", "-c", ASK, "doctor"].map(str::to_owned).into_iter().chain([tracer.display().to_string()]);
         let machine: Machine = args.hardware.machine(kernel, Duration::from_mins(5), command.collect());

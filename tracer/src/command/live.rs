@@ -478,8 +478,8 @@ fn settings(selection: &Selection, live: &cli::Live, heads: bool) -> Result<Sett
     })
 }
 
-/// Whether TLS libraries are to be probed. Only the hooks of detail `exchanges` know which connection a session belongs to, and only the
-/// typed ones see the bytes that tell.
+/// Whether TLS libraries are to be probed. Only the hooks of detail `exchanges` know which connection a session belongs to; who asks
+/// for kprobes alone wants no other kind of hook.
 fn wants_ssl(selection: &Selection, live: &cli::Live) -> bool {
     let by_default = !selection.is_whole_node();
     live.detail == cli::Detail::Exchanges
