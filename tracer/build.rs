@@ -1,5 +1,7 @@
 //! Builds the BPF object and tells the tracer where it is (`CONNTRACER_BPF_OBJECT_PATH`, read by `include_bytes!`).
 
+#[path = "build/debug_sections.rs"]
+mod debug_sections;
 #[path = "build/toolchain.rs"]
 mod toolchain;
 
@@ -28,7 +30,7 @@ fn main() {
     }
 }
 
-/// Copies the prebuilt object, or a fresh build's, to a fixed name in `OUT_DIR`.
+/// Copies the prebuilt object, or a fresh build's, to a fixed name in `OUT_DIR`, without what only debuggers read.
 fn bpf_object() -> Result<PathBuf, String> {
     let out_dir = PathBuf::from(variable("OUT_DIR")?);
     let source = match env::var_os(PREBUILT) {
@@ -41,7 +43,9 @@ fn bpf_object() -> Result<PathBuf, String> {
         None => build(&out_dir.join("bpf"))?,
     };
     let object = out_dir.join("conntracer.bpf.o");
-    fs::copy(&source, &object).map_err(|error| format!("cannot copy {}: {error}", source.display()))?;
+    let built = fs::read(&source).map_err(|error| format!("cannot read {}: {error}", source.display()))?;
+    let slim = debug_sections::remove(&built).map_err(|error| format!("{}: {error}", source.display()))?;
+    fs::write(&object, slim).map_err(|error| format!("cannot write {}: {error}", object.display()))?;
     Ok(object)
 }
 

@@ -75,11 +75,16 @@ impl Architecture {
         let mut command = cargo();
         command.arg(subcommand);
         if !self.is_native() {
-            let gcc = format!("{}-linux-gnu-gcc", self.name());
+            let gcc = self.c_compiler();
             let variable = self.rust_target().to_uppercase().replace('-', "_");
             command.args(["--target", self.rust_target()]).env(format!("CARGO_TARGET_{variable}_LINKER"), gcc);
         }
         command
+    }
+
+    /// The C compiler for it: Debian's cross compiler where it is not this machine's.
+    pub fn c_compiler(self) -> String {
+        if self.is_native() { "gcc".to_owned() } else { format!("{}-linux-gnu-gcc", self.name()) }
     }
 
     /// The folder below cargo's target folder that its programs are in.

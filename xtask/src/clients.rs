@@ -10,6 +10,7 @@ use std::{
 use anyhow::{Context, Result};
 
 use crate::{
+    architecture::Architecture,
     command::{self, say},
     musl, paths,
 };
@@ -26,30 +27,45 @@ const HTTP_CLIENT: &str = "/usr/share/java/httpclient.jar:/usr/share/java/httpco
 /// Where Debian puts Go.
 const GO: &str = "/usr/bin/go";
 
-/// Builds them beside the binaries of the tests, those that are older than their source.
-pub fn build() -> Result<()> {
-    let folder = paths::target_dir().join("debug");
+/// A way to build a client for a processor from its source.
+type Builder = fn(Architecture, &Path, &Path) -> Command;
+
+/// Those that are built for other processors too: sources, what is made of them, and how.
+const ANYWHERE: &[(&str, &str, Builder)] = &[
+    ("tls/client.go", "go_client", go),
+    ("tls/timed.c", "timed.so", c),
+    ("tls/wire_clock.c", "wire_clock.so", c),
+    ("lookup.go", "go_lookup", pure_go),
+    ("lookup.c", "lookup_dynamic", c_program),
+    ("lookup.c", "lookup_glibc", c_static),
+];
+
+/// The others.
+const HERE: &[(&str, &str, Builder)] = &[
+    ("tls/Client.java", "java_client", java),
+    ("incidents/Writes.java", "java_writes", java),
+    ("tls/numbered/client.go", "numbered_client", go),
+    ("tls/numbered/server.go", "numbered_server", go),
+    ("tls/hostile.c", "hostile", c_with_openssl),
+    ("soak/soak.go", "go_soak", go),
+    ("lookup.c", "lookup_musl", c_musl),
+];
+
+/// Builds them beside the binaries of the tests for a processor, those that are older than their source.
+pub fn build(architecture: Architecture) -> Result<()> {
+    let folder = paths::target_dir().join(architecture.target_folder()).join("debug");
     fs::create_dir_all(&folder).with_context(|| format!("cannot make {}", folder.display()))?;
     let source = |name: &str| paths::project_root().join(SOURCES).join(name);
-    for (source, built, command) in [
-        (source("tls/client.go"), folder.join("go_client"), go as fn(&Path, &Path) -> Command),
-        (source("tls/Client.java"), folder.join("java_client"), java),
-        (source("incidents/Writes.java"), folder.join("java_writes"), java),
-        (source("tls/timed.c"), folder.join("timed.so"), c),
-        (source("tls/wire_clock.c"), folder.join("wire_clock.so"), c),
-        (source("tls/numbered/client.go"), folder.join("numbered_client"), go),
-        (source("tls/numbered/server.go"), folder.join("numbered_server"), go),
-        (source("tls/hostile.c"), folder.join("hostile"), c_with_openssl),
-        (source("soak/soak.go"), folder.join("go_soak"), go),
-        (source("lookup.go"), folder.join("go_lookup"), pure_go),
-        (source("lookup.c"), folder.join("lookup_dynamic"), c_program),
-        (source("lookup.c"), folder.join("lookup_glibc"), c_static),
-        (source("lookup.c"), folder.join("lookup_musl"), c_musl),
-    ] {
+    let here = if architecture.is_native() { HERE } else { &[] };
+    for (name, built, command) in ANYWHERE.iter().chain(here) {
+        let (source, built) = (source(name), folder.join(built));
         if is_older(&built, &source)? {
             say(format!("building {}", built.display()));
-            command::run(&mut command(&source, &built))?;
+            command::run(&mut command(architecture, &source, &built))?;
         }
+    }
+    if !architecture.is_native() {
+        return Ok(());
     }
     let (client, root) = (source("tls/numbered/client.c"), folder.join("musl_root"));
     if is_older(&root, &client)? {
@@ -60,62 +76,63 @@ pub fn build() -> Result<()> {
 }
 
 /// Go's standard library is all that it takes: nothing is fetched.
-fn go(source: &Path, built: &Path) -> Command {
+fn go(architecture: Architecture, source: &Path, built: &Path) -> Command {
     let mut go = Command::new(GO);
     go.args(["build", "-o"]).arg(built).arg(source);
+    go.env("GOARCH", architecture.debian());
     go.env("GO111MODULE", "off").env("GOPROXY", "off").env("GOFLAGS", "");
     go.env("GOCACHE", paths::target_dir().join("go-cache"));
     go
 }
 
 /// Without the C library, and so without its resolver.
-fn pure_go(source: &Path, built: &Path) -> Command {
-    let mut go = go(source, built);
+fn pure_go(architecture: Architecture, source: &Path, built: &Path) -> Command {
+    let mut go = go(architecture, source, built);
     go.env("CGO_ENABLED", "0");
     go
 }
 
 /// The compiler is a module of the runtime, though the runtime's package has no `javac`.
-fn java(source: &Path, built: &Path) -> Command {
+fn java(_: Architecture, source: &Path, built: &Path) -> Command {
     let mut java = Command::new(JAVA);
     java.args(["-m", "jdk.compiler/com.sun.tools.javac.Main", "-classpath", HTTP_CLIENT, "-d"]).arg(built).arg(source);
     java
 }
 
-fn c(source: &Path, built: &Path) -> Command {
-    let mut gcc = gcc();
+fn c(architecture: Architecture, source: &Path, built: &Path) -> Command {
+    let mut gcc = gcc(architecture);
     gcc.args(["-shared", "-fPIC", "-o"]).arg(built).arg(source);
     gcc
 }
 
-fn c_with_openssl(source: &Path, built: &Path) -> Command {
-    let mut gcc = gcc();
+fn c_with_openssl(architecture: Architecture, source: &Path, built: &Path) -> Command {
+    let mut gcc = gcc(architecture);
     gcc.arg("-o").arg(built).arg(source).args(["-lssl", "-lcrypto"]);
     gcc
 }
 
-fn c_program(source: &Path, built: &Path) -> Command {
-    let mut gcc = gcc();
+fn c_program(architecture: Architecture, source: &Path, built: &Path) -> Command {
+    let mut gcc = gcc(architecture);
     gcc.arg("-o").arg(built).arg(source);
     gcc
 }
 
 /// With the C library in it. The linker warns that parts of that may be loaded later all the same.
-fn c_static(source: &Path, built: &Path) -> Command {
-    let mut gcc = c_program(source, built);
+fn c_static(architecture: Architecture, source: &Path, built: &Path) -> Command {
+    let mut gcc = c_program(architecture, source, built);
     gcc.args(["-static", "-Wl,--no-warnings"]);
     gcc
 }
 
 /// With another C library in it.
-fn c_musl(source: &Path, built: &Path) -> Command {
+fn c_musl(_: Architecture, source: &Path, built: &Path) -> Command {
     let mut gcc = compiler("musl-gcc");
     gcc.arg("-static").arg("-o").arg(built).arg(source);
     gcc
 }
 
-fn gcc() -> Command {
-    compiler("gcc")
+fn gcc(architecture: Architecture) -> Command {
+    compiler(&architecture.c_compiler())
 }
 
 fn compiler(name: &str) -> Command {

@@ -9,6 +9,7 @@ use std::{
 use anyhow::{Context, Result};
 
 use crate::{
+    architecture::Architecture,
     build, clients,
     command::{self, say},
     kernels::{self, Choice},
@@ -66,7 +67,7 @@ pub fn run(args: &Args) -> Result<ExitCode> {
 /// Plays an incident; what the tracer finds is all that goes to standard output.
 fn incident(args: &Args, number: u8, tracer: &Path) -> Result<ExitCode> {
     let program = build::programs()?.join("incident");
-    clients::build()?;
+    clients::build(Architecture::X86_64)?;
     let kernel = args.kernel.map_or_else(|| "6.12".parse(), Ok)?;
     let mut code = 0;
     for kernel in kernels::chosen(&[kernel]) {

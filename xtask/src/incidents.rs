@@ -10,6 +10,7 @@ use std::{
 use anyhow::{Context, Result, bail};
 
 use crate::{
+    architecture::Architecture,
     build, clients,
     command::say,
     kernels::{self, Choice},
@@ -47,7 +48,7 @@ pub fn run(args: &Args) -> Result<ExitCode> {
     let tracer = build::tracer(true)?;
     let is_its = |path: &PathBuf| path.file_name().is_some_and(|name| name.to_string_lossy().starts_with(TESTS));
     let tests = test_binaries()?.into_iter().find(is_its).context("the tests of the incidents are not there")?;
-    clients::build()?;
+    clients::build(Architecture::X86_64)?;
     let blocks = tempfile::tempdir().context("cannot make a folder")?;
     for kernel in kernels::chosen(&[args.kernel]) {
         let words = [tests.display().to_string(), "--test-threads=1".to_owned()];

@@ -51,7 +51,7 @@ impl Purpose {
             Self::Vm => &[Use::Vm],
             Self::Fuzz => &[Use::BpfCompiler, Use::Fuzz],
             Self::Bench => &[Use::BpfCompiler, Use::Vm, Use::Tests, Use::Bench],
-            Self::Foreign => &[Use::BpfCompiler, Use::Vm, Use::Foreign],
+            Self::Foreign => &[Use::BpfCompiler, Use::Vm, Use::Tests, Use::Foreign],
             Self::Everything => &[Use::BpfCompiler, Use::Lint, Use::Vm, Use::Tests],
         }
     }

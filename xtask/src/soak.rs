@@ -5,6 +5,7 @@ use std::{path::PathBuf, process::ExitCode, time::Duration};
 use anyhow::{Context, Result};
 
 use crate::{
+    architecture::Architecture,
     build, clients,
     command::say,
     kernels::{self, Choice},
@@ -44,7 +45,7 @@ pub fn run(args: &Args) -> Result<ExitCode> {
         None => build::tracer(true)?,
     };
     let program = build::programs()?.join(PROGRAM);
-    clients::build()?;
+    clients::build(Architecture::X86_64)?;
     let mut code = 0;
     for kernel in kernels::chosen(&args.kernel) {
         say(format!("soak {}: {} minutes, a trace every 10 s or so", kernel.name, args.minutes));

@@ -19,6 +19,12 @@ const SPREAD: &[(&str, &[&str])] = &[
     ("sessions::go_at_both_ends", &["6.12", "7.2"]),
     ("sessions::a_program_that_is_faster_than_the_probes", &["6.12", "5.10"]),
     ("tls::java_", &["6.12", "6.1"]),
+    ("tls::go_", &["6.12", "7.2"]),
+    ("tls::node_", &["6.12", "5.10"]),
+    ("tls::gnutls_", &["6.12", "6.1"]),
+    ("dns::nodes_own_resolver_", &["6.12", "6.1"]),
+    ("dns::a_lost_answer_", &["6.12", "5.10"]),
+    ("dns::an_answer_too_large_for_a_datagram_comes_over_tcp_by_kprobes", &["6.12", "5.10"]),
     // Probes are put on and taken off by every case of `sessions` too.
     ("tls_libraries::a_library_that_is_loaded_later", &["6.12", "5.10"]),
     ("tls_libraries::sessions_that_are_older_than_the_trace", &["6.12", "6.1"]),

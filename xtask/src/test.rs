@@ -117,7 +117,7 @@ impl Guest {
     fn build(args: &Args) -> Result<Self> {
         let tracer = build::tracer(true)?;
         let binaries = test_binaries()?;
-        clients::build()?;
+        clients::build(Architecture::X86_64)?;
         let logs = paths::target_dir().join("vm-logs");
         fs::create_dir_all(&logs).with_context(|| format!("cannot create {}", logs.display()))?;
         let names = kernels::chosen(&args.kernel).iter().map(|kernel| kernel.name).collect::<Vec<_>>().join(", ");

@@ -2,6 +2,7 @@
 
 use std::{
     collections::HashSet,
+    io::{Read, Write},
     net::{Ipv4Addr, SocketAddr, TcpListener, TcpStream},
     process::Command,
     thread,
@@ -185,4 +186,67 @@ fn a_minute_of_as_many_new_connections_as_the_machine_can_make_is_all_told() {
         assert_eq!(summary.losses, []);
         assert!(summary.connections >= 2 * made, "{} ends of {made} connections", summary.connections);
     });
+}
+
+#[test]
+#[ignore = "takes a minute: cargo xtask faults"]
+fn a_minute_of_as_many_exchanges_as_the_machine_can_make_is_all_told() {
+    const CLIENTS: usize = 2;
+    let dir = tempfile::tempdir().expect("a folder");
+    let file = dir.path().join("out.ndjson");
+    let listener = listen(Family::V4);
+    let to = listener.local_addr().expect("local address");
+    let args = ["--port", &to.port().to_string(), "--output", file.to_str().expect("UTF-8"), "--no-findings"];
+    let trace = Tracer::trace(&args);
+    let began = Instant::now();
+    let client = || {
+        let mut client = TcpStream::connect(to).expect("connect");
+        client.set_nodelay(true).expect("no delay");
+        let ends = Ends::of(&client);
+        let mut made = 0_u64;
+        while began.elapsed() < Duration::from_secs(60) {
+            for _ in 0..100 {
+                client.write_all(b"?").expect("ask");
+                client.read_exact(&mut [0]).expect("an answer");
+            }
+            made += 100;
+        }
+        (ends, made)
+    };
+    let made: Vec<(Ends, u64)> = thread::scope(|scope| {
+        for _ in 0..CLIENTS {
+            scope.spawn(|| echo(listener.accept().expect("accept").0));
+        }
+        let clients: Vec<_> = (0..CLIENTS).map(|_| scope.spawn(client)).collect();
+        clients.into_iter().map(|client| client.join().expect("a client")).collect()
+    });
+    let all: u64 = made.iter().map(|(_, made)| made).sum();
+    let rate = all as f64 / began.elapsed().as_secs_f64();
+    let memory = resident_kib(trace.pid());
+    let end = trace.stop();
+    assert!(end.status.success(), "{}", end.stderr);
+    let text = std::fs::read_to_string(&file).expect("the output");
+    let told = text.lines().filter(|line| line.contains(r#""type":"exchange""#)).count() as u64;
+    // To take all of them apart would last longer than the trace.
+    let others: Vec<_> = text.lines().filter(|line| !line.contains(r#""type":"exchange""#)).collect();
+    let others = parse_lines(&others.join("\n"));
+    measured(&format!(
+        "{all} exchanges in a minute, {rate:.0} a second, both ends traced, {memory} KiB: {told} told; {}",
+        losses(&others)
+    ));
+    assert_eq!((losses(&others).as_str(), told), ("nothing lost", 2 * all));
+    for (ends, count) in made.into_iter().flat_map(|(ends, made)| [(ends, made), (ends.flipped(), made)]) {
+        let is_its = |line: &&Line| matches!(line, Line::Connection(c) if Ends::new(c.local, c.remote) == ends);
+        let Some(Line::Connection(connection)) = others.iter().find(is_its) else { panic!("no record of {ends:?}") };
+        assert_eq!(connection.exchanges, Some(count), "{connection:#?}");
+    }
+}
+
+/// Gives back what it gets, until the end.
+fn echo(mut peer: TcpStream) {
+    peer.set_nodelay(true).expect("no delay");
+    let mut byte = [0];
+    while peer.read_exact(&mut byte).is_ok() {
+        peer.write_all(&byte).expect("answer");
+    }
 }
