@@ -1,5 +1,5 @@
-//! The reader of the kernel's types: whatever a file says of them, it neither panics nor takes long, and so do all questions that the
-//! tracer asks.
+//! The reader of the kernel's types: whatever a file says of them, it neither panics nor takes long, nor does any question that the tracer
+//! asks.
 #![no_main]
 
 use std::{fs, path::Path, sync::LazyLock};

@@ -16,7 +16,7 @@ use nix::{
     fcntl::{SpliceFFlags, splice},
     sys::{
         sendfile::sendfile,
-        socket::{MsgFlags, setsockopt, sockopt},
+        socket::{MsgFlags, recv, setsockopt, sockopt},
     },
     unistd::pipe,
 };
@@ -25,6 +25,7 @@ crate::on_both_backends! {
     each_turn_is_an_exchange_with_its_gaps_and_bytes
     a_server_that_speaks_first_greets
     looking_at_bytes_is_not_taking_them
+    a_receive_that_waits_for_all_counts_each_byte_once
     many_parts_of_one_message_are_one_ask
     spliced_bytes_and_sent_files_count
     sending_nothing_is_no_exchange
@@ -114,6 +115,37 @@ fn looking_at_bytes_is_not_taking_them(trace: &Tracer) {
     let [exchange] = &exchanges[..] else { panic!("one: {exchanges:#?}") };
     assert_eq!((exchange.bytes_out, exchange.bytes_in), (Some(5), Some(40)));
     assert!(exchange.first_byte_ms.is_some_and(|ms| ms >= 150.0), "{exchange:#?}");
+}
+
+fn a_receive_that_waits_for_all_counts_each_byte_once(trace: &Tracer) {
+    const PIECES: usize = 3;
+    let mut talk = Talk::new(Family::V4);
+    talk.ask(5);
+    let client = talk.pair.client().as_raw_fd();
+    let receive = |bytes: usize, how| recv(client, &mut vec![0; bytes], how).expect("receive");
+    let mut server = talk.pair.server();
+    thread::scope(|scope| {
+        let waits = scope.spawn(|| receive(PIECES * 20, MsgFlags::MSG_WAITALL));
+        for _ in 0..PIECES {
+            thread::sleep(Duration::from_millis(50));
+            server.write_all(&[3; 20]).expect("send");
+        }
+        assert_eq!(waits.join().expect("a receive"), PIECES * 20);
+    });
+    // What is thrown away was received all the same, and so was what goes elsewhere by the same thread.
+    server.write_all(&[3; 60]).expect("send");
+    assert_eq!(receive(60, MsgFlags::MSG_TRUNC), 60);
+    server.write_all(&[3; 60]).expect("send");
+    let (_from, to) = pipe().expect("a pipe");
+    let spliced = splice(talk.pair.client(), None, &to, None, 60, SpliceFFlags::empty());
+    assert_eq!(spliced, Ok(60));
+    talk.close();
+
+    let connection = trace.connection(talk.ends(Role::Client));
+    connection.assert_bytes(5, 180);
+    let exchanges = trace.exchanges_of(&connection);
+    let [exchange] = &exchanges[..] else { panic!("one: {exchanges:#?}") };
+    assert_eq!((exchange.bytes_out, exchange.bytes_in), (Some(5), Some(180)), "{exchange:#?}");
 }
 
 fn many_parts_of_one_message_are_one_ask(trace: &Tracer) {

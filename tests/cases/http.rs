@@ -5,13 +5,16 @@ use std::{
     fs,
     io::{BufRead, BufReader, Read, Write},
     net::{Ipv4Addr, SocketAddr, TcpListener, TcpStream},
+    os::fd::AsRawFd as _,
     path::Path,
     process::{Child, Command, Stdio},
     sync::Arc,
+    thread,
     time::Duration,
 };
 
 use harness::{Backend, Connection, Ends, Family, Pair, Role, Trace, Tracer, conntracer, eventually, output_within};
+use nix::sys::socket::{MsgFlags, recv};
 use serde_json::{Value, json};
 
 /// What must show nowhere. curl sends it in the path, the query, the name and word for a login, a header, a cookie and the
@@ -353,7 +356,19 @@ fn the_kprobe_fallback_sees_heads_too() {
     let trace = Tracer::shared(Backend::Kprobe);
     let mut hand = Hand::new();
     hand.ask(GET).answer(OK).ask("PUT / HTTP/1.1\r\n").ask("Host: a\r\n\r\n").answer(OK);
-    assert_told(hand, &trace, &[Some(("GET", 200)), Some(("PUT", 200))]);
+    // Taken by one call, which waits for the second half.
+    hand.ask(GET);
+    let mut all = vec![0; 2 * OK.len()];
+    thread::scope(|scope| {
+        let waits = scope.spawn(|| recv(hand.client.as_raw_fd(), &mut all, MsgFlags::MSG_WAITALL));
+        let mut server = &hand.server;
+        for part in [OK, OK] {
+            thread::sleep(Duration::from_millis(50));
+            server.write_all(part.as_bytes()).expect("a part goes");
+        }
+        assert_eq!(waits.join().expect("a receive"), Ok(2 * OK.len()));
+    });
+    assert_told(hand, &trace, &[Some(("GET", 200)), Some(("PUT", 200)), Some(("GET", 200))]);
 }
 
 #[test]

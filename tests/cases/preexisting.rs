@@ -1,5 +1,7 @@
 //! Connections that are older than the trace, and those that outlive it.
 
+use std::io::{Read as _, Write as _};
+
 use harness::{Backend, Closer, Connection, Ends, Family, How, Namespace, Pair, Role, Trace, Tracer};
 use nix::sys::signal::Signal;
 
@@ -89,6 +91,30 @@ fn connections_in_another_network_namespace_are_adopted() {
         client.assert_bytes(3, 4);
         trace.stop().assert_nothing_lost();
     });
+}
+
+#[test]
+fn what_is_looked_at_before_it_is_taken_counts_once_on_an_older_connection_too() {
+    for backend in [Backend::Auto, Backend::Kprobe] {
+        let mut pair = Pair::new(Family::V4);
+        pair.exchange(3, 4);
+        let trace = Tracer::trace_by(backend, &["-p", &std::process::id().to_string()]);
+        pair.client().write_all(&[1; 30]).expect("ask");
+        harness::eventually("the ask", || (pair.server().peek(&mut [0; 30]).ok()? == 30).then_some(()));
+        pair.server().read_exact(&mut [0; 30]).expect("receive");
+        pair.server().write_all(&[2; 7]).expect("answer");
+        pair.client().read_exact(&mut [0; 7]).expect("receive");
+        pair.close_client();
+        pair.release_server();
+        for (ends, bytes) in [(pair.client_ends(), (30, 7)), (pair.server_ends(), (7, 30))] {
+            let connection = trace.connection(ends);
+            let exchanges = trace.exchanges_of(&connection);
+            let [exchange] = &exchanges[..] else { panic!("one: {backend:?} {exchanges:#?}") };
+            let told = (exchange.bytes_out, exchange.bytes_in);
+            assert_eq!(told, (Some(bytes.0), Some(bytes.1)), "{backend:?} {exchange:#?}");
+        }
+        trace.stop().assert_nothing_lost();
+    }
 }
 
 #[test]

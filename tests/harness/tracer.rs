@@ -82,7 +82,7 @@ pub fn tracer_path() -> PathBuf {
 pub enum Backend {
     /// The best that the kernel offers.
     Auto,
-    /// kprobes and plain tracepoints.
+    /// kprobes and raw tracepoints.
     Kprobe,
 }
 

@@ -256,7 +256,7 @@ pub struct Live {
     #[arg(short, long, value_name = "TIME", value_parser = duration)]
     pub duration: Option<Duration>,
     /// Put probes on libraries: on TLS libraries for HTTP heads in TLS and for which library it is, on the C library for lookups
-    /// that ask no DNS server. `auto` does so for targets, `on` for the whole node too.
+    /// that ask no DNS server. `auto` does so for targets, `on` for the whole node too. On x86-64 only.
     #[arg(long, value_enum, value_name = "WHEN", default_value_t, num_args = 0..=1, require_equals = true, default_missing_value = "on")]
     pub ssl: Ssl,
     /// Keep the events in a file, for `replay`.

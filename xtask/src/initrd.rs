@@ -1,4 +1,4 @@
-//! The initramfs that turns this machine's root into the VM's root, copy on write.
+//! The initramfs that turns a root of the host's (this machine's own, or one for another processor) into the VM's root, copy on write.
 
 use std::{
     fs,

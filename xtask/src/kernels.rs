@@ -67,31 +67,73 @@ impl FromStr for Choice {
         if text == "all" {
             return Ok(Self::All);
         }
-        let by_name = every().find(|kernel| kernel.name == text);
-        match by_name.or_else(|| KERNELS.into_iter().find(|kernel| kernel.suite == text)) {
-            Some(kernel) => Ok(Self::One(kernel)),
-            None => {
-                let names: Vec<_> = every().map(|kernel| kernel.name).collect();
-                bail!("no such kernel; there are {}, and all for those of this processor", names.join(", "))
-            }
+        match KERNELS.iter().find(|kernel| kernel.name == text || kernel.suite == text) {
+            Some(kernel) => Ok(Self::One(*kernel)),
+            None => bail!("no such kernel; there are {} and all", KERNELS.map(|kernel| kernel.name).join(", ")),
         }
     }
 }
 
-/// The chosen kernels, each once, in the tables' order. All are those of this machine's processor.
-pub fn chosen(choices: &[Choice]) -> Vec<Kernel> {
-    let wanted = |kernel: &Kernel| {
-        let is_it = |choice: &Choice| match choice {
-            Choice::All => kernel.architecture.is_native(),
-            Choice::One(one) => one == kernel,
-        };
-        choices.iter().any(is_it)
-    };
-    every().filter(wanted).collect()
+/// A kernel for another processor, or all of those, as given on the command line.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Foreign(Choice);
+
+impl FromStr for Foreign {
+    type Err = anyhow::Error;
+
+    fn from_str(text: &str) -> Result<Self> {
+        if text == "all" {
+            return Ok(Self(Choice::All));
+        }
+        match FOREIGN.iter().find(|kernel| kernel.name == text) {
+            Some(kernel) => Ok(Self(Choice::One(*kernel))),
+            None => bail!("no such kernel; there are {} and all", FOREIGN.map(|kernel| kernel.name).join(", ")),
+        }
+    }
 }
 
-fn every() -> impl Iterator<Item = Kernel> {
-    KERNELS.into_iter().chain(FOREIGN)
+/// Kernels of either kind, as given on the command line.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Any {
+    /// For this machine's processor.
+    Native(Choice),
+    /// For another.
+    Foreign(Foreign),
+}
+
+impl FromStr for Any {
+    type Err = anyhow::Error;
+
+    fn from_str(text: &str) -> Result<Self> {
+        match text.parse() {
+            Ok(choice) => Ok(Self::Native(choice)),
+            Err(error) => text.parse().map(Self::Foreign).map_err(|_| error),
+        }
+    }
+}
+
+/// The chosen kernels, each once, in the table's order.
+pub fn chosen(choices: &[Choice]) -> Vec<Kernel> {
+    let wanted =
+        |kernel: &Kernel| choices.iter().any(|choice| matches!(choice, Choice::All) || *choice == Choice::One(*kernel));
+    KERNELS.into_iter().filter(wanted).collect()
+}
+
+/// The same of those for another processor.
+pub fn chosen_foreign(choices: &[Foreign]) -> Vec<Kernel> {
+    let wanted = |kernel: &Kernel| {
+        choices.iter().any(|Foreign(choice)| matches!(choice, Choice::All) || *choice == Choice::One(*kernel))
+    };
+    FOREIGN.into_iter().filter(wanted).collect()
+}
+
+/// The same of either kind.
+pub fn chosen_of_any(choices: &[Any]) -> Vec<Kernel> {
+    let native: Vec<_> =
+        choices.iter().filter_map(|any| if let Any::Native(one) = any { Some(*one) } else { None }).collect();
+    let foreign: Vec<_> =
+        choices.iter().filter_map(|any| if let Any::Foreign(one) = any { Some(*one) } else { None }).collect();
+    chosen(&native).into_iter().chain(chosen_foreign(&foreign)).collect()
 }
 
 impl Kernel {

@@ -1,4 +1,5 @@
-//! A throw-away virtual machine on a chosen kernel, whose root is this machine's own root, copy on write.
+//! A throw-away virtual machine on a chosen kernel, whose root is this machine's own root, copy on write; for another processor it is one
+//! from the cache.
 
 use std::{
     collections::BTreeMap,
@@ -157,6 +158,12 @@ impl Machine {
 
     fn start(&self, files: &BootFiles, run: &RunDir) -> Result<Processes> {
         let native = self.kernel.architecture.is_native();
+        if self.kvm && !native {
+            bail!(
+                "--kvm is this machine's own processor, and the kernel {} is for another: leave it out",
+                self.kernel.name
+            );
+        }
         let root = if native { PathBuf::from("/") } else { guest_root::ensure(self.kernel.architecture)? };
         let host = self.out.clone().unwrap_or_else(|| run.path("host"));
         // Nothing else writes to the host's root while a VM looks at it for the first time, so all of it may be cached.

@@ -24,7 +24,7 @@ const SPREAD: &[(&str, &[&str])] = &[
     ("tls::gnutls_", &["6.12", "6.1"]),
     ("dns::nodes_own_resolver_", &["6.12", "6.1"]),
     ("dns::a_lost_answer_", &["6.12", "5.10"]),
-    ("dns::an_answer_too_large_for_a_datagram_comes_over_tcp_by_kprobes", &["6.12", "5.10"]),
+    ("dns::an_answer_too_large_for_a_datagram_comes_over_tcp_by_kprobes_too", &["6.12", "5.10"]),
     // Probes are put on and taken off by every case of `sessions` too.
     ("tls_libraries::a_library_that_is_loaded_later", &["6.12", "5.10"]),
     ("tls_libraries::sessions_that_are_older_than_the_trace", &["6.12", "6.1"]),

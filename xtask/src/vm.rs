@@ -5,7 +5,7 @@ use std::{path::PathBuf, process::ExitCode, time::Duration};
 use anyhow::{Context, Result};
 
 use crate::{
-    kernels::{self, Choice, Kernel},
+    kernels::{self, Any, Kernel},
     machine::{self, Machine, Outcome},
     setup,
 };
@@ -13,9 +13,9 @@ use crate::{
 /// What `vm` takes.
 #[derive(clap::Args)]
 pub struct Args {
-    /// Kernel to boot: 5.10, 6.1, 6.12, 7.2 or all (repeatable)
+    /// Kernel to boot: 5.10, 6.1, 6.12, 7.2 or all, or for another processor 6.1-aarch64, 6.12-aarch64 (repeatable)
     #[arg(long, required = true, value_delimiter = ',', value_name = "VERSION")]
-    kernel: Vec<Choice>,
+    kernel: Vec<Any>,
     #[command(flatten)]
     hardware: Hardware,
     /// Seconds until the VM is stopped
@@ -77,9 +77,11 @@ fn parse_variable(text: &str) -> Result<(String, String), String> {
 
 /// Runs the command on each chosen kernel, one after the other; ends with the first exit code that is not 0.
 pub fn run(args: &Args) -> Result<ExitCode> {
-    setup::ensure_packages(setup::Purpose::Vm)?;
+    let kernels = kernels::chosen_of_any(&args.kernel);
+    let is_native = kernels.iter().all(|kernel| kernel.architecture.is_native());
+    setup::ensure_packages(if is_native { setup::Purpose::Vm } else { setup::Purpose::Foreign })?;
     let mut code = 0;
-    for kernel in kernels::chosen(&args.kernel) {
+    for kernel in kernels {
         let outcome = args.machine(kernel)?.run(&mut machine::pass_through);
         let outcome = outcome.with_context(|| format!("vm {}", kernel.name))?;
         eprintln!("{}", verdict(kernel, &outcome));

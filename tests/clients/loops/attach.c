@@ -65,5 +65,10 @@ int main(int argc, char **argv) {
     }
     int status;
     waitpid(pid, &status, 0);
+    /* libbpf-tools end by the signal, or with 0 or 1. */
+    if (WIFSIGNALED(status) && WTERMSIG(status) != SIGINT) {
+        fprintf(stderr, "%s died of signal %d\n", argv[2], WTERMSIG(status));
+        return 1;
+    }
     printf("%lld %lld %lld\n", ready - begin, processor, now(CLOCK_MONOTONIC) - interrupted);
 }

@@ -1,7 +1,7 @@
 //! Data passes: a connection's exchanges, its TLS, and DNS over TCP. Hooks: the entry of `tcp_sendmsg_locked`, where all that is sent comes
 //! by with its bytes still in the application's memory, and the return of `tcp_recvmsg`, where what was received lies there; the
-//! fallback goes by its entry and what runs at its end. `splice` and `sendfile` have ways of their own; their bytes are counted and not looked at. Only attached in detail
-//! `exchanges`.
+//! fallback goes by its entry and what runs at its end. `splice` and `sendfile` have ways of their own; their bytes are counted and not
+//! looked at. Only attached in detail `exchanges`.
 
 use core::mem;
 
@@ -172,33 +172,43 @@ pub fn receives_kprobe(ctx: ProbeContext) -> u32 {
 #[kprobe(function = "tcp_cleanup_rbuf")]
 pub fn received_kprobe(ctx: ProbeContext) -> u32 {
     let _ = (|| {
-        let sock = Sock::<Probe>::new(ctx.arg(0)?);
-        try_receive(sock, 0, ctx.arg(1)?, |fresh| read_now(sock, fresh), 1)
+        let (sock, copied) = (Sock::<Probe>::new(ctx.arg(0)?), ctx.arg(1)?);
+        let filled = filled(sock, copied);
+        // Of a receive that had waited for more, `copied` has what was told before too.
+        let copied = filled.map_or(copied, |(_, bytes)| bytes as i32);
+        try_receive(sock, 0, copied, |fresh| filled.filter(|(_, bytes)| *bytes == fresh), 1)
     })();
     0
 }
 
 #[inline(always)]
 fn keep_read(sock: Sock<Probe>, msg: MsgHdr<Probe>) -> Outcome {
-    live(sock)?;
+    let kept = live(sock)?;
+    // What is only looked at must not be taken for the first that is received.
+    begin_to_count_received(&mut kept.detailed.exchanges, sock.tcp());
     let read = Read { sock: sock.pointer as u64, msg: msg.pointer as u64, left: msg.iter().left()? };
-    READS.insert(bpf_get_current_pid_tgid(), read, u64::from(BPF_ANY)).ok()
+    let thread = bpf_get_current_pid_tgid();
+    if let Some(kept) = READS.get_ptr_mut(thread) {
+        // SAFETY: a live value of the map. If the thread has just been forgotten, it is another's, whose bytes go unlooked at.
+        unsafe { *kept = read };
+        return Some(());
+    }
+    READS.insert(thread, read, u64::from(BPF_ANY)).ok()
 }
 
-/// The message of the current thread's receive, if the `fresh` bytes that it has taken since the last look went there. They did not
-/// where they were thrown away, or spliced.
+/// The message of the current thread's receive from this socket, and how many bytes were put there since the last look: at most the
+/// `copied` that it has taken. `None` if it was none: they were thrown away or spliced, or it is not known where they went.
 #[inline(always)]
-fn read_now(sock: Sock<Probe>, fresh: u32) -> Option<(MsgHdr<Probe>, u32)> {
-    let read = READS.get_ptr_mut(bpf_get_current_pid_tgid())?;
-    // SAFETY: a value of the map, which only this thread writes.
-    let read = unsafe { &mut *read };
+fn filled(sock: Sock<Probe>, copied: i32) -> Option<(MsgHdr<Probe>, u32)> {
+    // SAFETY: as above.
+    let read = unsafe { &mut *READS.get_ptr_mut(bpf_get_current_pid_tgid())? };
     if read.sock != sock.pointer as u64 {
         return None;
     }
     let msg = MsgHdr::new(read.msg as Pointer);
     let left = msg.iter().left()?;
-    let filled = mem::replace(&mut read.left, left).wrapping_sub(left);
-    (filled == u64::from(fresh)).then_some((msg, fresh))
+    let bytes = mem::replace(&mut read.left, left).wrapping_sub(left);
+    (copied > 0 && bytes != 0 && bytes <= copied as u64).then_some((msg, bytes as u32))
 }
 
 /// `msg` is `None` where the bytes are not in the application's memory; `program` is the number of that of the hook.
@@ -347,6 +357,17 @@ fn count_received<A: Access>(exchanges: &mut Exchanges, tcp: Option<TcpSock<A>>,
         exchanges.flags |= exchange::flag::COUNTING_RECEIVED;
     }
     exchanges.count_received(copied_seq, copied)
+}
+
+/// Begins the count with what is received from now on.
+#[inline(always)]
+fn begin_to_count_received<A: Access>(exchanges: &mut Exchanges, tcp: Option<TcpSock<A>>) {
+    if exchanges.flags & exchange::flag::COUNTING_RECEIVED == 0
+        && let Some(copied_seq) = tcp.and_then(TcpSock::copied_seq)
+    {
+        exchanges.copied_seq = copied_seq;
+        exchanges.flags |= exchange::flag::COUNTING_RECEIVED;
+    }
 }
 
 #[inline(always)]

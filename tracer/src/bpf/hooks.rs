@@ -461,7 +461,7 @@ pub const HOOKS: &[Spec] = &[
             in_processes!("receive_6", "fexit", Attach::Fexit("tcp_recvmsg"), "4", "3", "2"),
             in_processes!("receive_5", "fexit", Attach::Fexit("tcp_recvmsg"), "4", "3", "2"),
             in_processes!("receive_4", "fexit", Attach::Fexit("tcp_recvmsg"), "4", "3", "2"),
-            // The last of a choice is the one that it is named by.
+            // At its end alone, nothing would tell where the bytes are.
             &[
                 program("receives_kprobe", Attach::Kprobe("tcp_recvmsg")),
                 program("received_kprobe", Attach::Kprobe("tcp_cleanup_rbuf")),

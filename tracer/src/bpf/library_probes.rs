@@ -108,13 +108,16 @@ pub struct LibraryProbes {
 }
 
 impl LibraryProbes {
+    /// Whether there are probes for this processor.
+    pub const ARE_THERE: bool = cfg!(target_arch = "x86_64");
+
     /// Loads the programs. If no HTTP `heads` are wanted, what reads return is not looked at: it costs a third of all. `numbers` says
     /// whether the kernel tells programs the number of their place.
     ///
     /// # Errors
-    /// If the kernel refuses one.
+    /// If the kernel refuses one, or on a processor that there are none for.
     pub fn load(ebpf: &mut Ebpf, heads: bool, numbers: bool) -> Result<Self> {
-        if !cfg!(target_arch = "x86_64") {
+        if !Self::ARE_THERE {
             // Which calls are under way is told by return addresses on the stack, and where a function returns by its code.
             bail!("none on {} yet, on x86-64 only", std::env::consts::ARCH);
         }

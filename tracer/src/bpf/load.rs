@@ -89,13 +89,17 @@ pub fn load(settings: &Settings) -> Result<Loaded> {
         return Ok(load_hooks(open(settings, lacking)?, &btf, settings, lacking));
     }
     let mut ebpf = open(settings, Lacking::default())?;
-    let trampolines = trial::trampoline_failure(&mut ebpf, &btf);
-    let lacking = Lacking { trampolines: trampolines.as_deref(), ..Lacking::default() };
-    let mut first = load_hooks(ebpf, &btf, settings, lacking);
+    if let Some(reason) = trial::trampoline_failure(&mut ebpf, &btf) {
+        // Hooks on functions keep records too.
+        let storage = format!("no socket storage: fentry: {reason}");
+        let lacking = Lacking { socket_storage: Some(&storage), trampolines: Some(&reason) };
+        return Ok(load_hooks(open(settings, lacking)?, &btf, settings, lacking));
+    }
+    let mut first = load_hooks(ebpf, &btf, settings, Lacking::default());
     match first.obstacle().or_else(|| storage_failure(&mut first.ebpf)) {
         None => Ok(first),
         Some(reason) => {
-            let lacking = Lacking { socket_storage: Some(&reason), ..lacking };
+            let lacking = Lacking::socket_storage(&reason);
             Ok(load_hooks(open(settings, lacking)?, &btf, settings, lacking))
         }
     }
@@ -277,7 +281,9 @@ fn load_hook(
             continue;
         }
         if let Some(refusal) = lacking.refusal(choice) {
-            refusals.push(refusal);
+            if refusals.last() != Some(&refusal) {
+                refusals.push(refusal);
+            }
             continue;
         }
         let needed = |program: &&Program| settings.preemptible || program.part != Part::IfPreemptible;
@@ -288,6 +294,8 @@ fn load_hook(
                 let backend = Some(backend_of(&programs).to_owned());
                 return (Hook { name: spec.name.to_owned(), backend, reason, without: None }, programs);
             }
+            // A hook may have several choices of a kind.
+            Err(error) if refusals.last() == Some(&error) => {}
             Err(error) => refusals.push(error),
         }
     }
@@ -353,7 +361,7 @@ fn typed<'a, T: TryFrom<&'a mut aya::programs::Program, Error = ProgramError>>(
 }
 
 /// A kernel's refusal in one line: the verifier's log ends with the reason, before its statistics.
-fn refusal(error: &ProgramError) -> String {
+pub(super) fn refusal(error: &ProgramError) -> String {
     match error {
         ProgramError::LoadError { io_error, verifier_log } => {
             let log = verifier_log.to_string();
@@ -388,5 +396,22 @@ pub(super) fn attach(ebpf: &mut Ebpf, program: Program) -> Result<Link> {
         Attach::TpBtf(_) => attached!(BtfTracePoint),
         Attach::Kprobe(function) | Attach::Kretprobe(function) => attached!(KProbe, function, 0),
         Attach::RawTracepoint(tracepoint) => attached!(RawTracePoint, tracepoint),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn without_trampolines_no_choice_on_functions_is_typed_and_tracepoints_are() {
+        let lacking = Lacking { trampolines: Some("error 524"), ..Lacking::default() };
+        for spec in HOOKS {
+            let refused: Vec<_> = spec.choices.iter().filter_map(|choice| lacking.refusal(choice)).collect();
+            let on_functions = spec.choices.iter().filter(|choice| ["fentry", "fexit"].contains(&backend_of(choice)));
+            assert_eq!(refused.len(), on_functions.count(), "{}: {refused:?}", spec.name);
+            assert!(refused.iter().all(|reason| reason.ends_with(": error 524")), "{refused:?}");
+            assert!(spec.choices.iter().all(|choice| Lacking::default().refusal(choice).is_none()));
+        }
     }
 }

@@ -2,7 +2,7 @@
 
 use std::fs;
 
-use anyhow::{Context as _, Result};
+use anyhow::{Context as _, Result, anyhow};
 use aya::{
     Btf, Ebpf,
     programs::{
@@ -10,6 +10,8 @@ use aya::{
         uprobe::{UProbeAttachLocation, UProbeAttachPoint, UProbeScope},
     },
 };
+
+use super::load::refusal;
 
 /// One of the programs for libraries; they are all loaded when it is asked.
 const PROGRAM: &str = "ssl_free";
@@ -23,7 +25,7 @@ pub fn trampoline_failure(ebpf: &mut Ebpf, types: &Btf) -> Option<String> {
     let mut attach = || -> Result<()> {
         let (name, function) = NOTHING;
         let program: &mut FEntry = ebpf.program_mut(name).context("not in the BPF object")?.try_into()?;
-        program.load(function, types)?;
+        program.load(function, types).map_err(|error| anyhow!(refusal(&error)))?;
         let link = program.attach()?;
         program.detach(link)?;
         program.unload()?;

@@ -28,6 +28,7 @@ use crate::{
     bpf::{
         self, Loaded, Settings,
         detail::{DetailHooks, Link},
+        library_probes::LibraryProbes,
         trial,
     },
     cli,
@@ -481,7 +482,7 @@ fn settings(selection: &Selection, live: &cli::Live, heads: bool) -> Result<Sett
 /// Whether TLS libraries are to be probed. Only the hooks of detail `exchanges` know which connection a session belongs to; who asks
 /// for kprobes alone wants no other kind of hook.
 fn wants_ssl(selection: &Selection, live: &cli::Live) -> bool {
-    let by_default = !selection.is_whole_node();
+    let by_default = !selection.is_whole_node() && LibraryProbes::ARE_THERE;
     live.detail == cli::Detail::Exchanges
         && live.backend == bpf::Backend::Auto
         && match live.ssl {

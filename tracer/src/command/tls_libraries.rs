@@ -42,7 +42,7 @@ impl TlsLibraries {
     /// Loads the programs; see [`LibraryProbes::load`].
     ///
     /// # Errors
-    /// If the kernel refuses one.
+    /// Likewise.
     pub fn load(ebpf: &mut Ebpf, heads: bool, numbers: bool) -> Result<Self> {
         let probes = LibraryProbes::load(ebpf, heads, numbers)?;
         Ok(Self { libraries: Rc::default(), probes, unused: VecDeque::new(), paused: false })

@@ -4,7 +4,11 @@ use std::{collections::BTreeMap, fmt::Write as _, path::Path, process::Command};
 
 use anyhow::{Context, Result, bail};
 
-use super::{KERNEL, counts::thousands, in_vm, one_kernel};
+use super::{
+    KERNEL,
+    counts::{median, thousands},
+    in_vm, one_kernel,
+};
 use crate::{
     command::{self, quote, say},
     paths,
@@ -74,16 +78,10 @@ fn make_table(output: &str) -> Result<String> {
         "| tracer | until it traces | of these its own | from the interrupt to its end |\n|---|---|---|---|\n"
             .to_owned();
     for name in names {
-        let cells = figures[name].iter().map(|all| thousands(median(all) / 1_000_000)).collect::<Vec<_>>();
+        let cells = figures[name].iter().map(|all| thousands(median(all.clone()) / 1_000_000)).collect::<Vec<_>>();
         writeln!(table, "| {name} | {} |", cells.join(" | "))?;
     }
     Ok(table)
-}
-
-fn median(all: &[i64]) -> i64 {
-    let mut sorted = all.to_vec();
-    sorted.sort_unstable();
-    sorted.get(sorted.len() / 2).copied().unwrap_or(0)
 }
 
 #[cfg(test)]

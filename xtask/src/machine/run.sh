@@ -12,6 +12,7 @@ mkdir -p /run/old-tmp
 mount --bind /tmp /run/old-tmp
 mount -t tmpfs -o mode=1777 tmpfs /tmp
 for folder in "${visible[@]}"; do
+  [ -z "$built" ] || break # it has nothing of this machine yet
   case $folder in
     /tmp/*) mkdir -p "$folder" && mount --bind "/run/old-tmp/${folder#/tmp/}" "$folder" ;;
   esac
