@@ -31,11 +31,20 @@ fn client_of(trace: &Tracer, to: SocketAddr, since: OffsetDateTime) -> Connectio
     })
 }
 
+/// The record of a connection that came about. One that was refused, as its server did not listen yet, may have had the same ports.
+#[track_caller]
+fn established(trace: &Tracer, ends: Ends) -> Connection {
+    let is_refused = |connection: &Connection| connection.close.as_ref().is_some_and(|close| close.how == How::Refused);
+    trace.connection_where(&format!("{ends:?}"), |connection| {
+        Ends::new(connection.local, connection.remote) == ends && !is_refused(connection)
+    })
+}
+
 /// The client's record of a connection that it told of.
 #[track_caller]
 fn traced(trace: &Tracer, told: &Told, to: SocketAddr) -> Connection {
     let port = told.local_port.unwrap_or_else(|| panic!("the client knows its port: {told:#?}"));
-    trace.connection(Ends::new(SocketAddr::new(to.ip(), port), to))
+    established(trace, Ends::new(SocketAddr::new(to.ip(), port), to))
 }
 
 /// Holds both ends' records against what the client told and what nginx logged. Returns the client's.
@@ -583,7 +592,8 @@ fn records_may_be_cut_anywhere() {
             let [towards_client, towards_server] = relay.ends();
             let served = nginx.served(towards_server.local.port());
             // Four ends: the relay cuts in its sends and in its receives, in both roles.
-            let relayed = [towards_client, towards_server, towards_server.flipped()].map(|ends| trace.connection(ends));
+            let relayed = [towards_client, towards_server, towards_server.flipped()];
+            let relayed = relayed.map(|ends| established(&trace, ends));
             for end in [&client].into_iter().chain(&relayed) {
                 let tls = end.tls();
                 let seen = (tls.version.as_deref(), tls.sni.as_deref(), tls.cipher.as_deref(), tls.resumed);

@@ -326,7 +326,8 @@ impl Tracer {
         found.unwrap_or_else(|| {
             let lines = self.output.lock();
             let last: Vec<_> = lines.0.iter().rev().take(6).collect();
-            panic!("no {what}; {} lines, the last: {last:#?}; stderr: {}", lines.0.len(), self.stderr())
+            let state = if lines.1 { "the tracer has ended" } else { "the tracer goes on" };
+            panic!("no {what}, and {state}; {} lines, the last: {last:#?}; stderr: {}", lines.0.len(), self.stderr())
         })
     }
 
@@ -421,8 +422,11 @@ fn read_lines<L: Send + 'static, T: Default + Send + 'static>(
 ) -> [JoinHandle<()>; 2] {
     let (lines, come) = mpsc::channel();
     let reader = thread::spawn(move || {
-        for line in BufReader::new(stream).lines().map_while(Result::ok) {
-            if lines.send(line).is_err() {
+        for line in BufReader::new(stream).lines() {
+            let is_last = line.is_err();
+            // What is no text is no JSON either: whoever looks is told.
+            let line = line.unwrap_or_else(|error| format!("<a line that cannot be read: {error}>"));
+            if lines.send(line).is_err() || is_last {
                 break;
             }
         }
@@ -497,7 +501,7 @@ impl Trace {
     /// The summary; fails if there was none.
     #[track_caller]
     pub fn summary(&self) -> &Summary {
-        self.summary.as_ref().unwrap_or_else(|| panic!("there is no summary; stderr: {}", self.stderr))
+        self.summary.as_ref().unwrap_or_else(|| panic!("there is no summary; {}; stderr: {}", self.status, self.stderr))
     }
 
     /// The hooks that were in place.
