@@ -2,10 +2,10 @@
 
 #[cfg(bpf_target_arch = "aarch64")]
 pub use aarch64::*;
-#[cfg(bpf_target_arch = "x86_64")]
+#[cfg(not(bpf_target_arch = "aarch64"))]
 pub use x86_64::*;
 
-#[cfg(bpf_target_arch = "x86_64")]
+#[cfg(not(bpf_target_arch = "aarch64"))]
 mod x86_64 {
     use core::mem::offset_of;
 
