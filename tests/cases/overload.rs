@@ -3,54 +3,23 @@
 use std::{
     collections::HashSet,
     fs::{self, File, OpenOptions},
-    io::{Read, Write},
-    net::{SocketAddr, TcpListener, TcpStream},
+    io::Read,
+    net::TcpStream,
     os::unix::fs::OpenOptionsExt,
     path::Path,
     thread,
     time::Duration,
 };
 
-use harness::{Ends, Family, Line, Tracer, eventually, listen, parse_lines, resident_kib, wall_ns};
+use harness::{
+    Ends, Family, Line, Tracer,
+    echo::{answer, ask, converse, serve},
+    eventually, listen, parse_lines, resident_kib, wall_ns,
+};
 use nix::{sys::signal::Signal, sys::stat::Mode, unistd::mkfifo};
 
 /// Of 1 MiB, events of 72 bytes with the 8 that the kernel adds.
 const EXCHANGES_THAT_FIT: usize = (1 << 20) / 80;
-
-/// Answers each byte with one, on each connection, until the client closes it.
-fn answer(listener: &TcpListener, connections: usize) {
-    thread::scope(|scope| {
-        for _ in 0..connections {
-            let (server, _) = listener.accept().expect("accept");
-            scope.spawn(move || serve(server));
-        }
-    });
-}
-
-fn serve(mut server: TcpStream) {
-    server.set_nodelay(true).expect("no delay");
-    let mut byte = [0];
-    while matches!(server.read(&mut byte), Ok(1)) {
-        server.write_all(&byte).expect("answer");
-    }
-}
-
-/// A connection with so many exchanges, to its end.
-fn converse(to: SocketAddr, exchanges: usize) -> Ends {
-    let mut client = TcpStream::connect(to).expect("connect");
-    client.set_nodelay(true).expect("no delay");
-    ask(&mut client, exchanges);
-    Ends::of(&client)
-}
-
-/// So many exchanges of a byte each way.
-fn ask(client: &mut TcpStream, exchanges: usize) {
-    for _ in 0..exchanges {
-        let mut byte = [0];
-        client.write_all(&byte).expect("ask");
-        client.read_exact(&mut byte).expect("an answer");
-    }
-}
 
 #[test]
 fn when_the_exchanges_overflow_every_life_is_told_and_what_was_lost_is_said_within_a_second() {

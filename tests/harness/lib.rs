@@ -10,6 +10,7 @@ mod cgroup;
 mod clock;
 mod commands;
 mod container;
+pub mod echo;
 mod etc;
 pub mod incidents;
 mod lacks;

@@ -43,6 +43,16 @@ impl Manifest {
     }
 }
 
+/// SHA-256 of parts in their order, for names that change with what they are made of.
+pub fn sha256_of(parts: impl IntoIterator<Item = impl AsRef<[u8]>>) -> String {
+    let mut hasher = Sha256::new();
+    for part in parts {
+        hasher.update(part);
+        hasher.update([0]);
+    }
+    format!("{:x}", hasher.finalize())
+}
+
 /// Makes sure that `dir` holds a verified download; `fetch` fills an empty folder and describes it.
 ///
 /// The folder appears under its name only when it is complete, and a lock keeps two checkouts that share the cache

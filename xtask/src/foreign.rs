@@ -1,9 +1,8 @@
 //! `cargo xtask aarch64`: the tests on another processor, cross-compiled and emulated.
 
 use std::{
-    path::{Path, PathBuf},
+    path::PathBuf,
     process::{Command, ExitCode},
-    time::Duration,
 };
 
 use anyhow::{Context, Result};
@@ -12,12 +11,10 @@ use crate::{
     architecture::Architecture,
     clients,
     command::{self, say},
-    kernels::{self, Foreign, Kernel},
-    machine::{self, Machine, Stream},
-    paths, setup,
-    tally::{Reader, Tally},
-    test,
-    vm::Hardware,
+    kernels::{self, Foreign},
+    machine, paths, setup,
+    tally::Tally,
+    test::{self, Guest, InVm},
 };
 
 /// What it runs on.
@@ -45,25 +42,23 @@ pub struct Args {
     /// Kernels to test on: 6.1-aarch64, 6.12-aarch64 or all (repeatable)
     #[arg(long, default_value = "all", value_delimiter = ',', value_name = "NAME")]
     kernel: Vec<Foreign>,
-    /// Seconds until a VM is stopped
-    #[arg(long, default_value_t = 5400, value_name = "S")]
-    timeout: u64,
     #[command(flatten)]
-    hardware: Hardware,
-    /// Arguments of the test binary, such as parts of tests' names, instead of all that can run there
-    #[arg(last = true, value_name = "ARG")]
-    filter: Vec<String>,
+    in_vm: InVm,
 }
 
 /// Builds all for the processor, and runs the tests on each kernel.
 pub fn run(args: &Args) -> Result<ExitCode> {
     machine::check_privilege()?;
     let tracer = tracer()?;
-    let tests = test::cases_for(ARCHITECTURE)?;
+    let cases = test::cases_for(ARCHITECTURE)?;
     clients::build(ARCHITECTURE)?;
+    let kernels = kernels::chosen_foreign(&args.kernel);
+    let guest = Guest::new(tracer, cases, &kernels)?;
+    let named = &args.in_vm.filter;
+    let arguments = if named.is_empty() { test::without(LEFT_OUT) } else { named.clone() };
     let mut total = Tally::default();
-    for kernel in kernels::chosen_foreign(&args.kernel) {
-        let tally = run_on(args, kernel, &tracer, &tests).with_context(|| format!("vm {}", kernel.name))?;
+    for kernel in kernels {
+        let tally = guest.run(&args.in_vm, kernel, &arguments).with_context(|| format!("vm {}", kernel.name))?;
         println!("vm {}: {tally}", kernel.name);
         total += tally;
     }
@@ -92,30 +87,4 @@ pub fn tracer() -> Result<PathBuf> {
     say(format!("building the tracer and the BPF object for {}", ARCHITECTURE.name()));
     command::run(ARCHITECTURE.cargo("build").args(["--package", "tracer", "--release"]))?;
     Ok(paths::target_dir().join(ARCHITECTURE.target_folder()).join("release/conntracer"))
-}
-
-fn run_on(args: &Args, kernel: Kernel, tracer: &Path, tests: &Path) -> Result<Tally> {
-    let mut command = vec![tests.display().to_string(), "--test-threads=1".to_owned()];
-    if args.filter.is_empty() {
-        command.extend(LEFT_OUT.iter().flat_map(|case| ["--skip".to_owned(), (*case).to_owned()]));
-    } else {
-        command.extend(args.filter.iter().cloned());
-    }
-    let env = [("CONNTRACER", tracer.display().to_string()), ("RUST_BACKTRACE", "1".to_owned())];
-    let machine = Machine {
-        env: env.map(|(name, value)| (name.to_owned(), value)).to_vec(),
-        ..args.hardware.machine(kernel, Duration::from_secs(args.timeout), command)
-    };
-    let (mut reader, mut pending) = (Reader::default(), String::new());
-    let outcome = machine.run(&mut |stream, bytes| {
-        if stream == Stream::Stdout {
-            pending.push_str(&String::from_utf8_lossy(bytes));
-            while let Some(end) = pending.find('\n') {
-                reader.line(&pending[..end]);
-                pending.drain(..=end);
-            }
-        }
-        machine::pass_through(stream, bytes)
-    })?;
-    Ok(reader.finish(Some(1), outcome.code == 0))
 }

@@ -8,7 +8,6 @@ use std::{
 };
 
 use anyhow::{Context, Result};
-use sha2::{Digest, Sha256};
 
 use crate::{
     architecture::Architecture,
@@ -84,12 +83,8 @@ pub fn ensure(architecture: Architecture) -> Result<PathBuf> {
 
 /// Tells roots with other contents apart: the lists above change with what tests need.
 fn contents() -> String {
-    let mut hasher = Sha256::new();
-    for part in PACKAGES.iter().chain(FILES.iter().flat_map(|(file, text)| [file, text])) {
-        hasher.update(part);
-        hasher.update([0]);
-    }
-    format!("{:x}", hasher.finalize())[..12].to_owned()
+    let files = FILES.iter().flat_map(|(file, text)| [file, text]);
+    cache::sha256_of(PACKAGES.iter().chain(files))[..12].to_owned()
 }
 
 /// The busybox in a root, which needs no library.

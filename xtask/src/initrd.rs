@@ -8,7 +8,6 @@ use std::{
 };
 
 use anyhow::{Context, Result, bail};
-use sha2::{Digest, Sha256};
 
 use crate::{
     architecture::Architecture,
@@ -68,12 +67,7 @@ fn busybox(architecture: Architecture) -> Result<PathBuf> {
 
 /// Changes whenever anything that goes into the initramfs changes.
 fn cache_key(kernel: &Unpacked, busybox: &Path) -> Result<String> {
-    let mut hasher = Sha256::new();
-    for part in [&kernel.checksum, &cache::sha256(busybox)?, INIT, &MODULES.join(" ")] {
-        hasher.update(part);
-        hasher.update([0]);
-    }
-    Ok(format!("{:x}", hasher.finalize()))
+    Ok(cache::sha256_of([&kernel.checksum, &cache::sha256(busybox)?, INIT, &MODULES.join(" ")]))
 }
 
 fn fill(tree: &Path, kernel: &Unpacked, busybox: &Path) -> Result<()> {

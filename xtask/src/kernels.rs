@@ -60,21 +60,30 @@ pub enum Choice {
     One(Kernel),
 }
 
-impl FromStr for Choice {
-    type Err = anyhow::Error;
-
-    fn from_str(text: &str) -> Result<Self> {
+impl Choice {
+    fn parse(text: &str, among: &[Kernel]) -> Result<Self> {
         if text == "all" {
             return Ok(Self::All);
         }
-        match KERNELS.iter().find(|kernel| kernel.name == text || kernel.suite == text) {
+        match among.iter().find(|kernel| kernel.name == text || kernel.suite == text) {
             Some(kernel) => Ok(Self::One(*kernel)),
-            None => bail!("no such kernel; there are {} and all", KERNELS.map(|kernel| kernel.name).join(", ")),
+            None => {
+                let names: Vec<_> = among.iter().map(|kernel| kernel.name).collect();
+                bail!("no such kernel; there are {} and all", names.join(", "))
+            }
         }
     }
 }
 
-/// A kernel for another processor, or all of those, as given on the command line.
+impl FromStr for Choice {
+    type Err = anyhow::Error;
+
+    fn from_str(text: &str) -> Result<Self> {
+        Self::parse(text, &KERNELS)
+    }
+}
+
+/// The same among those for another processor.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Foreign(Choice);
 
@@ -82,58 +91,43 @@ impl FromStr for Foreign {
     type Err = anyhow::Error;
 
     fn from_str(text: &str) -> Result<Self> {
-        if text == "all" {
-            return Ok(Self(Choice::All));
-        }
-        match FOREIGN.iter().find(|kernel| kernel.name == text) {
-            Some(kernel) => Ok(Self(Choice::One(*kernel))),
-            None => bail!("no such kernel; there are {} and all", FOREIGN.map(|kernel| kernel.name).join(", ")),
-        }
+        Choice::parse(text, &FOREIGN).map(Self)
     }
 }
 
-/// Kernels of either kind, as given on the command line.
+/// The same among both. All are those for this machine's processor.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Any {
-    /// For this machine's processor.
-    Native(Choice),
-    /// For another.
-    Foreign(Foreign),
-}
+pub struct Any(Choice);
 
 impl FromStr for Any {
     type Err = anyhow::Error;
 
     fn from_str(text: &str) -> Result<Self> {
-        match text.parse() {
-            Ok(choice) => Ok(Self::Native(choice)),
-            Err(error) => text.parse().map(Self::Foreign).map_err(|_| error),
-        }
+        Choice::parse(text, &[KERNELS.as_slice(), &FOREIGN].concat()).map(Self)
     }
 }
 
 /// The chosen kernels, each once, in the table's order.
 pub fn chosen(choices: &[Choice]) -> Vec<Kernel> {
-    let wanted =
-        |kernel: &Kernel| choices.iter().any(|choice| matches!(choice, Choice::All) || *choice == Choice::One(*kernel));
-    KERNELS.into_iter().filter(wanted).collect()
+    pick(&KERNELS, choices)
 }
 
 /// The same of those for another processor.
 pub fn chosen_foreign(choices: &[Foreign]) -> Vec<Kernel> {
-    let wanted = |kernel: &Kernel| {
-        choices.iter().any(|Foreign(choice)| matches!(choice, Choice::All) || *choice == Choice::One(*kernel))
-    };
-    FOREIGN.into_iter().filter(wanted).collect()
+    pick(&FOREIGN, &choices.iter().map(|Foreign(choice)| *choice).collect::<Vec<_>>())
 }
 
-/// The same of either kind.
+/// The same of both.
 pub fn chosen_of_any(choices: &[Any]) -> Vec<Kernel> {
-    let native: Vec<_> =
-        choices.iter().filter_map(|any| if let Any::Native(one) = any { Some(*one) } else { None }).collect();
-    let foreign: Vec<_> =
-        choices.iter().filter_map(|any| if let Any::Foreign(one) = any { Some(*one) } else { None }).collect();
-    chosen(&native).into_iter().chain(chosen_foreign(&foreign)).collect()
+    let (all, named): (Vec<_>, Vec<_>) =
+        choices.iter().map(|Any(choice)| *choice).partition(|choice| *choice == Choice::All);
+    let native = pick(&KERNELS, &[all, named.clone()].concat());
+    [native, pick(&FOREIGN, &named)].concat()
+}
+
+fn pick(among: &[Kernel], choices: &[Choice]) -> Vec<Kernel> {
+    let is_wanted = |kernel: &&Kernel| choices.contains(&Choice::All) || choices.contains(&Choice::One(**kernel));
+    among.iter().filter(is_wanted).copied().collect()
 }
 
 impl Kernel {

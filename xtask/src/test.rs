@@ -44,6 +44,13 @@ pub struct Args {
     /// Every case on every kernel, also those that are spread over the kernels otherwise (see xtask/src/spread.rs)
     #[arg(long)]
     all_cases: bool,
+    #[command(flatten)]
+    in_vm: InVm,
+}
+
+/// How tests run in a VM.
+#[derive(clap::Args)]
+pub struct InVm {
     /// Seconds until a VM is stopped
     #[arg(long, default_value_t = 3000, value_name = "S")]
     timeout: u64,
@@ -51,7 +58,7 @@ pub struct Args {
     hardware: Hardware,
     /// Arguments of the test binary in the VMs, such as a part of a test's name
     #[arg(last = true, value_name = "ARG")]
-    filter: Vec<String>,
+    pub filter: Vec<String>,
 }
 
 /// Runs what was asked for; the last line counts all tests.
@@ -107,7 +114,7 @@ fn run_native(selection: &[&str]) -> Result<Tally> {
 }
 
 /// What runs in each VM.
-struct Guest {
+pub struct Guest {
     tracer: PathBuf,
     binaries: Vec<PathBuf>,
     logs: PathBuf,
@@ -118,9 +125,14 @@ impl Guest {
         let tracer = build::tracer(true)?;
         let binaries = test_binaries()?;
         clients::build(Architecture::X86_64)?;
+        Self::new(tracer, binaries, &kernels::chosen(&args.kernel))
+    }
+
+    /// With what has been built, about to run on these kernels.
+    pub fn new(tracer: PathBuf, binaries: Vec<PathBuf>, kernels: &[Kernel]) -> Result<Self> {
         let logs = paths::target_dir().join("vm-logs");
         fs::create_dir_all(&logs).with_context(|| format!("cannot create {}", logs.display()))?;
-        let names = kernels::chosen(&args.kernel).iter().map(|kernel| kernel.name).collect::<Vec<_>>().join(", ");
+        let names = kernels.iter().map(|kernel| kernel.name).collect::<Vec<_>>().join(", ");
         say(format!("testing in VMs: {names}; logs in {}", logs.display()));
         Ok(Self { tracer, binaries, logs })
     }
@@ -136,7 +148,7 @@ impl Guest {
             // A statement of its own: the queue must not stay locked while the VM runs.
             let next = || queue.lock().unwrap_or_else(PoisonError::into_inner).pop_front();
             while let Some(kernel) = next() {
-                let result = self.run(args, kernel);
+                let result = self.run(&args.in_vm, kernel, &arguments(args, kernel));
                 let (report, outcome) = &mut *report.lock().unwrap_or_else(PoisonError::into_inner);
                 if outcome.is_ok() {
                     *outcome = report(kernel, result);
@@ -149,24 +161,23 @@ impl Guest {
 
     /// A guest that dies is run once more, and that is said: an emulator's slip and a tracer that kills kernels look alike
     /// at first, but only the tracer does it twice. One that used up its time would do so again.
-    fn run(&self, args: &Args, kernel: Kernel) -> Result<Tally> {
+    pub fn run(&self, how: &InVm, kernel: Kernel, arguments: &[String]) -> Result<Tally> {
         let began = Instant::now();
-        self.attempt(args, kernel).or_else(|error| {
+        self.attempt(how, kernel, arguments).or_else(|error| {
             command::check_interrupted()?;
-            if began.elapsed() >= Duration::from_secs(args.timeout) {
+            if began.elapsed() >= Duration::from_secs(how.timeout) {
                 return Err(error);
             }
             say(format!("vm {}: {error:#}", kernel.name));
             say(format!("vm {}: running its tests once more", kernel.name));
-            self.attempt(args, kernel)
+            self.attempt(how, kernel, arguments)
         })
     }
 
-    fn attempt(&self, args: &Args, kernel: Kernel) -> Result<Tally> {
+    fn attempt(&self, how: &InVm, kernel: Kernel, arguments: &[String]) -> Result<Tally> {
         command::check_interrupted()?;
         let env = [("CONNTRACER", self.tracer.display().to_string()), ("RUST_BACKTRACE", "1".to_owned())];
-        let arguments = arguments(args, kernel);
-        let machine = args.hardware.machine(kernel, Duration::from_secs(args.timeout), self.command(&arguments));
+        let machine = how.hardware.machine(kernel, Duration::from_secs(how.timeout), self.command(arguments));
         let machine = Machine { env: env.map(|(name, value)| (name.to_owned(), value)).to_vec(), ..machine };
         let mut log = Log::create(kernel, &self.logs)?;
         let outcome = machine.run(&mut |stream, bytes| log.take(stream, bytes));
@@ -190,8 +201,8 @@ impl Guest {
 
 /// What the test binary is told on one kernel; says which cases are left to others. Who names cases gets those.
 fn arguments(args: &Args, kernel: Kernel) -> Vec<String> {
-    if args.all_cases || !args.filter.is_empty() {
-        return args.filter.clone();
+    if args.all_cases || !args.in_vm.filter.is_empty() {
+        return args.in_vm.filter.clone();
     }
     let elsewhere = spread::elsewhere(kernel);
     if !elsewhere.is_empty() {
@@ -201,7 +212,12 @@ fn arguments(args: &Args, kernel: Kernel) -> Vec<String> {
             elsewhere.join(", ")
         ));
     }
-    elsewhere.iter().flat_map(|case| ["--skip", case]).map(str::to_owned).collect()
+    without(&elsewhere)
+}
+
+/// What a test binary is told to leave cases out.
+pub fn without(cases: &[&str]) -> Vec<String> {
+    cases.iter().flat_map(|case| ["--skip", case]).map(str::to_owned).collect()
 }
 
 /// Builds the integration tests and returns their binaries.
@@ -211,14 +227,14 @@ pub fn test_binaries() -> Result<Vec<PathBuf>> {
     built_by(build)
 }
 
-/// Builds the cases, and the programs that they run, for a processor; returns the binary of the cases.
-pub fn cases_for(architecture: Architecture) -> Result<PathBuf> {
+/// Builds the cases, and the programs that they run, for a processor; returns the binary of the cases, alone.
+pub fn cases_for(architecture: Architecture) -> Result<Vec<PathBuf>> {
     let mut programs = architecture.cargo("build");
     programs.args(["--package", "conntracer-tests", "--bins"]);
     command::run(&mut programs)?;
     let mut build = architecture.cargo("test");
     build.args(["--no-run", "--package", "conntracer-tests", "--test", "cases"]);
-    built_by(build)?.pop().context("there is no test binary `cases`")
+    built_by(build)
 }
 
 fn built_by(mut build: std::process::Command) -> Result<Vec<PathBuf>> {

@@ -2,14 +2,17 @@
 
 use std::{
     collections::HashSet,
-    io::{Read, Write},
     net::{Ipv4Addr, SocketAddr, TcpListener, TcpStream},
     process::Command,
     thread,
     time::{Duration, Instant},
 };
 
-use harness::{Ends, Family, Line, Namespace, Tracer, listen, parse_lines, resident_kib, run};
+use harness::{
+    Ends, Family, Line, Namespace, Tracer,
+    echo::{answer, ask},
+    listen, parse_lines, resident_kib, run,
+};
 use socket2::{Domain, Socket, Type};
 
 use super::{live_and_let_die, measured};
@@ -205,18 +208,13 @@ fn a_minute_of_as_many_exchanges_as_the_machine_can_make_is_all_told() {
         let ends = Ends::of(&client);
         let mut made = 0_u64;
         while began.elapsed() < Duration::from_secs(60) {
-            for _ in 0..100 {
-                client.write_all(b"?").expect("ask");
-                client.read_exact(&mut [0]).expect("an answer");
-            }
+            ask(&mut client, 100);
             made += 100;
         }
         (ends, made)
     };
     let made: Vec<(Ends, u64)> = thread::scope(|scope| {
-        for _ in 0..CLIENTS {
-            scope.spawn(|| echo(listener.accept().expect("accept").0));
-        }
+        scope.spawn(|| answer(&listener, CLIENTS));
         let clients: Vec<_> = (0..CLIENTS).map(|_| scope.spawn(client)).collect();
         clients.into_iter().map(|client| client.join().expect("a client")).collect()
     });
@@ -239,14 +237,5 @@ fn a_minute_of_as_many_exchanges_as_the_machine_can_make_is_all_told() {
         let is_its = |line: &&Line| matches!(line, Line::Connection(c) if Ends::new(c.local, c.remote) == ends);
         let Some(Line::Connection(connection)) = others.iter().find(is_its) else { panic!("no record of {ends:?}") };
         assert_eq!(connection.exchanges, Some(count), "{connection:#?}");
-    }
-}
-
-/// Gives back what it gets, until the end.
-fn echo(mut peer: TcpStream) {
-    peer.set_nodelay(true).expect("no delay");
-    let mut byte = [0];
-    while peer.read_exact(&mut byte).is_ok() {
-        peer.write_all(&byte).expect("answer");
     }
 }

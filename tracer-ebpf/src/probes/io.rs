@@ -185,7 +185,9 @@ pub fn received_kprobe(ctx: ProbeContext) -> u32 {
 fn keep_read(sock: Sock<Probe>, msg: MsgHdr<Probe>) -> Outcome {
     let kept = live(sock)?;
     // What is only looked at must not be taken for the first that is received.
-    begin_to_count_received(&mut kept.detailed.exchanges, sock.tcp());
+    if let Some(copied_seq) = sock.tcp().and_then(TcpSock::copied_seq) {
+        begin_to_count_received(&mut kept.detailed.exchanges, copied_seq);
+    }
     let read = Read { sock: sock.pointer as u64, msg: msg.pointer as u64, left: msg.iter().left()? };
     let thread = bpf_get_current_pid_tgid();
     if let Some(kept) = READS.get_ptr_mut(thread) {
@@ -352,20 +354,15 @@ fn count_sent<A: Access>(exchanges: &mut Exchanges, tcp: Option<TcpSock<A>>) -> 
 #[inline(always)]
 fn count_received<A: Access>(exchanges: &mut Exchanges, tcp: Option<TcpSock<A>>, copied: u32) -> bool {
     let Some(copied_seq) = tcp.and_then(TcpSock::copied_seq) else { return true };
-    if exchanges.flags & exchange::flag::COUNTING_RECEIVED == 0 {
-        exchanges.copied_seq = copied_seq.wrapping_sub(copied);
-        exchanges.flags |= exchange::flag::COUNTING_RECEIVED;
-    }
+    begin_to_count_received(exchanges, copied_seq.wrapping_sub(copied));
     exchanges.count_received(copied_seq, copied)
 }
 
-/// Begins the count with what is received from now on.
+/// Begins the count of bytes received with that of TCP's number, unless it has begun.
 #[inline(always)]
-fn begin_to_count_received<A: Access>(exchanges: &mut Exchanges, tcp: Option<TcpSock<A>>) {
-    if exchanges.flags & exchange::flag::COUNTING_RECEIVED == 0
-        && let Some(copied_seq) = tcp.and_then(TcpSock::copied_seq)
-    {
-        exchanges.copied_seq = copied_seq;
+fn begin_to_count_received(exchanges: &mut Exchanges, from: u32) {
+    if exchanges.flags & exchange::flag::COUNTING_RECEIVED == 0 {
+        exchanges.copied_seq = from;
         exchanges.flags |= exchange::flag::COUNTING_RECEIVED;
     }
 }

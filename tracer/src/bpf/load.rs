@@ -280,15 +280,9 @@ fn load_hook(
             refusals.push(format!("kprobe: no function {function}"));
             continue;
         }
-        if let Some(refusal) = lacking.refusal(choice) {
-            if refusals.last() != Some(&refusal) {
-                refusals.push(refusal);
-            }
-            continue;
-        }
         let needed = |program: &&Program| settings.preemptible || program.part != Part::IfPreemptible;
         let programs: Vec<_> = choice.iter().filter(needed).copied().collect();
-        match load_all(ebpf, btf, &programs) {
+        match lacking.refusal(choice).map_or_else(|| load_all(ebpf, btf, &programs), Err) {
             Ok(()) => {
                 let reason = why_not_first(spec, &programs, &refusals, lacking);
                 let backend = Some(backend_of(&programs).to_owned());
