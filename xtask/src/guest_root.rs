@@ -27,6 +27,7 @@ const PACKAGES: &[&str] = &[
     "binutils",
     "bpftool",
     "busybox-static",
+    "ca-certificates",
     "coreutils",
     "curl",
     "dash",
@@ -104,5 +105,17 @@ fn fetch(architecture: Architecture, dir: &Path) -> Result<Manifest> {
     }
     // Debian's awk is one of several, chosen as it is installed.
     symlink("mawk", dir.join("usr/bin/awk")).context("cannot link awk")?;
+    gather_certificates(dir).context("cannot gather the certificates")?;
     Manifest::describe(dir, packages, &[SHELL])
+}
+
+/// Makes the one file of all authorities, without which curl does not start. Installing the package would have made it.
+fn gather_certificates(dir: &Path) -> Result<()> {
+    let mut all = String::new();
+    for entry in fs::read_dir(dir.join("usr/share/ca-certificates/mozilla"))? {
+        all.push_str(&fs::read_to_string(entry?.path())?);
+    }
+    let file = dir.join("etc/ssl/certs/ca-certificates.crt");
+    fs::create_dir_all(file.parent().context("the file has no folder")?)?;
+    Ok(fs::write(file, all)?)
 }

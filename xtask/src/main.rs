@@ -25,6 +25,7 @@ mod packages;
 mod paths;
 mod peers;
 mod purity;
+mod room;
 mod setup;
 mod soak;
 mod spread;

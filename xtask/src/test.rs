@@ -21,7 +21,7 @@ use crate::{
     kernels::{self, Choice, Kernel},
     lint,
     machine::{self, Machine, Stream},
-    paths, setup, spread,
+    paths, room, setup, spread,
     tally::{Reader, Tally},
     vm::Hardware,
 };
@@ -69,12 +69,15 @@ pub fn run(args: &Args) -> Result<ExitCode> {
         command::check_interrupted()?;
         let tally = result.unwrap_or_else(|error| {
             eprintln!("error: {what}: {error:#}");
+            // What a full disk leads to seldom names it.
+            room::tell().unwrap_or_else(|error| eprintln!("error: {error:#}"));
             Tally::FAILED
         });
         println!("{what}: {tally}");
         total += tally;
         Ok(())
     };
+    room::tell()?;
     setup::ensure_everything()?;
     if !args.native_only {
         machine::check_privilege()?;
