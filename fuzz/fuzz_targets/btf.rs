@@ -36,6 +36,7 @@ fn ask(bytes: &[u8]) {
     assert!(resolved.missing.iter().all(|(field, reason)| !field.is_empty() && !reason.to_string().is_empty()));
     drop(hooks::superseded(&btf));
     drop(hooks::absent(&btf, &[]));
+    drop(hooks::named_types(&btf));
     for function in ["tcp_connect", "tcp_sendmsg", "inet_csk_accept", "tcp_recvmsg"] {
         drop(btf.prototype(function));
     }

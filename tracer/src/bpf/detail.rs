@@ -10,6 +10,7 @@ use super::{
     hooks::{Attach, Program},
     load::{attach, kernel_types, reload},
 };
+use crate::kernel::btf;
 
 /// A link of whatever kind; dropping it detaches its program.
 pub type Link = Box<dyn Any + Send>;
@@ -70,7 +71,7 @@ fn attach_again(ebpf: &mut Ebpf, types: &mut Option<Btf>, program: Program) -> R
     attach(ebpf, program).or_else(|_| {
         let types = match types {
             Some(types) => types,
-            None => types.insert(kernel_types()?),
+            None => types.insert(kernel_types(&btf::Btf::of_running_kernel()?)?),
         };
         reload(ebpf, types, program)?;
         attach(ebpf, program)

@@ -3,7 +3,7 @@
 
 use anyhow::{Context as _, Result, anyhow, bail};
 use aya::{
-    Btf, Ebpf, EbpfLoader,
+    Btf, Ebpf, EbpfLoader, Endianness,
     maps::SkStorage,
     programs::{BtfTracePoint, FEntry, FExit, KProbe, ProgramError, RawTracePoint},
 };
@@ -12,10 +12,11 @@ use zerocopy::IntoBytes as _;
 
 use super::{
     detail::{DetailHooks, Link},
-    hooks::{Attach, HOOKS, Part, Program, Spec, backend_of, probed},
+    hooks::{Attach, HOOKS, Part, Program, Spec, backend_of, named_types, probed},
     trial,
 };
 use crate::{
+    kernel::btf,
     rights::{advice, table},
     track::record::Hook,
 };
@@ -82,8 +83,8 @@ pub struct Loaded {
 ///
 /// # Errors
 /// If the object cannot be loaded at all (rights, memory), or neither form of a hook on which everything rests.
-pub fn load(settings: &Settings) -> Result<Loaded> {
-    let btf = kernel_types()?;
+pub fn load(settings: &Settings, kernel: &btf::Btf) -> Result<Loaded> {
+    let btf = kernel_types(kernel)?;
     if settings.backend == Backend::Kprobe {
         let lacking = Lacking::socket_storage("asked for by --backend kprobe");
         return Ok(load_hooks(open(settings, lacking)?, &btf, settings, lacking));
@@ -237,9 +238,9 @@ fn load_hooks(ebpf: Ebpf, btf: &Btf, settings: &Settings, lacking: Lacking<'_>) 
 /// What typed programs are loaded by.
 ///
 /// # Errors
-/// If the kernel does not tell.
-pub(super) fn kernel_types() -> Result<Btf> {
-    Btf::from_sys_fs().context("cannot read the kernel's BTF (/sys/kernel/btf/vmlinux)")
+/// If the library that loads them does not understand the kernel's BTF.
+pub(super) fn kernel_types(kernel: &btf::Btf) -> Result<Btf> {
+    Btf::parse(&named_types(kernel), Endianness::default()).context("cannot read the kernel's BTF again")
 }
 
 /// Makes the maps and fills in the constants.

@@ -108,7 +108,8 @@ impl Session {
 
         // Only records of exchanges tell what heads say, and a recording may be asked for those later.
         let heads = output.wants_exchanges() || findings.is_some() || live.record.is_some();
-        let settings = settings(&selection, live, heads)?;
+        let kernel = Btf::of_running_kernel()?;
+        let settings = settings(&kernel, &selection, live, heads);
         if settings.config.ssl != 0 && !selection.begins_with_our_children() {
             // The command of `run` would begin with the limit that this process has.
             let _ = features::lift_file_limit();
@@ -116,7 +117,8 @@ impl Session {
         // The verifier takes its time; the trace begins when it is through.
         limits::ensure_open_files()?;
         let explain = |error| advice::advised(limits::explain_refusal(error), &table::MEMORY);
-        let mut loaded = bpf::load(&settings).map_err(explain)?;
+        let mut loaded = bpf::load(&settings, &kernel).map_err(explain)?;
+        drop(kernel);
         let clock = clock();
         let recording = live.record.as_deref().map(|path| Recorder::create(path, &header(&settings, clock)));
         let recording = recording.transpose()?;
@@ -449,9 +451,8 @@ fn check_machine() -> Result<()> {
     Ok(())
 }
 
-fn settings(selection: &Selection, live: &cli::Live, heads: bool) -> Result<Settings> {
-    let btf = Btf::of_running_kernel()?;
-    let resolved = offsets::resolve(&btf);
+fn settings(kernel: &Btf, selection: &Selection, live: &cli::Live, heads: bool) -> Settings {
+    let resolved = offsets::resolve(kernel);
     for (field, reason) in &resolved.missing {
         talk(&format!("this kernel has no {field} ({reason}); values that need it will be null"));
     }
@@ -465,18 +466,18 @@ fn settings(selection: &Selection, live: &cli::Live, heads: bool) -> Result<Sett
         heads: u32::from(heads),
         ..selection.config()
     };
-    Ok(Settings {
+    Settings {
         config,
         offsets: resolved.offsets,
         backend: live.backend,
-        preemptible: features::may_skip_hooks(&btf),
+        preemptible: features::may_skip_hooks(kernel),
         without: live.without_hook.clone(),
-        absent: bpf::hooks::absent(&btf, &live.without_hook),
-        superseded: bpf::hooks::superseded(&btf),
+        absent: bpf::hooks::absent(kernel, &live.without_hook),
+        superseded: bpf::hooks::superseded(kernel),
         ring_bytes,
         exchange_ring_bytes,
         max_connections: live.max_connections,
-    })
+    }
 }
 
 /// Whether TLS libraries are to be probed. Only the hooks of detail `exchanges` know which connection a session belongs to; who asks

@@ -5,6 +5,7 @@
 //! may contain themselves. Chains are followed to a fixed depth, and a search looks at a fixed number of members.
 
 pub mod encoding;
+pub mod extract;
 
 use std::{
     collections::HashMap,

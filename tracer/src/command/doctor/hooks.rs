@@ -34,7 +34,7 @@ pub fn try_all(options: &cli::Doctor, btf: &Btf, offsets: Offsets) -> Result<Tra
         max_connections: 1024,
     };
     let explain = |error| advice::advised(limits::explain_refusal(error), &table::MEMORY);
-    let mut loaded = bpf::load(&settings).map_err(explain)?;
+    let mut loaded = bpf::load(&settings, btf).map_err(explain)?;
     loaded.attach()?;
     let probes = LibraryProbes::load(&mut loaded.ebpf, true, false);
     let probes = probes.and_then(|_| trial::put_on_and_off(&mut loaded.ebpf));

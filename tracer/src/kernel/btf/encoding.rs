@@ -5,10 +5,12 @@
 
 use thiserror::Error;
 
-const MAGIC: u16 = 0xeb9f;
-const VERSION: u8 = 1;
+/// First word of every BTF file, in the byte order of its machine.
+pub(super) const MAGIC: u16 = 0xeb9f;
+/// The one version there is.
+pub(super) const VERSION: u8 = 1;
 /// Header up to and with `str_len`; later versions may append to it.
-const HEADER_LEN: usize = 24;
+pub(super) const HEADER_LEN: usize = 24;
 
 /// Why bytes are not usable BTF.
 #[derive(Debug, Error, PartialEq, Eq)]
