@@ -13,6 +13,7 @@ mod container;
 pub mod echo;
 mod etc;
 pub mod incidents;
+mod java;
 mod lacks;
 mod memory;
 mod net;

@@ -52,7 +52,7 @@ pub struct Args {
 #[derive(clap::Args)]
 pub struct InVm {
     /// Seconds until a VM is stopped
-    #[arg(long, default_value_t = 3000, value_name = "S")]
+    #[arg(long, default_value_t = 3600, value_name = "S")]
     timeout: u64,
     #[command(flatten)]
     hardware: Hardware,

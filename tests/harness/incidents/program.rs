@@ -15,6 +15,7 @@ use super::{libraries, source};
 use crate::{
     Cgroup, client_binary,
     commands::output_within,
+    java,
     tls::{Authority, stripped},
 };
 
@@ -71,9 +72,7 @@ impl Program {
             Self::Function | Self::Installed(_) => Vec::new(),
             Self::Writes => {
                 let classes = format!("{}:/usr/share/java/*", text(client_binary("java_writes")));
-                // The small compiler and collector: they start sooner.
-                let quick = ["-XX:TieredStopAtLevel=1", "-XX:+UseSerialGC", "-Xshare:auto"];
-                quick.into_iter().chain(["-cp", &classes, "Writes"]).map(str::to_owned).collect()
+                java::OPTIONS.into_iter().chain(["-cp", &classes, "Writes"]).map(str::to_owned).collect()
             }
         }
     }

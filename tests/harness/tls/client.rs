@@ -13,7 +13,7 @@ use rustls::{ClientConfig, ClientConnection, RootCertStore, pki_types::ServerNam
 use serde::Deserialize;
 
 use super::{Authority, Certificate, NAME, source};
-use crate::{client_binary, commands::output_within};
+use crate::{client_binary, commands::output_within, java};
 
 /// Java takes tens of seconds to start on an emulated processor.
 const PATIENCE: Duration = Duration::from_secs(120);
@@ -252,8 +252,7 @@ fn settings(mut command: Command, request: &Request<'_>) -> Command {
 
 fn java(request: &Request<'_>, api: &str) -> Command {
     let mut command = Command::new("/usr/lib/jvm/java-17-openjdk-amd64/bin/java");
-    // The small compiler and collector: they start sooner.
-    command.args(["-XX:TieredStopAtLevel=1", "-XX:+UseSerialGC", "-Xshare:auto"]);
+    command.args(java::OPTIONS);
     command.arg(format!("-Djdk.net.hosts.file={}", Authority::get().hosts().display()));
     command.arg("-cp").arg(client_binary("java_client")).arg("Client").arg(api);
     settings(command, request)
