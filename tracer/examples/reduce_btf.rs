@@ -10,7 +10,7 @@ use std::{collections::HashMap, path::Path};
 use anyhow::{Context, Result, bail};
 use tracer::kernel::btf::{
     Btf,
-    encoding::{Kind, Record},
+    encoding::{Kind, Record, encode},
 };
 use tracer_ebpf::Offsets;
 
@@ -152,10 +152,6 @@ impl Reducer<'_> {
     }
 
     fn finish(self) -> Vec<u8> {
-        let types: Vec<u8> = self.types.iter().flatten().flat_map(|word| word.to_ne_bytes()).collect();
-        let (types_len, strings_len) = (types.len() as u32, self.strings.len() as u32);
-        let magic_version_flags = u32::from_ne_bytes([0x9f, 0xeb, 1, 0]);
-        let header = [magic_version_flags, 24, 0, types_len, types_len, strings_len];
-        header.into_iter().flat_map(u32::to_ne_bytes).chain(types).chain(self.strings).collect()
+        encode(&self.types.concat(), &self.strings)
     }
 }

@@ -7,7 +7,7 @@ use anyhow::{Context, Result};
 use crate::{command::say, paths};
 
 /// What `test` writes into the target folder and the cache in a clean checkout: 3.9 GB, measured, and rounded up.
-pub const OF_A_WHOLE_RUN: Bytes = Bytes(5_000_000_000);
+const OF_A_WHOLE_RUN: Bytes = Bytes(5_000_000_000);
 
 /// An amount of room.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]

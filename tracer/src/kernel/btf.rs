@@ -404,11 +404,7 @@ mod tests {
 
     /// Encodes BTF from records of words and a string section.
     fn encode(records: &[&[u32]], strings: &[u8]) -> Vec<u8> {
-        let types: Vec<u32> = records.concat();
-        let types_len = 4 * types.len() as u32;
-        let head = [u32::from_ne_bytes([0x9f, 0xeb, 1, 0]), 24, 0, types_len, types_len, strings.len() as u32];
-        let words = head.into_iter().chain(types);
-        words.flat_map(u32::to_ne_bytes).chain(strings.iter().copied()).collect()
+        encoding::encode(&records.concat(), strings)
     }
 
     const fn info(kind: Kind, flag: bool, count: u32) -> u32 {

@@ -6,11 +6,11 @@
 use thiserror::Error;
 
 /// First word of every BTF file, in the byte order of its machine.
-pub(super) const MAGIC: u16 = 0xeb9f;
+const MAGIC: u16 = 0xeb9f;
 /// The one version there is.
-pub(super) const VERSION: u8 = 1;
+const VERSION: u8 = 1;
 /// Header up to and with `str_len`; later versions may append to it.
-pub(super) const HEADER_LEN: usize = 24;
+const HEADER_LEN: usize = 24;
 
 /// Why bytes are not usable BTF.
 #[derive(Debug, Error, PartialEq, Eq)]
@@ -189,6 +189,16 @@ impl Encoded {
         let tail = self.strings.get(offset as usize..).unwrap_or_default();
         tail.split(|byte| *byte == 0).next().unwrap_or_default()
     }
+}
+
+/// A file of these records, as words, and strings.
+pub fn encode(records: &[u32], strings: &[u8]) -> Vec<u8> {
+    let [low, high] = MAGIC.to_ne_bytes();
+    let types_len = size_of_val(records) as u32;
+    let first = u32::from_ne_bytes([low, high, VERSION, 0]);
+    let head = [first, HEADER_LEN as u32, 0, types_len, types_len, strings.len() as u32];
+    let words = head.iter().chain(records);
+    words.flat_map(|word| word.to_ne_bytes()).chain(strings.iter().copied()).collect()
 }
 
 /// Why a record cannot be read where it should begin.

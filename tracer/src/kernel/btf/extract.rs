@@ -2,7 +2,7 @@
 
 use std::collections::HashSet;
 
-use super::encoding::{Encoded, HEADER_LEN, Kind, MAGIC, VERSION};
+use super::encoding::{Encoded, Kind, encode};
 
 /// Records without a list, so that what is kept of one is its head.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -39,17 +39,7 @@ pub fn extract(types: &Encoded, wanted: &HashSet<(Named, String)>) -> Vec<u8> {
             [0, u32::from(Kind::Forward as u8) << 24, 0]
         });
     }
-    encode(&records, &strings)
-}
-
-/// A file of records that are heads only.
-fn encode(records: &[[u32; 3]], strings: &[u8]) -> Vec<u8> {
-    let [low, high] = MAGIC.to_ne_bytes();
-    let types_len = size_of_val(records) as u32;
-    let head =
-        [u32::from_ne_bytes([low, high, VERSION, 0]), HEADER_LEN as u32, 0, types_len, types_len, strings.len() as u32];
-    let words = head.iter().chain(records.as_flattened());
-    words.flat_map(|word| word.to_ne_bytes()).chain(strings.iter().copied()).collect()
+    encode(records.as_flattened(), &strings)
 }
 
 #[cfg(test)]
