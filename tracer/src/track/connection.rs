@@ -144,6 +144,11 @@ impl Live {
         self.detail.as_deref()
     }
 
+    /// How many of its exchanges are known to have been answered.
+    pub fn answered(&self) -> u32 {
+        self.known_detail().map_or(0, |detail| detail.turn.answered_count())
+    }
+
     /// Takes in what an event in detail `exchanges` says of exchanges and TLS. Returns the exchange that has ended by it.
     pub fn see_detail(&mut self, record: &DetailedRecord, shared: &mut tls::Shared) -> Option<Turned> {
         let DetailedRecord { exchanges, handshake, .. } = record;

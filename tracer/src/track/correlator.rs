@@ -327,7 +327,9 @@ impl Correlator {
             }
             other => {
                 let may_come = other.is_none();
-                self.wait(record.id, may_come, || Early::Exchange(*record));
+                if !self.table.has_told(record) {
+                    self.wait(record.id, may_come, || Early::Exchange(*record));
+                }
             }
         }
     }

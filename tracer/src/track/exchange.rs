@@ -200,6 +200,11 @@ impl Turn {
         self.answered_at != 0
     }
 
+    /// Exchanges answered, as far as is known: a further one begins only after an answer.
+    pub fn answered_count(&self) -> u32 {
+        if self.is_answered() { self.count() } else { self.count().saturating_sub(1) }
+    }
+
     /// Longest time without application data between two exchanges; 0 if there was none.
     pub fn max_idle(&self) -> Nanos {
         self.max_idle

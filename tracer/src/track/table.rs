@@ -6,7 +6,7 @@ use hashlink::{
     LinkedHashMap,
     linked_hash_map::{Entry, OccupiedEntry},
 };
-use tracer_ebpf::SocketRecord;
+use tracer_ebpf::{ExchangeRecord, SocketRecord};
 
 use super::connection::Live;
 
@@ -56,6 +56,8 @@ struct Memory {
 struct Reported {
     opened_at: u64,
     life: u32,
+    /// How many of its exchanges were told as answered.
+    answered: u32,
 }
 
 impl Memory {
@@ -75,7 +77,8 @@ impl Memory {
             self.newer.reserve(REMEMBERED - MANY);
         }
         self.greatest = self.greatest.max(live.record.id);
-        self.newer.insert(live.record.id, Reported { opened_at: live.record.opened_at, life: live.life });
+        let (opened_at, life, answered) = (live.record.opened_at, live.life, live.answered());
+        self.newer.insert(live.record.id, Reported { opened_at, life, answered });
     }
 }
 
@@ -110,6 +113,13 @@ impl Table {
     /// Whether the socket has had a connection that was reported lately.
     pub fn was_reported(&self, id: u64) -> bool {
         self.reported.get(id).is_some()
+    }
+
+    /// Whether the answer of an exchange was told with its connection. The event of an answer may come after the connection's last
+    /// event, which tells of it too: a packet that ends the connection interrupts the hook that saw the answer.
+    pub fn has_told(&self, answer: &ExchangeRecord) -> bool {
+        let told = |last: Reported| answer.at >= last.opened_at && answer.index < last.answered;
+        self.reported.get(answer.id).is_some_and(told)
     }
 
     /// Adds a live connection. Returns the oldest if there is no room for both. Inline, as each call would copy what it adds.

@@ -12,7 +12,9 @@ use tracer::{
     },
 };
 use tracer_ebpf::{
-    DetailedRecord, ExchangeRecord, SocketRecord, TlsRecord, flag, kind,
+    DetailedRecord, ExchangeRecord, SocketRecord, TlsRecord,
+    exchange::Exchanges,
+    flag, kind,
     tls::handshake::{self, Handshake, phase},
 };
 use zerocopy::{FromBytes, FromZeros};
@@ -290,6 +292,33 @@ fn events_that_belong_to_no_connection_are_counted() {
     let lost: Vec<_> = keep_alive().into_iter().filter(|event| matches!(event, Event::Exchange(_))).collect();
     let records = records(lost);
     assert!(exchanges(&records).is_empty());
+    let losses = &summary(&records).losses;
+    assert_eq!((losses[0].cause.as_str(), losses[0].count), ("unmatched", 3));
+}
+
+#[test]
+fn an_answer_that_its_connection_told_already_is_not_lost_when_its_event_comes_late() {
+    let mut events = keep_alive();
+    let is_last = |event: &Event| matches!(event, Event::Exchange(record) if record.index == 2);
+    let last: Vec<_> = events.extract_if(.., |event| is_last(event)).collect();
+    assert_eq!(last.len(), 1);
+    let records = records(events.into_iter().chain(last));
+    assert_eq!(exchanges(&records).iter().map(|exchange| exchange.index).collect::<Vec<_>>(), [0, 1, 2]);
+    assert!(summary(&records).losses.is_empty(), "{:?}", summary(&records).losses);
+}
+
+#[test]
+fn an_answer_that_no_record_told_is_lost_when_its_event_comes_late() {
+    let events = keep_alive();
+    let is_exchange = |event: &Event| matches!(event, Event::Exchange(_));
+    let (answers, mut lives): (Vec<_>, Vec<_>) = events.into_iter().partition(is_exchange);
+    // Of the connection's events only those remain that know of no exchange.
+    for event in &mut lives {
+        if let Event::Detailed(record) = event {
+            record.exchanges = Exchanges::new_zeroed();
+        }
+    }
+    let records = records(lives.into_iter().chain(answers));
     let losses = &summary(&records).losses;
     assert_eq!((losses[0].cause.as_str(), losses[0].count), ("unmatched", 3));
 }
