@@ -2,7 +2,7 @@
 
 use aya_ebpf::{
     Global,
-    btf_maps::{HashMap, LruHashMap, PerCpuArray, ProgramArray, RingBuf, SkStorage},
+    btf_maps::{Array, HashMap, LruHashMap, PerCpuArray, ProgramArray, RingBuf, SkStorage},
     macros::btf_map,
 };
 use tracer_ebpf::{Config, ExchangeRecord, Loss, MESSAGE_HOOKS, MESSAGE_PROGRAMS, Offsets, SocketRecord, ssl::FileKey};
@@ -87,10 +87,10 @@ pub static MESSAGES: PerCpuArray<Message, { MESSAGE_HOOKS * MESSAGE_PROGRAMS }> 
 #[btf_map]
 pub static NEXT_ID: PerCpuArray<u64, 1> = PerCpuArray::new();
 
-/// Which events the programs of a hook have seen on this processor, see `overlap`. Written and read by the programs of the
-/// hook that is the index.
+/// Which events the programs of a hook have seen, see `overlap`. Written and read by the programs of the hook that is the index. One for
+/// all processors: a task that is preempted between two programs may go on on another.
 #[btf_map]
-pub static SERVED: PerCpuArray<Marks, { Hook::COUNT }> = PerCpuArray::new();
+pub static SERVED: Array<Marks, { Hook::COUNT }> = Array::new();
 
 /// Target processes (key: tgid, value: `target` bits). Written by user space at the start and by the fork hook,
 /// deleted by the exit hook. Where the tracer is in a PID namespace of its own, keys that user space writes are numbers there, marked

@@ -97,7 +97,7 @@ impl Mark {
     /// Field by field: as a whole it would be put together on the stack first.
     ///
     /// # Safety
-    /// `mark` is live. Volatile, because who interrupts writes there too.
+    /// `mark` is live. Volatile, because others write there too.
     #[inline(always)]
     unsafe fn write(mark: *mut Self, event: Event, program: u32) {
         // SAFETY: the caller's.
@@ -109,9 +109,13 @@ impl Mark {
     }
 }
 
-const MARKS: usize = 64;
+const MARKS: usize = 1 << MARK_BITS;
+const MARK_BITS: u32 = 9;
 
-/// The marks of one hook on one processor, by the stack of who triggered it: events that are under way at once keep apart.
+/// The marks of one hook, by the stack of who triggered it: events that are under way at once keep apart, on whatever processor a task
+/// goes on that was preempted in between. There are so many because two stacks that share a mark cost more than a second look: an event
+/// that leaves nothing in a record, and whose mark was written over, counts as one that the first program was skipped for, and hides one
+/// that all of them were.
 #[repr(transparent)]
 pub struct Marks([Mark; MARKS]);
 
@@ -149,7 +153,7 @@ pub fn falls_to<const PROGRAM: u32>(hook: Hook, event: Event, is_served: impl Fn
     }
     let Some(marks) = SERVED.get_ptr_mut(hook as u32) else { return PROGRAM == 1 };
     let mark = mark_of(marks, event);
-    // SAFETY: inside the map's value, which belongs to this processor; volatile, because who interrupts writes here too.
+    // SAFETY: inside the map's value; volatile, because others write here too.
     let is_marked = PROGRAM > 1 && unsafe { is_marked_before::<PROGRAM>(mark, event) };
     // SAFETY: likewise.
     unsafe { Mark::write(mark, event, PROGRAM) };
@@ -174,7 +178,7 @@ fn has_more(hook: Hook) -> bool {
 /// before, of the same task with the same socket's address.
 #[inline(always)]
 unsafe fn is_marked_before<const PROGRAM: u32>(mark: *mut Mark, event: Event) -> bool {
-    // SAFETY: the caller's pointer is good; volatile, because who interrupts writes there too.
+    // SAFETY: the caller's pointer is good; volatile, because others write there too.
     let (arguments, sock, state_and_program) = unsafe {
         (
             (&raw const (*mark).arguments).read_volatile(),
@@ -187,12 +191,13 @@ unsafe fn is_marked_before<const PROGRAM: u32>(mark: *mut Mark, event: Event) ->
         && state_and_program.wrapping_sub(Mark::state_and(event, 0)) < u64::from(PROGRAM)
 }
 
-/// Stacks lie 16 KiB or more apart, so those bits tell them from each other. The verifier lets no pointer be shifted, but
-/// the distance of two is a number.
+/// Stacks lie 16 KiB or more apart, so the bits above tell them from each other; Fibonacci hashing (Knuth, The Art of Computer
+/// Programming, 6.4) spreads them. The verifier lets no pointer be shifted, but the distance of two is a number.
 #[inline(always)]
 fn mark_of(marks: *mut Marks, event: Event) -> *mut Mark {
-    let distance = distance(event.arguments, marks.cast());
-    let index = (distance >> 14 ^ distance >> 20) as usize % MARKS;
+    const GOLDEN_RATIO: u64 = 0x9e37_79b9_7f4a_7c15;
+    let stack = distance(event.arguments, marks.cast()) >> 14;
+    let index = (stack.wrapping_mul(GOLDEN_RATIO) >> (u64::BITS - MARK_BITS)) as usize % MARKS;
     // SAFETY: the index is inside the array.
     unsafe { marks.cast::<Mark>().add(index) }
 }
