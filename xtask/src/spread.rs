@@ -11,13 +11,13 @@ use crate::kernels::Kernel;
 const SPREAD: &[(&str, &[&str])] = &[
     // What clients and their libraries do.
     ("sessions::openssl_on_sockets_with_a_thread_a_connection", &["6.12"]),
-    ("sessions::openssl_on_sockets_with_all_connections_in_one_thread", &["5.10"]),
+    ("sessions::openssl_on_sockets_with_all_connections_in_one_thread", &["6.1"]),
     ("sessions::openssl_on_memory", &["6.1"]),
-    ("sessions::openssl_within_node", &["6.12"]),
-    ("sessions::postgresql", &["6.12"]),
+    ("sessions::openssl_within_node", &["5.10"]),
+    ("sessions::postgresql", &["6.1"]),
     ("sessions::redis", &["5.10"]),
     ("sessions::gnutls_with_a_process_a_connection", &["5.10"]),
-    ("sessions::gnutls_that_sends_by_functions_of_its_application", &["6.12"]),
+    ("sessions::gnutls_that_sends_by_functions_of_its_application", &["5.10"]),
     ("sessions::go_at_both_ends", &["6.1"]),
     ("sessions::a_program_that_is_faster_than_the_probes", &["6.12", "5.10"]),
     ("sessions::a_server_with_workers", &["6.12", "7.2"]),
