@@ -2,7 +2,7 @@
 //!
 //! What hooks see depends on the kernel, so the cases of hooks run on all: lives, exchanges, TLS on the wire, HTTP heads, DNS, accuracy, the
 //! doctor. What a client's library does, and what user space does with what it is told, is the same everywhere; an emulated processor takes
-//! up to four minutes for one such case. Each of those runs on one kernel or two, so that a run of all ends within an hour on two processors.
+//! up to four minutes for one such case. Each of those runs on one kernel or two, or a run of all takes more than an hour and a half on two processors.
 //! To start a trace takes longest on 7.2, which preempts: the kernel verifies several programs a hook there.
 
 use crate::kernels::Kernel;
