@@ -21,7 +21,8 @@ use crate::{
     kernels::{self, Choice, Kernel},
     lint,
     machine::{self, Machine, Stream},
-    paths, room, setup, spread,
+    paths, room, setup,
+    spread::{self, Extent},
     tally::{Reader, Tally},
     vm::Hardware,
 };
@@ -41,8 +42,11 @@ pub struct Args {
     /// Run in the VMs only: no native tests, no lint
     #[arg(long)]
     vm_only: bool,
-    /// Every case on every kernel, also those that are spread over the kernels otherwise (see xtask/src/spread.rs)
+    /// The long cases too, each on its kernels (see xtask/src/spread.rs)
     #[arg(long)]
+    long: bool,
+    /// Every case on every kernel
+    #[arg(long, conflicts_with = "long")]
     all_cases: bool,
     #[command(flatten)]
     in_vm: InVm,
@@ -184,7 +188,7 @@ impl Guest {
         let machine = Machine { env: env.map(|(name, value)| (name.to_owned(), value)).to_vec(), ..machine };
         let mut log = Log::create(kernel, &self.logs)?;
         let outcome = machine.run(&mut |stream, bytes| log.take(stream, bytes));
-        log.tell_slowest();
+        log.tell_slowest()?;
         let outcome = outcome?;
         Ok(log.reader.finish(Some(self.binaries.len()), outcome.code == 0))
     }
@@ -202,20 +206,25 @@ impl Guest {
     }
 }
 
-/// What the test binary is told on one kernel; says which cases are left to others. Who names cases gets those.
+/// What the test binary is told on one kernel; says which cases are left out. Who names cases gets those.
 fn arguments(args: &Args, kernel: Kernel) -> Vec<String> {
-    if args.all_cases || !args.in_vm.filter.is_empty() {
+    if !args.in_vm.filter.is_empty() {
         return args.in_vm.filter.clone();
     }
-    let elsewhere = spread::elsewhere(kernel);
-    if !elsewhere.is_empty() {
+    let extent = match (args.all_cases, args.long) {
+        (true, _) => Extent::All,
+        (false, true) => Extent::Long,
+        (false, false) => Extent::Usual,
+    };
+    let left_out = spread::left_out(kernel, extent);
+    if !left_out.is_empty() {
         say(format!(
-            "vm {}: left to other kernels (--all-cases runs them here too): {}",
+            "vm {}: left to other kernels, or to --long (--all-cases runs them here too): {}",
             kernel.name,
-            elsewhere.join(", ")
+            left_out.join(", ")
         ));
     }
-    without(&elsewhere)
+    without(&left_out)
 }
 
 /// What a test binary is told to leave cases out.
@@ -262,24 +271,30 @@ fn test_binary(message: &str) -> Option<PathBuf> {
 }
 
 /// A VM's output: whole to a file, line by line with the kernel's name to the user, and counted.
-struct Log {
+struct Log<'a> {
     kernel: Kernel,
+    dir: &'a Path,
     file: File,
     /// The line that has begun on each stream.
     pending: [Vec<u8>; 2],
     reader: Reader,
 }
 
-impl Log {
-    fn create(kernel: Kernel, dir: &Path) -> Result<Self> {
+impl<'a> Log<'a> {
+    fn create(kernel: Kernel, dir: &'a Path) -> Result<Self> {
         let path = dir.join(format!("{}.log", kernel.name));
         let file = File::create(&path).with_context(|| format!("cannot create {}", path.display()))?;
-        Ok(Self { kernel, file, pending: Default::default(), reader: Reader::default() })
+        Ok(Self { kernel, dir, file, pending: Default::default(), reader: Reader::default() })
     }
 
-    /// A VM's time is most of a run's: what takes it has to be seen.
-    fn tell_slowest(&self) {
+    /// A VM's time is most of a run's: what takes it has to be seen. The slowest are told, and a file beside the log has all.
+    fn tell_slowest(&self) -> Result<()> {
         const TOLD: usize = 12;
+        let all: String = (self.reader.slowest(usize::MAX).iter())
+            .map(|(name, time)| format!("{:.1} {name}\n", time.as_secs_f64()))
+            .collect();
+        fs::write(self.dir.join(format!("{}.seconds", self.kernel.name)), all)
+            .context("cannot write the cases' times")?;
         for (what, slowest) in
             [("tests", self.reader.slowest(TOLD)), ("modules", self.reader.slowest_modules(2 * TOLD))]
         {
@@ -288,6 +303,7 @@ impl Log {
                 say(format!("vm {}: slowest {what}: {}", self.kernel.name, slowest.join(", ")));
             }
         }
+        Ok(())
     }
 
     fn take(&mut self, stream: Stream, bytes: &[u8]) -> Result<()> {
