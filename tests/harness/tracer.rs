@@ -65,8 +65,9 @@ const RUN: Duration = Duration::from_secs(240);
 /// Lines that are taken apart before anybody sees them.
 const AT_ONCE: usize = 256;
 
-/// From an event in the kernel to its line here, behind tens of thousands of others that this process has yet to take apart.
-const DELIVERY: Duration = Duration::from_secs(60);
+/// From an event in the kernel to its line here, behind tens of thousands of others that this process has yet to take apart. More than
+/// `tcp_fin_timeout`, for which the kernel now and then keeps a socket that was closed while its peer's side stays open.
+const DELIVERY: Duration = Duration::from_secs(90);
 
 /// From a signal to the end of the process; the summary and detaching are in between.
 const END: Duration = Duration::from_secs(60);
