@@ -14,15 +14,15 @@ use hashbrown::HashMap;
 
 use self::{
     finding::Finding,
-    rules::{Circumstances, RULES},
-    seen::{Group, group::Key},
+    rules::{Circumstances, Looks, RULES},
+    seen::{Group, Groups, group::Key},
 };
 use crate::track::record::{
     Connection, ConnectionId, Exchange, Lookup, LookupWay, Loss, Nanos, Record, Role, Throttling, WallTime,
 };
 
-/// The most groups unless told otherwise. Records of further ones are counted, and no rule looks at them: they have nothing in common. A group is some
-/// 200 kB at most, where every duration has spread over its whole range, and mostly a tenth of that.
+/// The most groups unless told otherwise. A group is some 200 kB at most, where every duration has spread over its whole range, and mostly
+/// a tenth of that.
 const MOST_GROUPS: usize = 512;
 /// How often groups are looked at while a trace goes on, by the records' time.
 const LOOK_EVERY: Nanos = 1_000_000_000;
@@ -49,9 +49,7 @@ pub struct Findings {
     when: When,
     began_at: Option<WallTime>,
     now: WallTime,
-    groups: Vec<(Key, Group)>,
-    /// Where each is.
-    places: HashMap<Key, usize, RandomState>,
+    groups: Groups,
     /// The groups of the latest connections, by the last digits of the socket's number: a key takes longer to make than all else.
     recent: Vec<Option<(ConnectionId, usize)>>,
     /// Groups that were heard of since they were last looked at.
@@ -62,8 +60,8 @@ pub struct Findings {
     throttling: BTreeMap<u64, Throttling>,
     /// How much of each there was when it was told.
     told: HashMap<(&'static str, usize), u64, RandomState>,
-    left_out: u64,
-    most_groups: usize,
+    /// Records that are kept together with those of other destinations.
+    together: u64,
     /// Exchanges were not looked at for a while.
     was_lowered: bool,
 }
@@ -76,16 +74,14 @@ impl Findings {
             when,
             began_at,
             now,
-            groups: Vec::new(),
-            places: HashMap::default(),
+            groups: Groups::new(MOST_GROUPS),
             recent: vec![None; RECENT],
             changed: BTreeSet::new(),
             looked_at: now,
             losses: Vec::new(),
             throttling: BTreeMap::new(),
             told: HashMap::default(),
-            left_out: 0,
-            most_groups: MOST_GROUPS,
+            together: 0,
             was_lowered: false,
         }
     }
@@ -93,19 +89,20 @@ impl Findings {
     /// The same with another bound on the groups.
     #[must_use]
     pub fn with_most_groups(self, most_groups: usize) -> Self {
-        Self { most_groups, ..self }
+        Self { groups: Groups::new(most_groups), ..self }
     }
 
     /// The names of all rules.
     pub fn rules() -> impl Iterator<Item = &'static str> {
-        RULES.iter().map(|(name, _)| *name)
+        RULES.iter().map(|(name, ..)| *name)
     }
 
-    /// What was not looked at, for the summary.
+    /// What was not looked at by destination, for the summary.
     pub fn remark(&self) -> Option<String> {
         let of = "process names and destinations beyond the first";
-        (self.left_out > 0)
-            .then(|| format!("findings leave out {} records of {of} {}", self.left_out, self.most_groups))
+        let own = self.groups.most_own();
+        (self.together > 0)
+            .then(|| format!("findings take {} records of {of} {own} together, as destination `other`", self.together))
     }
 
     /// How many were told.
@@ -169,10 +166,11 @@ impl Findings {
             group.add_connection(connection);
         }
         self.recent[recent(connection.id)] = None;
-        if connection.role == Some(Role::Client)
-            && let Some((_, group)) = self.group(Key::of_connect(connection))
-        {
-            group.connects.add(connection);
+        if connection.role == Some(Role::Client) {
+            let place = self.groups.place(Key::of_connect(connection));
+            if let Some(group) = self.group_in(place) {
+                group.connects.add(connection);
+            }
         }
     }
 
@@ -190,9 +188,10 @@ impl Findings {
             LookupWay::GetAddrInfo => "getaddrinfo".into(),
         };
         let key = Key { comm: lookup.process.comm.clone(), role: None, destination };
-        match self.group(key) {
-            Some((_, group)) => group.lookups.add(lookup),
-            None => self.left_out += 1,
+        let place = self.groups.place(key);
+        self.count_together(place);
+        if let Some(group) = self.group_in(place) {
+            group.lookups.add(lookup);
         }
     }
 
@@ -209,31 +208,23 @@ impl Findings {
         let place = match self.recent[recent(id)] {
             Some((of, place)) if of == id => place,
             _ => {
-                let Some((place, _)) = self.group(key()) else {
-                    self.left_out += 1;
-                    return None;
-                };
+                let place = self.groups.place(key());
                 self.recent[recent(id)] = Some((id, place));
                 place
             }
         };
-        self.changed.insert(place);
-        self.groups.get_mut(place).map(|(_, group)| group)
+        self.count_together(place);
+        self.group_in(place)
     }
 
-    /// The group of a record, which has changed now, and its place.
-    fn group(&mut self, key: Key) -> Option<(usize, &mut Group)> {
-        let place = match self.places.get(&key) {
-            Some(place) => *place,
-            None if self.groups.len() >= self.most_groups => return None,
-            None => {
-                self.places.insert(key.clone(), self.groups.len());
-                self.groups.push((key, Group::default()));
-                self.groups.len() - 1
-            }
-        };
+    /// The group in a place, which has changed now.
+    fn group_in(&mut self, place: usize) -> Option<&mut Group> {
         self.changed.insert(place);
-        self.groups.get_mut(place).map(|(_, group)| (place, group))
+        self.groups.get_mut(place)
+    }
+
+    fn count_together(&mut self, place: usize) {
+        self.together += u64::from(self.groups.is_other(place));
     }
 
     /// Looks at the groups that have changed.
@@ -252,7 +243,7 @@ impl Findings {
 
     /// Tells what is left to tell.
     fn conclude(&mut self, tell: &mut impl FnMut(Finding)) {
-        self.groups.iter_mut().for_each(|(_, group)| group.stale.conclude());
+        self.groups.iter_mut().for_each(|group| group.stale.conclude());
         if self.when == When::AtOnce {
             self.changed = (0..self.groups.len()).collect();
             return self.look(tell);
@@ -267,7 +258,7 @@ impl Findings {
         findings.into_iter().for_each(|(_, finding)| tell(finding));
     }
 
-    /// What every rule says of a group.
+    /// What every rule that may says of a group.
     fn judge(&self, place: usize) -> Vec<Finding> {
         let Some((key, group)) = self.groups.get(place) else { return Vec::new() };
         let lost = self.losses.iter().map(|(what, count)| format!("{count} events were lost: {what}"));
@@ -276,7 +267,8 @@ impl Findings {
         let observed = self.began_at.map_or(0, |began| self.now.0.saturating_sub(began.0));
         let circumstances =
             Circumstances { key, now: self.now, observed, losses: &losses, throttling: &self.throttling };
-        RULES.iter().filter_map(|(_, rule)| rule(group, &circumstances)).collect()
+        let may = |looks: Looks| !key.is_other() || looks == Looks::AtEach;
+        RULES.iter().filter(|(_, looks, _)| may(*looks)).filter_map(|(.., rule)| rule(group, &circumstances)).collect()
     }
 }
 

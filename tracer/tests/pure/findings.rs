@@ -519,7 +519,7 @@ fn while_a_trace_goes_on_a_finding_is_told_once_and_again_when_it_has_grown_tenf
 }
 
 #[test]
-fn groups_beyond_the_bound_are_left_out_and_that_is_told() {
+fn groups_beyond_the_bound_are_taken_together_and_that_is_told() {
     let scan = |ports: u16| {
         let open = |n: u16| Event::Socket(SocketRecord { remote_port: n, ..opened(n.into(), BEGAN + u64::from(n)) });
         records_within(Limits { max_connections: 10_000, ..LIMITS }, (1..=ports).map(open))
@@ -529,8 +529,38 @@ fn groups_beyond_the_bound_are_left_out_and_that_is_told() {
         records.iter().for_each(|record| findings.observe(record, &mut |finding| panic!("{finding:?}")));
         findings.remark()
     };
-    assert_eq!(remark(&scan(512)), None);
-    assert!(remark(&scan(3_000)).is_some_and(|remark| remark.contains("2488 records")));
+    assert_eq!(remark(&scan(448)), None);
+    assert!(remark(&scan(3_000)).is_some_and(|remark| remark.contains("2552 records")));
+}
+
+#[test]
+fn what_is_so_of_each_record_is_found_beyond_the_bound_too_and_nothing_that_takes_one_destination() {
+    let leaks = |destinations: u64, kept: u64| {
+        let each = move |n: u64| {
+            let open = SocketRecord { remote_port: 1 + (n % destinations) as u16, ..opened(n + 1, BEGAN + n * MS) };
+            let mut traffic = Traffic::new(open);
+            let at = BEGAN + n * MS + 20 * MS;
+            traffic.sends(at, 100).receives(at + MS, 100);
+            let [peer_closed, released, ended] = closed_by_peer(open, at + S, kept);
+            traffic.lifecycle(peer_closed).lifecycle(released).lifecycle(ended);
+            traffic
+        };
+        let mut events: Vec<_> = (0..destinations).map(each).flat_map(|traffic| traffic.events).collect();
+        events.sort_by_key(time_of);
+        events.push(stop(BEGAN + 200 * S));
+        found_in(&records_within(Limits { max_connections: 10_000, ..LIMITS }, events), When::AtTheEnd)
+    };
+    assert_eq!(rules(&leaks(450, 90 * S)), [""; 0], "two are beyond the bound, and the rule takes three");
+    let finding = only(leaks(451, 90 * S), "leaked-close-wait");
+    assert_eq!((finding.comm.as_str(), finding.destination.as_str()), ("curl", "other"));
+    assert_eq!(count(&finding, "connections"), 3);
+    assert!(finding.caveats.iter().any(|caveat| caveat.contains("several destinations")), "{finding:#?}");
+    // All of these together would be failures by the hundred, of one destination each.
+    let scan = records((0..1_000).map(|n| {
+        let record = failed(n + 1, BEGAN + n * MS, MS, libc::ECONNREFUSED);
+        Event::Socket(SocketRecord { remote_port: 1_000 + n as u16, ..record })
+    }));
+    assert_eq!(rules(&found_in(&scan, When::AtTheEnd)), [""; 0]);
 }
 
 #[test]

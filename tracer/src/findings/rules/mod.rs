@@ -32,23 +32,35 @@ use crate::{
 /// A rule: a finding if it holds.
 pub type Rule = fn(&Group, &Circumstances<'_>) -> Option<Finding>;
 
+/// What a rule looks at.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Looks {
+    /// Each record by itself, so that it holds for records of several destinations too.
+    AtEach,
+    /// What one destination's records have to do with each other: which connection could have carried which exchange, or which share
+    /// of all is bad. Several destinations would make it say what is not so, of a port scan for one.
+    AtOneDestination,
+}
+
+use Looks::{AtEach, AtOneDestination};
+
 /// Every rule, by its name.
-pub const RULES: &[(&str, Rule)] = &[
-    (local_idle_timeout::NAME, local_idle_timeout::judge),
-    (peer_idle_timeout::NAME, peer_idle_timeout::judge),
-    (stale_exchange::NAME, stale_exchange::judge),
-    (no_reuse::NAME, no_reuse::judge),
-    (cold_start::NAME, cold_start::judge),
-    (handshake_cpu::NAME, handshake_cpu::judge),
-    (no_resumption::NAME, no_resumption::judge),
-    (slow_dns::NAME, slow_dns::judge),
-    (dns_retries::NAME, dns_retries::judge),
-    (syn_retransmits::NAME, syn_retransmits::judge),
-    (connect_far::NAME, connect_far::judge),
-    (keepalive_off::NAME, keepalive_off::judge),
-    (leaked_close_wait::NAME, leaked_close_wait::judge),
-    (connect_failures::NAME, connect_failures::judge),
-    (rst_storms::NAME, rst_storms::judge),
+pub const RULES: &[(&str, Looks, Rule)] = &[
+    (local_idle_timeout::NAME, AtOneDestination, local_idle_timeout::judge),
+    (peer_idle_timeout::NAME, AtOneDestination, peer_idle_timeout::judge),
+    (stale_exchange::NAME, AtOneDestination, stale_exchange::judge),
+    (no_reuse::NAME, AtOneDestination, no_reuse::judge),
+    (cold_start::NAME, AtOneDestination, cold_start::judge),
+    (handshake_cpu::NAME, AtEach, handshake_cpu::judge),
+    (no_resumption::NAME, AtOneDestination, no_resumption::judge),
+    (slow_dns::NAME, AtEach, slow_dns::judge),
+    (dns_retries::NAME, AtEach, dns_retries::judge),
+    (syn_retransmits::NAME, AtEach, syn_retransmits::judge),
+    (connect_far::NAME, AtOneDestination, connect_far::judge),
+    (keepalive_off::NAME, AtOneDestination, keepalive_off::judge),
+    (leaked_close_wait::NAME, AtEach, leaked_close_wait::judge),
+    (connect_failures::NAME, AtOneDestination, connect_failures::judge),
+    (rst_storms::NAME, AtOneDestination, rst_storms::judge),
 ];
 
 /// Costs are told for each minute, of at least one: a short trace must not make little look like much.
@@ -127,6 +139,10 @@ impl Circumstances<'_> {
             would_change: "",
             caveats: Vec::new(),
         });
+        if self.key.is_other() {
+            draft =
+                draft.caveat("these are several destinations, taken together: there were too many to keep each".into());
+        }
         for loss in self.losses {
             draft = draft.caveat(loss.clone());
         }

@@ -17,6 +17,19 @@ pub struct Key {
 }
 
 impl Key {
+    /// The destination of groups of several, and the process name of the group of all. Other destinations have a colon or a blank.
+    pub const OTHER: &str = "other";
+
+    /// What is beyond the groups of one destination.
+    pub fn other(comm: String, role: Option<Role>) -> Self {
+        Self { comm, role, destination: Self::OTHER.to_owned() }
+    }
+
+    /// Whether that is what it is.
+    pub fn is_other(&self) -> bool {
+        self.destination == Self::OTHER
+    }
+
     /// The group of a connection.
     pub fn of_connection(connection: &Connection) -> Self {
         let hello = connection.tls.as_ref().map(|tls| &tls.hello);

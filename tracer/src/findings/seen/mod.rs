@@ -4,9 +4,11 @@ pub mod closes;
 pub mod examples;
 pub mod failures;
 pub mod group;
+mod groups;
 pub mod handshakes;
 pub mod lookups;
 pub mod reuse;
 pub mod stale;
 
 pub use group::Group;
+pub use groups::Groups;
