@@ -55,7 +55,7 @@ pub fn ensure(kernel: Kernel, unpacked: &Unpacked) -> Result<PathBuf> {
 }
 
 /// The busybox for a processor: this machine's own, or that of the foreign root.
-fn busybox(architecture: Architecture) -> Result<PathBuf> {
+pub fn busybox(architecture: Architecture) -> Result<PathBuf> {
     if !architecture.is_native() {
         return Ok(guest_root::busybox(&guest_root::ensure(architecture)?));
     }
@@ -103,7 +103,8 @@ fn find_module(dir: &Path, name: &str) -> Result<Option<(PathBuf, &'static str)>
     Ok(None)
 }
 
-fn pack(tree: &Path, file: &Path) -> Result<()> {
+/// Packs a folder into an initramfs.
+pub fn pack(tree: &Path, file: &Path) -> Result<()> {
     let mut pack = Command::new("bash");
     pack.args(["-c", "set -o pipefail; find . | cpio --create --format=newc --quiet | gzip -1 > \"$1\"", "pack"]);
     command::output(pack.arg(file).current_dir(tree)).map(drop)

@@ -29,6 +29,7 @@ mod room;
 mod setup;
 mod soak;
 mod spread;
+mod suspend;
 mod tally;
 mod test;
 #[path = "../../tracer/build/toolchain.rs"]
@@ -72,6 +73,8 @@ enum Task {
     Soak(soak::Args),
     /// See what is lost when things go wrong around a tracer
     Faults(faults::Args),
+    /// Put a machine to sleep on each kernel while a connection is open
+    Suspend(suspend::Args),
     /// Ask the doctor on each kernel, and write the tables of docs/kernel-support.md
     KernelSupport(kernel_support::Args),
     /// Run tests on 64-bit Arm: cross-compiled, and emulated
@@ -104,6 +107,7 @@ fn run(task: &Task) -> Result<ExitCode> {
         Task::Accuracy(args) => accuracy::run(args),
         Task::Soak(args) => soak::run(args),
         Task::Faults(args) => faults::run(args),
+        Task::Suspend(args) => suspend::run(args),
         Task::KernelSupport(args) => kernel_support::run(args),
         Task::Aarch64(args) => foreign::run(args),
         Task::Vm(args) => vm::run(args),
