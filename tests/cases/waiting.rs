@@ -23,19 +23,20 @@ crate::on_both_backends! {
 
 fn connections_that_many_threads_wait_to_accept_are_all_seen(trace: &Tracer) {
     for family in [Family::V4, Family::V6] {
-        for ends in accept_on_many_threads(family) {
+        for ends in accept_on_many_threads(family, || {}) {
             assert_eq!(trace.connection(ends).role, Some(Role::Server));
         }
     }
 }
 
-/// Connects to as many threads as wait for it, and closes; returns the servers' ends.
-fn accept_on_many_threads(family: Family) -> Vec<Ends> {
+/// Connects to as many threads as wait for it, after `then`, and closes; returns the servers' ends.
+fn accept_on_many_threads(family: Family, then: impl FnOnce()) -> Vec<Ends> {
     let listeners: Vec<_> = (0..THREADS).map(|_| listen(family)).collect();
     let accept = |listener: &TcpListener| listener.accept().expect("accept").0;
     let calls = listeners.iter().map(|listener| move || accept(listener));
     let mut clients = Vec::new();
     let servers = while_waiting(libc::SYS_accept4, calls, || {
+        then();
         let connect = |listener: &TcpListener| TcpStream::connect(listener.local_addr().expect("address"));
         clients.extend(listeners.iter().map(|listener| connect(listener).expect("connect")));
     });
@@ -100,9 +101,23 @@ fn an_answer_is_received_when_it_is_taken_not_when_it_is_looked_at(trace: &Trace
 }
 
 #[test]
+fn a_connection_that_a_thread_waited_for_since_before_the_trace_is_seen() {
+    for backend in [Backend::Auto, Backend::Kprobe] {
+        let mut trace = None;
+        let own = std::process::id().to_string();
+        let servers = accept_on_many_threads(Family::V4, || trace = Some(Tracer::trace_by(backend, &["-p", &own])));
+        let trace = trace.expect("it was started").stop();
+        trace.assert_nothing_lost();
+        for ends in servers {
+            assert_eq!(trace.connection(ends).role, Some(Role::Server), "{backend:?}");
+        }
+    }
+}
+
+#[test]
 fn an_accept_that_a_return_probe_does_not_follow_is_counted() {
     let trace = trace_this_process(RETURN_PROBES);
-    let all = accept_on_many_threads(Family::V4);
+    let all = accept_on_many_threads(Family::V4, || {});
     let trace = trace.stop();
     assert_backend(&trace, "inet_csk_accept", "kretprobe");
     let servers = trace.connections.iter().filter(|connection| connection.role == Some(Role::Server));

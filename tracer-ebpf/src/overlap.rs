@@ -50,11 +50,12 @@ pub enum Hook {
     SendReset = 19,
     Error = 20,
     Mapped = 21,
+    Graft = 22,
 }
 
 impl Hook {
     /// Number of hooks.
-    pub const COUNT: usize = 22;
+    pub const COUNT: usize = 23;
 }
 
 /// One event of a hook, as its programs tell it from others: by where its arguments are, which is a place on the stack of

@@ -141,6 +141,14 @@ impl<A: Access> Sock<A> {
         }
     }
 
+    /// Whether a socket of any family is a connection over TCP itself, rather than a Multipath TCP socket above some.
+    #[inline(always)]
+    pub fn is_tcp(self) -> Option<bool> {
+        let family: u16 = A::read(self.pointer, offset!(sk_family))?;
+        let is_ip = family == AF_INET || family == AF_INET6;
+        Some(is_ip && A::read::<u16>(self.pointer, offset!(sk_protocol))? == IPPROTO_TCP)
+    }
+
     /// Whether it is a socket of IPv6, whatever it talks to.
     #[inline(always)]
     pub fn is_v6(self) -> Option<bool> {

@@ -1,14 +1,17 @@
 //! A server's connection begins. Hook: the return of `inet_csk_accept`, because it runs in the process that accepts; the
 //! change to ESTABLISHED runs in softirq, before anybody owns the connection.
 //!
-//! Without fexit it is the entry of `security_sock_graft`, by which the process that accepts ties the new connection to its
-//! descriptor. A return probe would do, but leaves out returns in silence when many threads wait in `accept`; it is there for
+//! A fexit program does not see the return of a call that had begun before it was attached, and a server may wait in `accept` for hours.
+//! So there is a second one at the entry of `security_sock_graft`, by which the process that accepts ties the new connection to its
+//! descriptor right afterwards. It cannot be the only one: for Multipath TCP it gets the socket above the connection.
+//!
+//! Without fexit that function alone is hooked. A return probe would do, but leaves out returns in silence when many threads wait in `accept`; it is there for
 //! kernels without that function, and what it leaves out is counted.
 
 use aya_ebpf::{
     EbpfContext as _,
-    macros::{fexit, kprobe, kretprobe, raw_tracepoint},
-    programs::{FExitContext, ProbeContext, RawTracePointContext, RetProbeContext},
+    macros::{fentry, fexit, kprobe, kretprobe, raw_tracepoint},
+    programs::{FEntryContext, FExitContext, ProbeContext, RawTracePointContext, RetProbeContext},
 };
 use tracer_ebpf::{Loss, SocketRecord, flag, kind, role, tcp_state};
 
@@ -60,7 +63,25 @@ fn accept<const PROGRAM: u32>(ctx: &FExitContext, accepted: Pointer) -> Outcome 
     serve::<PROGRAM>(Hook::Accept, event, || is_served(sock), || try_accept(sock))
 }
 
-/// `void security_sock_graft(struct sock *sk, struct socket *parent)`, once for each accept of any kind of socket.
+programs! {
+    /// `void security_sock_graft(struct sock *sk, struct socket *parent)`, once for each accept of any kind of socket.
+    #[fentry(function = "security_sock_graft")]
+    graft(FEntryContext):
+    1 graft_fentry, 2 graft_2_fentry, 3 graft_3_fentry
+}
+
+/// Does what the return of `inet_csk_accept` was missed for.
+#[inline(always)]
+fn graft<const PROGRAM: u32>(ctx: &FEntryContext) -> Outcome {
+    let sock = Sock::<Direct>::new(ctx.arg(0));
+    if sock.is_tcp() != Some(true) {
+        return None;
+    }
+    let event = Event::new(ctx.as_ptr(), sock.pointer);
+    serve::<PROGRAM>(Hook::Graft, event, || is_served(sock), || if is_served(sock) { None } else { try_accept(sock) })
+}
+
+/// The same function, where it is the only hook of accepts.
 #[kprobe(function = "security_sock_graft")]
 pub fn accept_kprobe(ctx: ProbeContext) -> u32 {
     let _ = ctx.arg(0).and_then(|sock| try_graft(Sock::<Probe>::new(sock)));

@@ -442,6 +442,16 @@ pub const HOOKS: &[Spec] = &[
         without: "all server connections",
     },
     Spec {
+        name: "security_sock_graft",
+        // Without typed pointers the hook of accepts is there itself.
+        choices: &[in_processes!("graft", "fentry", Attach::Fentry("security_sock_graft"), "3", "2"), &[]],
+        keeps_records: true,
+        detail: detail::CONNECTIONS,
+        for_libraries: false,
+        superseded: true,
+        without: "a server's connection for which a thread has waited in accept since before the trace",
+    },
+    Spec {
         name: "tcp_sendmsg_locked",
         choices: &[
             in_processes!("send", "fentry", Attach::Fentry("tcp_sendmsg_locked"), "4", "3", "2"),
