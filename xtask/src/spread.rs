@@ -46,12 +46,21 @@ const SPREAD: &[(&str, &[&str])] = &[
     ("getaddrinfo::", &["6.1"]),
     ("dns::nodes_own_resolver_", &["6.1"]),
     ("dns::a_lost_answer_", &["6.12"]),
-    ("dns::garbage_", &["5.10", "7.2"]),
+    ("dns::garbage_", &["5.10"]),
     ("dns::an_answer_too_large_for_a_datagram_comes_over_tcp_by_kprobes_too", &["5.10"]),
     // That kprobes load and see a connection is the doctor's case on all.
     ("dns::kprobe::", &["5.10"]),
     ("connects::kprobe::", &["5.10", "7.2"]),
     ("accuracy::random_connections_are_reported_as_they_were_by_kprobes_too", &["6.1"]),
+    // Each of these starts a trace of its own, for what does not depend on the kernel.
+    ("exchanges::detail_connections_hooks_neither", &["6.12"]),
+    ("exchanges::what_is_under_way_when_the_trace_stops", &["5.10"]),
+    ("detach::a_trace_ends_by_itself", &["6.12"]),
+    ("detach::what_happens_after_the_end", &["6.1"]),
+    ("doctor::what_is_not_told_as_it_was", &["6.12"]),
+    // Return probes are the last resort, which none of these kernels needs.
+    ("waiting::an_accept_that_a_return_probe_does_not_follow", &["5.10"]),
+    ("waiting::an_answer_that_a_return_probe_does_not_follow", &["6.12"]),
     // What user space does: with its output, its input, its targets, its load.
     ("bad_input::", &["6.1"]),
     ("run::", &["6.12"]),
@@ -91,8 +100,16 @@ const SPREAD: &[(&str, &[&str])] = &[
     ("faults::stopped::", &["6.1"]),
     ("faults::vanished::a_cgroup_", &["6.1"]),
     ("faults::vanished::a_network_", &["5.10"]),
-    // 6.1, 6.12 and 7.2 ask for the same rights; 5.10 for others.
-    ("rights::", &["6.1", "5.10"]),
+    // 6.1, 6.12 and 7.2 ask for the same rights; 5.10 for others, and for a library it takes the same.
+    ("rights::a_library_that_was_deleted", &["6.1"]),
+    ("rights::a_program_with_file_capabilities", &["6.1"]),
+    ("rights::memory_beyond_the_limit", &["6.1", "5.10"]),
+    ("rights::owners_of_older_sockets", &["6.1"]),
+    ("rights::probes_on_libraries", &["6.1"]),
+    ("rights::root_gives_up", &["5.10"]),
+    ("rights::sockets_in_another_network_namespace", &["6.1"]),
+    ("rights::the_command_of_run", &["5.10"]),
+    ("rights::tracing_takes_two_rights", &["6.1", "5.10"]),
     ("containers::", &["6.12"]),
     // Findings follow from records, which the other cases look at everywhere.
     ("cold_pool::", &["6.12"]),
@@ -108,6 +125,7 @@ const LONG: &[&str] = &[
     "sessions::openssl_on_sockets_with_all_connections_in_one_thread",
     "sessions::openssl_on_memory",
     "sessions::openssl_within_node",
+    "sessions::a_program_that_is_faster_than_the_probes",
     "sessions::postgresql",
     "sessions::gnutls_that_sends_by_functions_of_its_application",
     "sessions::go_at_both_ends",
