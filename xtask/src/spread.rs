@@ -78,8 +78,9 @@ const SPREAD: &[(&str, &[&str])] = &[
     ("http::no_output_and_no_recording", &["6.1"]),
     // A minute of load takes a minute and a half on 6.12, and several where probes are slower to put on and take off (`docs/soak.md`).
     ("soak::", &["6.12"]),
-    // Nothing is lost in a burst, least of all where the kernel preempts.
-    ("burst::", &["7.2"]),
+    // Nothing is lost in a burst: where the kernel preempts, which is harder, and where it does not.
+    ("burst::of_10_000_connections", &["6.12", "7.2"]),
+    ("burst::by_kprobes_too", &["6.1"]),
     // A network that is far away, and a processor that is rationed.
     ("network_costs::", &["5.10"]),
     ("cpu_quota::", &["6.1"]),

@@ -40,7 +40,7 @@ pub struct Args {
 
 /// Puts a machine to sleep on each kernel; fails if what is told of it is wrong.
 pub fn run(args: &Args) -> Result<ExitCode> {
-    setup::ensure_packages(setup::Purpose::Vm)?;
+    setup::ensure_everything()?;
     let tracer = build::tracer(true)?;
     for kernel in kernels::chosen(&args.kernel) {
         let lines = sleep(kernel, &tracer).with_context(|| format!("suspend {}", kernel.name))?;
@@ -59,6 +59,8 @@ fn sleep(kernel: Kernel, tracer: &Path) -> Result<Vec<String>> {
     fill(&tree, kernel, tracer)?;
     initrd::pack(&tree, &file)?;
     let mut qemu = Command::new("timeout");
+    // In the foreground, so that Ctrl-C reaches it.
+    qemu.arg("--foreground");
     qemu.args([TIMEOUT_SECONDS, "qemu-system-x86_64", "-machine", kernel.architecture.machine()])
         .args(["-accel", "tcg,thread=single", "-cpu", kernel.architecture.emulated_cpu(), "-smp", "2", "-m", "1024"])
         .args(["-nodefaults", "-no-user-config", "-display", "none", "-no-reboot", "-nic", "none", "-serial", "stdio"])

@@ -1,11 +1,11 @@
 //! A server's connection begins. Hook: the return of `inet_csk_accept`, because it runs in the process that accepts; the
 //! change to ESTABLISHED runs in softirq, before anybody owns the connection.
 //!
-//! A fexit program does not see the return of a call that had begun before it was attached, and a server may wait in `accept` for hours.
-//! So there is a second one at the entry of `security_sock_graft`, by which the process that accepts ties the new connection to its
-//! descriptor right afterwards. It cannot be the only one: for Multipath TCP it gets the socket above the connection.
+//! A fexit program does not see the return of a call that had begun before it was attached, and a server may wait in `accept` for
+//! hours. So there is another at the entry of `security_sock_graft`, by which the process that accepts ties the new connection to
+//! its descriptor right afterwards. It cannot be the only one: for Multipath TCP it gets the socket above the connection.
 //!
-//! Without fexit that function alone is hooked. A return probe would do, but leaves out returns in silence when many threads wait in `accept`; it is there for
+//! Where fexit cannot be had, `security_sock_graft` alone is hooked, by a kprobe. A return probe would do, but leaves out returns in silence when many threads wait in `accept`; it is there for
 //! kernels without that function, and what it leaves out is counted.
 
 use aya_ebpf::{
@@ -24,7 +24,7 @@ use crate::{
     },
     maps::Call,
     output::{count, now, send_socket},
-    overlap::{Event, Hook, programs, serve},
+    overlap::{Event, Hook, programs, serve, serve_by_mark},
     selection::{connection_selected, current_process_selected},
     socket::{begin, begin_exchanges, end_begins, find, find_or_create, read_totals, ready},
 };
@@ -70,15 +70,17 @@ programs! {
     1 graft_fentry, 2 graft_2_fentry, 3 graft_3_fentry
 }
 
-/// Does what the return of `inet_csk_accept` was missed for.
 #[inline(always)]
 fn graft<const PROGRAM: u32>(ctx: &FEntryContext) -> Outcome {
     let sock = Sock::<Direct>::new(ctx.arg(0));
-    if sock.is_tcp() != Some(true) {
-        return None;
-    }
-    let event = Event::new(ctx.as_ptr(), sock.pointer);
-    serve::<PROGRAM>(Hook::Graft, event, || is_served(sock), || if is_served(sock) { None } else { try_accept(sock) })
+    // By the mark alone: that the connection has its record says nothing of the programs before this one.
+    serve_by_mark::<PROGRAM>(Hook::Graft, ctx, sock.pointer, || try_unseen_accept(sock))
+}
+
+/// Serves an accept whose return was not seen.
+#[inline(always)]
+fn try_unseen_accept(sock: Sock<Direct>) -> Outcome {
+    if sock.is_tcp()? && !is_served(sock) { try_accept(sock) } else { None }
 }
 
 /// The same function, where it is the only hook of accepts.

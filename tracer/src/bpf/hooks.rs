@@ -104,6 +104,11 @@ impl Spec {
         &self.choices[typed.count()..]
     }
 
+    /// Whether the programs of another hook do its work where there are no typed pointers.
+    pub fn has_no_fallback(&self) -> bool {
+        self.choices.last().is_some_and(|choice| choice.is_empty())
+    }
+
     /// Name of the backend that is used where all is well.
     pub fn first_backend(&self) -> &'static str {
         backend_of(self.choices[0])
@@ -443,12 +448,12 @@ pub const HOOKS: &[Spec] = &[
     },
     Spec {
         name: "security_sock_graft",
-        // Without typed pointers the hook of accepts is there itself.
+        // Without typed pointers the hook of accepts goes there itself.
         choices: &[in_processes!("graft", "fentry", Attach::Fentry("security_sock_graft"), "3", "2"), &[]],
         keeps_records: true,
         detail: detail::CONNECTIONS,
         for_libraries: false,
-        superseded: true,
+        superseded: false,
         without: "a server's connection for which a thread has waited in accept since before the trace",
     },
     Spec {

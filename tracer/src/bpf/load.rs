@@ -134,6 +134,11 @@ impl<'a> Lacking<'a> {
         Self { socket_storage: Some(reason), trampolines: None }
     }
 
+    /// Whether no function is hooked with typed pointers.
+    fn hooks_no_function_typed(self, backend: Backend) -> bool {
+        backend == Backend::Kprobe || self.trampolines.is_some()
+    }
+
     /// Why a choice of programs cannot be had, if it cannot.
     fn refusal(self, choice: &[Program]) -> Option<String> {
         let is_by_trampoline = |program: &Program| matches!(program.attach, Attach::Fentry(_) | Attach::Fexit(_));
@@ -225,7 +230,8 @@ fn load_hooks(ebpf: Ebpf, btf: &Btf, settings: &Settings, lacking: Lacking<'_>) 
         } else {
             load_hook(&mut loaded.ebpf, btf, spec, settings, lacking)
         };
-        if hook.backend.is_none() && spec.superseded {
+        let by_another = spec.has_no_fallback() && lacking.hooks_no_function_typed(settings.backend);
+        if hook.backend.is_none() && (spec.superseded || by_another) {
             continue;
         }
         loaded.hooks.push(hook);

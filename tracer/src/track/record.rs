@@ -340,7 +340,7 @@ pub struct Exchange {
     pub looked_up: Option<Rc<LookedUp>>,
     /// The first on its connection. `None` where that was open before the trace.
     pub cold: Option<bool>,
-    /// The answering side spoke first.
+    /// The answering side spoke first, not only the first since the trace began.
     pub greeting: bool,
     /// First byte of the ask; of a greeting, when the connection was ready.
     pub began_at: Option<WallTime>,

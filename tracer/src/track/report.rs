@@ -382,7 +382,8 @@ pub(super) fn exchange(live: &Live, turned: &Turned, standing: Standing, clock: 
         hello: live.known_detail().and_then(|detail| detail.tls.hello().cloned()),
         looked_up: live.looked_up.clone(),
         cold,
-        greeting: turned.greeting,
+        // On an older connection what is answered first may have been asked before the trace.
+        greeting: turned.greeting && cold.is_some(),
         began_at: clock.wall(turned.asked_at),
         idle_before: turned.idle,
         first_byte: turned.first_byte(),

@@ -129,6 +129,17 @@ fn a_greeting_is_an_exchange_with_an_empty_ask() {
 }
 
 #[test]
+fn an_answer_to_what_was_asked_before_the_trace_is_no_greeting() {
+    let mut traffic = Traffic::preexisting(7);
+    traffic.receives(11 * S, 80).sends(12 * S, 20).receives(12 * S + 5 * MS, 30).closes(13 * S);
+    let adopted = user(UserEvent::Adopted(open_socket(7, 10 * S)));
+    let records = records([adopted].into_iter().chain(traffic.events));
+    let [answer, next] = exchanges(&records)[..] else { panic!("two exchanges") };
+    assert!(!answer.greeting && !next.greeting, "{answer:#?}");
+    assert_eq!((answer.cold, answer.began_at, answer.first_byte), (None, None, None));
+}
+
+#[test]
 fn an_ask_that_was_never_answered_is_an_exchange_without_an_answer() {
     let mut traffic = Traffic::new(opened(7, 10 * S));
     traffic.sends(11 * S, 100).receives(11 * S + MS, 10).sends(12 * S, 50).closes(13 * S);

@@ -554,7 +554,7 @@ fn what_is_so_of_each_record_is_found_beyond_the_bound_too_and_nothing_that_take
     let finding = only(leaks(451, 90 * S), "leaked-close-wait");
     assert_eq!((finding.comm.as_str(), finding.destination.as_str()), ("curl", "other"));
     assert_eq!(count(&finding, "connections"), 3);
-    assert!(finding.caveats.iter().any(|caveat| caveat.contains("several destinations")), "{finding:#?}");
+    assert!(finding.caveats.iter().any(|caveat| caveat.contains("not kept apart")), "{finding:#?}");
     // All of these together would be failures by the hundred, of one destination each.
     let scan = records((0..1_000).map(|n| {
         let record = failed(n + 1, BEGAN + n * MS, MS, libc::ECONNREFUSED);

@@ -40,11 +40,13 @@ pub fn judge(group: &Group, circumstances: &Circumstances<'_>) -> Option<Finding
         percent(runqueue),
         percent((1.0 - cpu - runqueue).max(0.0)),
     );
-    let quota = handshakes.quota.map(|quota| f64::from(quota.thousandths) / 1e3);
+    let quota = circumstances.quota(handshakes.quota).map(|quota| f64::from(quota.thousandths) / 1e3);
     let throttling = circumstances.throttling(handshakes.quota);
     let throttled_share = circumstances.throttled_share(handshakes.quota);
     // What a resumed one would have spared, as those seen show.
     let resumption = handshakes.full.median().zip(handshakes.resumed.median());
+    // Of several destinations the far ones may be the full ones.
+    let resumption = resumption.filter(|_| !circumstances.key.is_other());
     let resumption = resumption.map(|(full, resumed)| full.saturating_sub(resumed));
     let advice = match (circumstances.key.role, starved) {
         (Some(Role::Server), true) => {

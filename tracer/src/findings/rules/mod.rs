@@ -35,10 +35,10 @@ pub type Rule = fn(&Group, &Circumstances<'_>) -> Option<Finding>;
 /// What a rule looks at.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Looks {
-    /// Each record by itself, so that it holds for records of several destinations too.
+    /// How long each record took, or that it was bad whatever the others were, so that it holds for several destinations together.
     AtEach,
-    /// What one destination's records have to do with each other: which connection could have carried which exchange, or which share
-    /// of all is bad. Several destinations would make it say what is not so, of a port scan for one.
+    /// What one destination's records have to do with each other: which connection could have carried which exchange, which share of all
+    /// is bad, what is more than chance. Several destinations would make it say what is not so, of a port scan for one.
     AtOneDestination,
 }
 
@@ -54,8 +54,8 @@ pub const RULES: &[(&str, Looks, Rule)] = &[
     (handshake_cpu::NAME, AtEach, handshake_cpu::judge),
     (no_resumption::NAME, AtOneDestination, no_resumption::judge),
     (slow_dns::NAME, AtEach, slow_dns::judge),
-    (dns_retries::NAME, AtEach, dns_retries::judge),
-    (syn_retransmits::NAME, AtEach, syn_retransmits::judge),
+    (dns_retries::NAME, AtOneDestination, dns_retries::judge),
+    (syn_retransmits::NAME, AtOneDestination, syn_retransmits::judge),
     (connect_far::NAME, AtOneDestination, connect_far::judge),
     (keepalive_off::NAME, AtOneDestination, keepalive_off::judge),
     (leaked_close_wait::NAME, AtEach, leaked_close_wait::judge),
@@ -87,9 +87,14 @@ pub struct Circumstances<'c> {
 }
 
 impl Circumstances<'_> {
+    /// The quota of the process. Of several processes one may have one, and another be slow.
+    fn quota(&self, quota: Option<CpuQuota>) -> Option<CpuQuota> {
+        quota.filter(|_| !self.key.is_of_all())
+    }
+
     /// How a quota held its cgroup back, if it did.
     fn throttling(&self, quota: Option<CpuQuota>) -> Option<&Throttling> {
-        self.throttling.get(&quota?.cgroup)
+        self.throttling.get(&self.quota(quota)?.cgroup)
     }
 
     /// In which share of its periods a quota held its cgroup back, if it did.
@@ -140,8 +145,7 @@ impl Circumstances<'_> {
             caveats: Vec::new(),
         });
         if self.key.is_other() {
-            draft =
-                draft.caveat("these are several destinations, taken together: there were too many to keep each".into());
+            draft = draft.caveat("one destination or several, not kept apart: there were too many".into());
         }
         for loss in self.losses {
             draft = draft.caveat(loss.clone());

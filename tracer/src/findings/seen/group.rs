@@ -30,6 +30,11 @@ impl Key {
         self.destination == Self::OTHER
     }
 
+    /// Whether it is what is beyond the groups of one process name too.
+    pub fn is_of_all(&self) -> bool {
+        self.is_other() && self.comm == Self::OTHER
+    }
+
     /// The group of a connection.
     pub fn of_connection(connection: &Connection) -> Self {
         let hello = connection.tls.as_ref().map(|tls| &tls.hello);
