@@ -104,8 +104,7 @@ fn an_answer_is_received_when_it_is_taken_not_when_it_is_looked_at(trace: &Trace
 fn a_connection_that_a_thread_waited_for_since_before_the_trace_is_seen() {
     for backend in [Backend::Auto, Backend::Kprobe] {
         let mut trace = None;
-        let own = std::process::id().to_string();
-        let servers = accept_on_many_threads(Family::V4, || trace = Some(Tracer::trace_by(backend, &["-p", &own])));
+        let servers = accept_on_many_threads(Family::V4, || trace = Some(trace_this_process(backend, &[])));
         let trace = trace.expect("it was started").stop();
         trace.assert_nothing_lost();
         for ends in servers {
@@ -116,7 +115,7 @@ fn a_connection_that_a_thread_waited_for_since_before_the_trace_is_seen() {
 
 #[test]
 fn an_accept_that_a_return_probe_does_not_follow_is_counted() {
-    let trace = trace_this_process(RETURN_PROBES);
+    let trace = trace_this_process(Backend::Kprobe, RETURN_PROBES);
     let all = accept_on_many_threads(Family::V4, || {});
     let trace = trace.stop();
     assert_backend(&trace, "inet_csk_accept", "kretprobe");
@@ -128,7 +127,7 @@ fn an_accept_that_a_return_probe_does_not_follow_is_counted() {
 #[test]
 fn an_answer_that_a_return_probe_does_not_follow_is_counted() {
     for server in [IpAddr::V4(Ipv4Addr::LOCALHOST), IpAddr::V6(Ipv6Addr::LOCALHOST)] {
-        let trace = trace_this_process(RETURN_PROBES);
+        let trace = trace_this_process(Backend::Kprobe, RETURN_PROBES);
         Namespace::run(|_| ask_on_many_threads(&Server::start(server), "returns", true));
         let trace = trace.stop();
         for hook in ["udp_recvmsg", "udpv6_recvmsg"] {
@@ -163,17 +162,17 @@ fn an_answer_to_a_thread_that_waited_before_the_trace_is_counted_by_kprobes() {
         let server = Server::start(Ipv4Addr::LOCALHOST.into());
         let sockets: Vec<_> = (0..3).map(|_| server.asked("early.test", true).expect("ask")).collect();
         let mut trace = None;
-        answer_many_threads(&server, &sockets, true, || trace = Some(trace_this_process(&[])));
+        answer_many_threads(&server, &sockets, true, || trace = Some(trace_this_process(Backend::Kprobe, &[])));
         let trace = trace.expect("it was started").stop();
         trace.assert_lost_only(&["call_missed"]);
         assert_eq!(missed(&trace), 3, "{:#?}", trace.lookups);
     });
 }
 
-/// By kprobes. Without other processes, whose calls could be missed as well.
-fn trace_this_process(args: &[&str]) -> Tracer {
+/// Without other processes, whose calls could be missed as well.
+fn trace_this_process(backend: Backend, args: &[&str]) -> Tracer {
     let own = std::process::id().to_string();
-    Tracer::trace_by(Backend::Kprobe, &[&["-p", &own], args].concat())
+    Tracer::trace_by(backend, &[&["-p", &own], args].concat())
 }
 
 /// A DNS server that answers when it is told to, in the namespace of its thread.
