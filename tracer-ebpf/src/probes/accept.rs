@@ -5,8 +5,8 @@
 //! hours. So there is another at the entry of `security_sock_graft`, by which the process that accepts ties the new connection to
 //! its descriptor right afterwards. It cannot be the only one: for Multipath TCP it gets the socket above the connection.
 //!
-//! Where fexit cannot be had, `security_sock_graft` alone is hooked, by a kprobe. A return probe would do, but leaves out returns in silence when many threads wait in `accept`; it is there for
-//! kernels without that function, and what it leaves out is counted.
+//! Where fexit cannot be had, `security_sock_graft` alone is hooked, by a kprobe. A return probe would do, but leaves out returns in
+//! silence when many threads wait in `accept`; it is there for kernels without that function, and what it leaves out is counted.
 
 use aya_ebpf::{
     EbpfContext as _,
