@@ -15,6 +15,8 @@ use crate::{
 
 /// Begins the lines in which a case tells what it measured.
 const MEASURED: &str = "measured: ";
+/// What the cases print when none of them is meant.
+const NOTHING_RUN: &str = "running 0 tests";
 
 /// What `faults` takes.
 #[derive(clap::Args)]
@@ -30,7 +32,7 @@ pub struct Args {
     timeout: u64,
     #[command(flatten)]
     hardware: Hardware,
-    /// A part of a case's name instead of all
+    /// A part of the names of the cases to run, with their modules, instead of all: `faults::crowds`
     #[arg(last = true, value_name = "CASE")]
     case: Option<String>,
 }
@@ -47,7 +49,7 @@ pub fn run(args: &Args) -> Result<ExitCode> {
     let mut code = 0;
     let mut figures = Vec::new();
     for kernel in kernels::chosen(&args.kernel) {
-        let mut command = vec![cases.display().to_string(), format!("faults::{}", args.case.as_deref().unwrap_or(""))];
+        let mut command = vec![cases.display().to_string(), args.case.clone().unwrap_or_else(|| "faults::".to_owned())];
         command.extend(["--test-threads=1", "--nocapture"].map(str::to_owned));
         command.extend(args.full.then(|| "--include-ignored".to_owned()));
         let machine = Machine {
@@ -62,8 +64,12 @@ pub fn run(args: &Args) -> Result<ExitCode> {
             machine::pass_through(stream, bytes)
         });
         let outcome = outcome.with_context(|| format!("faults {}", kernel.name))?;
+        let seen = String::from_utf8_lossy(&seen).into_owned();
+        if seen.contains(NOTHING_RUN) {
+            bail!("no case has {:?} in its name", args.case.as_deref().unwrap_or_default());
+        }
         code = code.max(outcome.code);
-        figures.push((kernel.name, String::from_utf8_lossy(&seen).into_owned()));
+        figures.push((kernel.name, seen));
     }
     for (kernel, text) in &figures {
         for figure in text.lines().filter_map(|line| line.split_once(MEASURED)).map(|(_, figure)| figure) {
