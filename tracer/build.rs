@@ -1,7 +1,7 @@
 //! Builds the BPF object and tells the tracer where it is (`CONNTRACER_BPF_OBJECT_PATH`, read by `include_bytes!`).
 
-#[path = "build/debug_sections.rs"]
-mod debug_sections;
+#[path = "build/slim.rs"]
+mod slim;
 #[path = "build/toolchain.rs"]
 mod toolchain;
 
@@ -14,9 +14,12 @@ use toolchain::{BPF_TARGET, Toolchain};
 
 /// Names an object that was built elsewhere, for machines without a BPF toolchain.
 const PREBUILT: &str = "CONNTRACER_BPF_OBJECT";
+/// If it is set, logs of the kernel's verifier show the lines of the source.
+const WITH_LINES: &str = "CONNTRACER_BPF_LINES";
 
 fn main() {
     println!("cargo:rerun-if-env-changed={PREBUILT}");
+    println!("cargo:rerun-if-env-changed={WITH_LINES}");
     match bpf_object() {
         Ok(object) => println!("cargo:rustc-env=CONNTRACER_BPF_OBJECT_PATH={}", object.display()),
         Err(reason) => {
@@ -30,7 +33,7 @@ fn main() {
     }
 }
 
-/// Copies the prebuilt object, or a fresh build's, to a fixed name in `OUT_DIR`, without what only debuggers read.
+/// Copies the prebuilt object, or a fresh build's, to a fixed name in `OUT_DIR`, without what only people read.
 fn bpf_object() -> Result<PathBuf, String> {
     let out_dir = PathBuf::from(variable("OUT_DIR")?);
     let source = match env::var_os(PREBUILT) {
@@ -44,7 +47,8 @@ fn bpf_object() -> Result<PathBuf, String> {
     };
     let object = out_dir.join("conntracer.bpf.o");
     let built = fs::read(&source).map_err(|error| format!("cannot read {}: {error}", source.display()))?;
-    let slim = debug_sections::remove(&built).map_err(|error| format!("{}: {error}", source.display()))?;
+    let slim = slim::slim(&built, env::var_os(WITH_LINES).is_some())
+        .map_err(|error| format!("{}: {error}", source.display()))?;
     fs::write(&object, slim).map_err(|error| format!("cannot write {}: {error}", object.display()))?;
     Ok(object)
 }

@@ -66,15 +66,22 @@ pub fn own<A: Access>(record: &mut SocketRecord) {
 pub fn current_name<A: Access>() -> (u64, [u8; COMM_LEN]) {
     // Before 5.11 there is no typed current task, and the verifier refuses direct loads through an untyped pointer:
     // "R1 invalid mem access 'inv'".
-    if A::TYPED && newer_helpers() { name_of(Task::<A>::current()) } else { name_of(Task::<Probe>::current()) }
+    if A::TYPED && newer_helpers() && is_leader() {
+        return name_of(Task::<A>::current());
+    }
+    Task::<Probe>::current().leader().map_or((0, [0; COMM_LEN]), name_of)
+}
+
+/// Whether the current task is its process's first thread.
+#[inline(always)]
+fn is_leader() -> bool {
+    let (tgid, tid) = kernel_ids();
+    tgid == tid
 }
 
 #[inline(always)]
-fn name_of<A: Access>(task: Task<A>) -> (u64, [u8; COMM_LEN]) {
-    match task.leader() {
-        Some(leader) => (leader.started_at().unwrap_or(0), leader.comm().unwrap_or([0; COMM_LEN])),
-        None => (0, [0; COMM_LEN]),
-    }
+fn name_of<A: Access>(leader: Task<A>) -> (u64, [u8; COMM_LEN]) {
+    (leader.started_at().unwrap_or(0), leader.comm().unwrap_or([0; COMM_LEN]))
 }
 
 /// What the release wants to know of the current task: is it ending, is it a kernel thread.

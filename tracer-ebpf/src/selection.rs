@@ -5,21 +5,17 @@ use tracer_ebpf::{Address, COMM_LEN, MAX_PORTS, MAX_REMOTES, pid, role, select, 
 
 use crate::{
     identity::own_ids,
-    kernel::{
-        access::{Access, Probe, newer_helpers},
-        sock::Ends,
-        task::Task,
-    },
+    kernel::{access::Probe, sock::Ends, task::Task},
     maps::{TARGETS, config},
 };
 
 /// Whether the current process is to be traced.
 #[inline(always)]
-pub fn current_process_selected<A: Access>() -> bool {
+pub fn current_process_selected() -> bool {
     let by = config!(select);
     by == 0
         || by & select::TARGETS != 0 && current_target_bits() & target::TRACED != 0
-        || by & select::COMM != 0 && current_comm::<A>().is_some_and(|comm| comm_selected(&comm))
+        || by & select::COMM != 0 && current_comm().is_some_and(|comm| comm_selected(&comm))
         || by & select::CGROUP != 0 && current_cgroup_selected()
 }
 
@@ -58,12 +54,8 @@ pub fn comm_selected(comm: &[u8; COMM_LEN]) -> bool {
 
 /// Name of the current process (not of its thread).
 #[inline(always)]
-fn current_comm<A: Access>() -> Option<[u8; COMM_LEN]> {
-    if A::TYPED && newer_helpers() {
-        Task::<A>::current().leader()?.comm()
-    } else {
-        Task::<Probe>::current().leader()?.comm()
-    }
+fn current_comm() -> Option<[u8; COMM_LEN]> {
+    Task::<Probe>::current().leader()?.comm()
 }
 
 #[inline(always)]

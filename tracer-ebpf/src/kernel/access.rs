@@ -35,6 +35,10 @@ pub trait Access: Copy {
 #[derive(Clone, Copy)]
 pub struct Direct;
 
+/// The same through sockets that have been cast to `tcp_sock`, see [`Sock::cast`](super::sock::Sock::cast).
+#[derive(Clone, Copy)]
+pub struct DirectTcp;
+
 /// Reads through `bpf_probe_read_kernel`.
 #[derive(Clone, Copy)]
 pub struct Probe;
@@ -73,6 +77,30 @@ impl Access for Direct {
         }
         // SAFETY: a typed socket pointer.
         Some(unsafe { bpf_get_socket_cookie(sock.cast_mut()) })
+    }
+}
+
+impl Access for DirectTcp {
+    const TYPED: bool = true;
+
+    #[inline(always)]
+    fn read<T: Copy>(base: Pointer, offset: u32) -> Option<T> {
+        Direct::read(base, offset)
+    }
+
+    #[inline(always)]
+    fn tcp_sock(sock: Pointer) -> Option<Pointer> {
+        Some(sock)
+    }
+
+    #[inline(always)]
+    fn current_task() -> Pointer {
+        Direct::current_task()
+    }
+
+    #[inline(always)]
+    fn make_cookie(sock: Pointer) -> Option<u64> {
+        Direct::make_cookie(sock)
     }
 }
 

@@ -36,10 +36,11 @@ impl<A: Access> Task<A> {
         Self::new(A::current_task())
     }
 
-    /// First thread of the process: it carries the process's name and start time.
+    /// First thread of the process: it carries the process's name and start time. Through the helper: see
+    /// [`Sock::cast`](super::sock::Sock::cast).
     #[inline(always)]
-    pub fn leader(self) -> Option<Self> {
-        A::read(self.pointer, offset!(task_group_leader)).map(Self::new)
+    pub fn leader(self) -> Option<Task<Probe>> {
+        Probe::read(self.pointer, offset!(task_group_leader)).map(Task::new)
     }
 
     /// Process id.

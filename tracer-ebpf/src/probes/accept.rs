@@ -102,7 +102,7 @@ fn try_graft<A: Access>(sock: Sock<A>) -> Outcome {
 #[kprobe(function = "inet_csk_accept")]
 pub fn accept_enters_kprobe(ctx: ProbeContext) -> u32 {
     if let Some(sock) = ctx.arg(0)
-        && current_process_selected::<Probe>()
+        && current_process_selected()
     {
         calls::enters(Call { sock, msg: 0 });
     }
@@ -134,7 +134,7 @@ fn is_served(sock: Sock<Direct>) -> bool {
 
 #[inline(always)]
 fn try_accept<A: Access>(sock: Sock<A>) -> Outcome {
-    if sock.pointer.is_null() || !current_process_selected::<A>() {
+    if sock.pointer.is_null() || !current_process_selected() {
         return None;
     }
     let Some(ends) = sock.ends() else {

@@ -42,7 +42,7 @@ pub fn connect_kprobe(ctx: ProbeContext) -> u32 {
 
 #[inline(always)]
 fn try_connect<A: Access>(sock: Sock<A>) -> Outcome {
-    if !current_process_selected::<A>() {
+    if !current_process_selected() {
         return None;
     }
     let Some(ends) = sock.ends() else {

@@ -185,7 +185,7 @@ fn sent(ctx: &ProbeContext) -> Option<(Sock<Probe>, MsgHdr<Probe>, u64)> {
 #[inline(always)]
 fn begun(ctx: &ProbeContext) -> Option<Call> {
     let call = Call { sock: ctx.arg(0)?, msg: ctx.arg(1)? };
-    let wanted = may_be_dns(Sock::<Probe>::new(call.sock as Pointer)) && current_process_selected::<Probe>();
+    let wanted = may_be_dns(Sock::<Probe>::new(call.sock as Pointer)) && current_process_selected();
     wanted.then_some(call)
 }
 
@@ -218,7 +218,7 @@ fn try_consume(ctx: &ProbeContext, is_v6: bool) -> Outcome {
         return None;
     }
     let msg = take(sock);
-    if length <= 0 || !current_process_selected::<Probe>() {
+    if length <= 0 || !current_process_selected() {
         return None;
     }
     let Some(msg) = msg else {
@@ -252,7 +252,7 @@ fn server<A: Access>(sock: Sock<A>, msg: MsgHdr<A>) -> Option<Peer> {
 /// A datagram is about to be sent.
 #[inline(always)]
 fn try_send<A: Access>(sock: Sock<A>, msg: MsgHdr<A>, length: u64) -> Outcome {
-    if !may_be_dns(sock) || !current_process_selected::<A>() {
+    if !may_be_dns(sock) || !current_process_selected() {
         return None;
     }
     let server = server(sock, msg)?;
@@ -262,7 +262,7 @@ fn try_send<A: Access>(sock: Sock<A>, msg: MsgHdr<A>, length: u64) -> Outcome {
 /// The same over IPv6. What goes to an IPv4 address passes `udp_sendmsg` too, and is taken there.
 #[inline(always)]
 fn try_send_v6<A: Access>(sock: Sock<A>, msg: MsgHdr<A>, length: u64) -> Outcome {
-    if !may_be_dns(sock) || !current_process_selected::<A>() {
+    if !may_be_dns(sock) || !current_process_selected() {
         return None;
     }
     let server = server(sock, msg)?;
@@ -284,7 +284,7 @@ fn send_query<A: Access>(sock: Sock<A>, msg: MsgHdr<A>, server: &Peer, length: u
 /// A datagram has been received: `result` bytes of it, or a negative errno.
 #[inline(always)]
 fn try_receive<A: Access>(sock: Sock<A>, msg: MsgHdr<A>, flags: i32, result: i32) -> Outcome {
-    if !consumes(flags, result) || !may_be_dns(sock) || !current_process_selected::<A>() {
+    if !consumes(flags, result) || !may_be_dns(sock) || !current_process_selected() {
         return None;
     }
     let server = server(sock, msg)?;

@@ -99,7 +99,7 @@ struct AddrInfo {
 
 #[inline(always)]
 fn try_call(ctx: &ProbeContext, arguments: Arguments) -> Outcome {
-    if arguments.name == 0 || !current_process_selected::<Probe>() {
+    if arguments.name == 0 || !current_process_selected() {
         return None;
     }
     let stack = called_at(ctx, place(ctx));

@@ -48,7 +48,7 @@ pub fn mapped_kprobe(ctx: ProbeContext) -> u32 {
 #[inline(always)]
 fn try_mapped<A: Access>(area: Pointer) -> Outcome {
     let may_execute = A::read::<u64>(area, offset!(vma_flags)).is_none_or(|flags| flags & VM_EXEC != 0);
-    if !may_execute || !current_process_selected::<A>() {
+    if !may_execute || !current_process_selected() {
         return None;
     }
     let file: Pointer = A::read(area, offset!(vma_file))?;

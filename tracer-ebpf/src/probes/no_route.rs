@@ -103,7 +103,7 @@ fn take_arguments(result: i32, family: u16) -> Outcome {
 
 #[inline(always)]
 fn try_no_route<A: Access>(sock: Sock<A>, address: Pointer, result: i32, family: u16) -> Outcome {
-    if result >= 0 || result == -EINVAL || result == -EAFNOSUPPORT || !current_process_selected::<A>() {
+    if result >= 0 || result == -EINVAL || result == -EAFNOSUPPORT || !current_process_selected() {
         return None;
     }
     let ends = destination(address, family)?;

@@ -10,7 +10,7 @@ use tracer_ebpf::flag;
 use super::Outcome;
 use crate::{
     kernel::{
-        access::{Access, Direct, Probe},
+        access::{Access, Probe},
         sock::Sock,
     },
     overlap::{Hook, programs, serve_by_mark},
@@ -41,7 +41,7 @@ fn send_reset<const PROGRAM: u32>(ctx: &BtfTracePointContext) -> Outcome {
 
 #[inline(always)]
 fn serve_reset<const PROGRAM: u32>(hook: Hook, ctx: &BtfTracePointContext, direction: u32) -> Outcome {
-    let sock = Sock::<Direct>::new(ctx.arg(0));
+    let sock = Sock::new(ctx.arg(0)).cast()?;
     serve_by_mark::<PROGRAM>(hook, ctx, sock.pointer, || try_reset(sock, direction))
 }
 

@@ -10,7 +10,7 @@ use tracer_ebpf::{flag, kind, tcp_state};
 use super::Outcome;
 use crate::{
     kernel::{
-        access::{Access, Direct, Probe},
+        access::{Access, Probe},
         sock::Sock,
     },
     output::{now, send_socket},
@@ -26,7 +26,7 @@ programs! {
 
 #[inline(always)]
 fn retransmit<const PROGRAM: u32>(ctx: &BtfTracePointContext) -> Outcome {
-    let sock = Sock::<Direct>::new(ctx.arg(0));
+    let sock = Sock::new(ctx.arg(0)).cast()?;
     serve_by_mark::<PROGRAM>(Hook::Retransmit, ctx, sock.pointer, || try_retransmit(sock))
 }
 

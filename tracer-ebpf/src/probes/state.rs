@@ -13,7 +13,7 @@ use tracer_ebpf::{SocketRecord, flag, kind, tcp_state};
 use super::Outcome;
 use crate::{
     kernel::{
-        access::{Access, Direct, Probe},
+        access::{Access, Probe},
         sock::Sock,
     },
     output::{now, send_socket},
@@ -36,7 +36,7 @@ programs! {
 
 #[inline(always)]
 fn state_typed<const PROGRAM: u32>(ctx: &BtfTracePointContext) -> Outcome {
-    state::<PROGRAM, _>(ctx.as_ptr(), Sock::<Direct>::new(ctx.arg(0)), ctx.arg(1), ctx.arg(2))
+    state::<PROGRAM, _>(ctx.as_ptr(), Sock::new(ctx.arg(0)).cast()?, ctx.arg(1), ctx.arg(2))
 }
 
 #[inline(always)]

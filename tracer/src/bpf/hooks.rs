@@ -4,10 +4,7 @@ use std::collections::HashSet;
 
 use tracer_ebpf::detail;
 
-use crate::kernel::btf::{
-    Btf,
-    extract::{Named, extract},
-};
+use crate::kernel::btf::{Btf, extract::extract, names::Named};
 
 /// How a program is attached.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -137,7 +134,7 @@ pub fn absent(kernel: &Btf, without: &[String]) -> Vec<&'static str> {
 pub fn named_types(kernel: &Btf) -> Vec<u8> {
     let programs = HOOKS.iter().flat_map(|spec| spec.choices.iter().copied().flatten());
     let names: HashSet<_> = programs.filter_map(|program| program.attach.type_name()).collect();
-    extract(kernel.encoded(), &names)
+    extract(kernel.encoded(), names.iter().filter_map(|(named, name)| kernel.id(*named, name)))
 }
 
 /// Functions that the programs of a choice hook by kprobe.

@@ -6,9 +6,10 @@
 
 pub mod encoding;
 pub mod extract;
+pub mod names;
 
 use std::{
-    collections::HashMap,
+    borrow::Cow,
     fs::File,
     io::{self, Read},
     path::{Path, PathBuf},
@@ -17,6 +18,7 @@ use std::{
 use thiserror::Error;
 
 use encoding::{Encoded, Kind, ParseError, Record};
+use names::{Named, Names};
 
 /// Where the running kernel shows its BTF.
 pub const KERNEL_BTF: &str = "/sys/kernel/btf/vmlinux";
@@ -110,9 +112,8 @@ pub struct Parameter {
 #[derive(Debug)]
 pub struct Btf {
     encoded: Encoded,
-    structs: HashMap<Box<[u8]>, u32>,
-    /// Ids of functions and enumerations: too many names to index for the few that are asked for.
-    functions: Vec<u32>,
+    names: Names,
+    /// Ids of enumerations: of enumerators few are asked for.
     enums: Vec<u32>,
 }
 
@@ -135,24 +136,19 @@ impl Btf {
     /// # Errors
     /// If it cannot be read or understood.
     pub fn from_file(path: &Path) -> Result<Self, LoadError> {
-        let mut bytes = Vec::new();
-        File::open(path)
-            .and_then(|file| file.take(MAX_FILE_LEN).read_to_end(&mut bytes))
-            .map_err(|error| LoadError::Read { path: path.into(), error })?;
-        Self::parse(&bytes).map_err(|error| LoadError::Parse { path: path.into(), error })
+        let bytes = read(path).map_err(|error| LoadError::Read { path: path.into(), error })?;
+        Self::parse(bytes).map_err(|error| LoadError::Parse { path: path.into(), error })
     }
 
     /// Parses the bytes of a BTF file.
     ///
     /// # Errors
     /// If they are not BTF, cut short, or of a newer kind.
-    pub fn parse(bytes: &[u8]) -> Result<Self, ParseError> {
-        let mut btf =
-            Self { encoded: Encoded::parse(bytes)?, structs: HashMap::new(), functions: Vec::new(), enums: Vec::new() };
-        for id in 1..=btf.encoded.last_id() {
-            btf.index(id);
-        }
-        Ok(btf)
+    pub fn parse<'a>(bytes: impl Into<Cow<'a, [u8]>>) -> Result<Self, ParseError> {
+        let encoded = Encoded::parse(bytes)?;
+        let is_enum = |record: Record<'_>| matches!(record.kind, Kind::Enum | Kind::Enum64);
+        let enums = (1..=encoded.last_id()).filter(|id| encoded.record(*id).is_some_and(is_enum)).collect();
+        Ok(Self { names: Names::of(&encoded), encoded, enums })
     }
 
     /// The layer below, for tools that copy types.
@@ -160,17 +156,19 @@ impl Btf {
         &self.encoded
     }
 
+    /// Id of the first type of a name.
+    pub fn id(&self, named: Named, name: &str) -> Option<u32> {
+        self.names.find(&self.encoded, named, name.as_bytes())
+    }
+
     /// Id of the first struct or union of a name.
     pub fn struct_id(&self, name: &str) -> Option<u32> {
-        self.structs.get(name.as_bytes()).copied()
+        self.id(Named::Composite, name)
     }
 
     /// Id of the first function of a name.
     pub fn function_id(&self, name: &str) -> Option<u32> {
-        let is_named = |id: &&u32| {
-            self.encoded.record(**id).is_some_and(|record| self.encoded.string(record.name) == name.as_bytes())
-        };
-        self.functions.iter().find(is_named).copied()
+        self.id(Named::Function, name)
     }
 
     /// Id of the first enumeration that has an enumerator.
@@ -212,23 +210,6 @@ impl Btf {
             .map(|[name, type_id]| Parameter { name: self.text(name), type_name: self.type_name(type_id) })
             .collect();
         Some(Prototype { parameters, returns: self.type_name(prototype.size_or_type) })
-    }
-
-    fn index(&mut self, id: u32) {
-        let Some(record) = self.encoded.record(id) else {
-            return;
-        };
-        match record.kind {
-            Kind::Function => self.functions.push(id),
-            Kind::Enum | Kind::Enum64 => self.enums.push(id),
-            Kind::Struct | Kind::Union => {
-                let name = self.encoded.string(record.name);
-                if !name.is_empty() && !self.structs.contains_key(name) {
-                    self.structs.insert(name.into(), id);
-                }
-            }
-            _ => {}
-        }
     }
 
     /// The record behind typedefs, qualifiers and tags; `None` for `void` and damaged chains.
@@ -379,6 +360,16 @@ impl Btf {
     fn text(&self, offset: u32) -> String {
         String::from_utf8_lossy(self.encoded.string(offset)).into_owned()
     }
+}
+
+/// A file, as long as it says or longer, and no longer than is good.
+fn read(path: &Path) -> io::Result<Vec<u8>> {
+    let file = File::open(path)?;
+    let expected = file.metadata()?.len().min(MAX_FILE_LEN);
+    // One more: the end is only seen where there is room left.
+    let mut bytes = Vec::with_capacity(expected as usize + 1);
+    file.take(MAX_FILE_LEN).read_to_end(&mut bytes)?;
+    Ok(bytes)
 }
 
 fn assemble(qualifiers: &str, base: &str, stars: &str) -> String {

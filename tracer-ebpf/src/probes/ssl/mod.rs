@@ -40,7 +40,7 @@ fn enter(
     buffer: u64,
     taken_at: u64,
 ) -> Option<&'static mut Session> {
-    if ssl == 0 || !current_process_selected::<Probe>() {
+    if ssl == 0 || !current_process_selected() {
         return None;
     }
     let session = Session::find_or_make(ssl)?;
@@ -76,7 +76,7 @@ fn try_set_descriptor(ctx: &ProbeContext, family: u32, ssl: u64, descriptor: i32
 /// A library frees a session.
 #[inline(always)]
 fn try_free(ssl: u64) -> Outcome {
-    if current_process_selected::<Probe>() {
+    if current_process_selected() {
         Session::forget(ssl);
     }
     Some(())

@@ -5,7 +5,6 @@ use tracer_ebpf::ssl::family::OPENSSL;
 
 use super::{enter, is_inside, try_free, try_has_read, try_read, try_set_descriptor, try_write};
 use crate::{
-    kernel::access::Probe,
     probes::user::{programs, result, stack},
     selection::current_process_selected,
     session::{MARK_LEN, Session, What, last_call, note_record},
@@ -57,7 +56,7 @@ programs! {
     /// library itself that calls: `SSL_set_fd` and the beginning of a handshake do.
     fn ssl_renew(ctx) {
         let ssl: u64 = ctx.arg(0)?;
-        if !current_process_selected::<Probe>() || last_call().is_some_and(|call| is_inside(call, ssl, stack(ctx))) {
+        if !current_process_selected() || last_call().is_some_and(|call| is_inside(call, ssl, stack(ctx))) {
             return None;
         }
         Session::find(ssl)?.renew(None);

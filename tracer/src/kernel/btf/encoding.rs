@@ -3,7 +3,10 @@
 //! This layer knows where records begin and end and what their words mean, and nothing of C. Every read is checked:
 //! the bytes may come from a file that is cut short or is not BTF at all.
 
+use std::{borrow::Cow, ops::Range};
+
 use thiserror::Error;
+use zerocopy::IntoBytes as _;
 
 /// First word of every BTF file, in the byte order of its machine.
 const MAGIC: u16 = 0xeb9f;
@@ -152,8 +155,10 @@ impl<'a> Record<'a> {
 /// BTF bytes with the place of each type record known.
 #[derive(Debug)]
 pub struct Encoded {
-    types: Box<[u8]>,
-    strings: Box<[u8]>,
+    /// The whole file.
+    bytes: Vec<u8>,
+    types: Range<usize>,
+    strings: Range<usize>,
     /// Start in `types` of each record; index 0 is type id 1, since id 0 is `void` and has no record.
     starts: Vec<u32>,
 }
@@ -163,13 +168,16 @@ impl Encoded {
     ///
     /// # Errors
     /// If they are not BTF, cut short, or of a newer kind.
-    pub fn parse(bytes: &[u8]) -> Result<Self, ParseError> {
-        check_head(bytes)?;
-        let header = |at| word(bytes, at).ok_or(ParseError::CutShort("header"));
+    pub fn parse<'a>(bytes: impl Into<Cow<'a, [u8]>>) -> Result<Self, ParseError> {
+        let bytes = bytes.into().into_owned();
+        check_head(&bytes)?;
+        let header = |at| word(&bytes, at).ok_or(ParseError::CutShort("header"));
         let header_len = header(4)?;
-        let types = section(bytes, header_len, header(8)?, header(12)?).ok_or(ParseError::CutShort("type"))?;
-        let strings = section(bytes, header_len, header(16)?, header(20)?).ok_or(ParseError::CutShort("string"))?;
-        Ok(Self { starts: find_records(types)?, types: types.into(), strings: strings.into() })
+        let section = |offset, len, name| section(&bytes, header_len, offset, len).ok_or(ParseError::CutShort(name));
+        let types = section(header(8)?, header(12)?, "type")?;
+        let strings = section(header(16)?, header(20)?, "string")?;
+        let starts = find_records(bytes.get(types.clone()).unwrap_or_default())?;
+        Ok(Self { bytes, types, strings, starts })
     }
 
     /// Number of the last type id.
@@ -181,13 +189,14 @@ impl Encoded {
     /// The record of a type; `None` for `void` (id 0) and ids that do not exist.
     pub fn record(&self, id: u32) -> Option<Record<'_>> {
         let start = *self.starts.get((id as usize).checked_sub(1)?)? as usize;
-        record_at(&self.types, start).ok()
+        record_at(self.bytes.get(self.types.clone())?, start).ok()
     }
 
     /// The string at an offset; empty if there is none.
     pub fn string(&self, offset: u32) -> &[u8] {
-        let tail = self.strings.get(offset as usize..).unwrap_or_default();
-        tail.split(|byte| *byte == 0).next().unwrap_or_default()
+        let strings = self.bytes.get(self.strings.clone()).unwrap_or_default();
+        let tail = strings.get(offset as usize..).unwrap_or_default();
+        memchr::memchr(0, tail).and_then(|end| tail.get(..end)).unwrap_or(tail)
     }
 }
 
@@ -197,8 +206,7 @@ pub fn encode(records: &[u32], strings: &[u8]) -> Vec<u8> {
     let types_len = size_of_val(records) as u32;
     let first = u32::from_ne_bytes([low, high, VERSION, 0]);
     let head = [first, HEADER_LEN as u32, 0, types_len, types_len, strings.len() as u32];
-    let words = head.iter().chain(records);
-    words.flat_map(|word| word.to_ne_bytes()).chain(strings.iter().copied()).collect()
+    [head.as_bytes(), records.as_bytes(), strings].concat()
 }
 
 /// Why a record cannot be read where it should begin.
@@ -222,9 +230,10 @@ fn check_head(bytes: &[u8]) -> Result<(), ParseError> {
     if bytes.len() < HEADER_LEN { Err(ParseError::CutShort("header")) } else { Ok(()) }
 }
 
-fn section(bytes: &[u8], header_len: u32, offset: u32, len: u32) -> Option<&[u8]> {
+fn section(bytes: &[u8], header_len: u32, offset: u32, len: u32) -> Option<Range<usize>> {
     let start = (header_len as usize).checked_add(offset as usize)?;
-    bytes.get(start..start.checked_add(len as usize)?)
+    let end = start.checked_add(len as usize)?;
+    (end <= bytes.len()).then_some(start..end)
 }
 
 fn find_records(types: &[u8]) -> Result<Vec<u32>, ParseError> {

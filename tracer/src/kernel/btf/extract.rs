@@ -1,45 +1,24 @@
 //! A few types by their names, with the ids that they have in the kernel: for a library that needs only these and reads slowly.
 
-use std::collections::HashSet;
-
 use super::encoding::{Encoded, Kind, encode};
 
-/// Records without a list, so that what is kept of one is its head.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub enum Named {
-    /// A function.
-    Function,
-    /// A `typedef`.
-    Typedef,
-}
-
-impl Named {
-    fn of(kind: Kind) -> Option<Self> {
-        match kind {
-            Kind::Function => Some(Self::Function),
-            Kind::Typedef => Some(Self::Typedef),
-            _ => None,
-        }
-    }
-}
-
-/// BTF in which every type that is not `wanted` is a nameless declaration. What the wanted ones refer to is gone, their ids hold.
-pub fn extract(types: &Encoded, wanted: &HashSet<(Named, String)>) -> Vec<u8> {
-    let wanted: HashSet<_> = wanted.iter().map(|(kind, name)| (*kind, name.as_bytes())).collect();
+/// BTF in which every type that is not `wanted` by its id is a nameless declaration. Of the wanted ones it has kind and name; what they
+/// refer to is gone, their ids hold.
+pub fn extract(types: &Encoded, wanted: impl IntoIterator<Item = u32>) -> Vec<u8> {
     let mut strings = vec![0];
-    let mut records = Vec::with_capacity(types.last_id() as usize);
-    for record in (1..=types.last_id()).filter_map(|id| types.record(id)) {
-        let name = types.string(record.name);
-        let is_wanted = Named::of(record.kind).is_some_and(|kind| wanted.contains(&(kind, name)));
-        records.push(if is_wanted {
-            let place = strings.len() as u32;
-            strings.extend(name.iter().chain(&[0]));
-            [place, u32::from(record.kind as u8) << 24, record.size_or_type]
-        } else {
-            [0, u32::from(Kind::Forward as u8) << 24, 0]
-        });
+    let mut records = vec![[0, head(Kind::Forward), 0]; types.last_id() as usize];
+    for id in wanted {
+        let Some(record) = types.record(id) else { continue };
+        let Some(place) = (id as usize).checked_sub(1).and_then(|index| records.get_mut(index)) else { continue };
+        *place = [strings.len() as u32, head(record.kind), record.size_or_type];
+        strings.extend(types.string(record.name).iter().chain(&[0]));
     }
     encode(records.as_flattened(), &strings)
+}
+
+/// Of a record without a list.
+fn head(kind: Kind) -> u32 {
+    u32::from(kind as u8) << 24
 }
 
 #[cfg(test)]
@@ -47,15 +26,15 @@ mod tests {
     use std::fs;
 
     use super::*;
+    use crate::kernel::btf::names::{Named, Names};
 
     #[test]
     fn what_is_wanted_has_its_name_and_id_and_nothing_else_has_a_name() {
         for kernel in ["5.10", "6.1", "6.12", "7.2"] {
             let file = format!("{}/tests/fixtures/btf/{kernel}.btf", env!("CARGO_MANIFEST_DIR"));
             let types = Encoded::parse(&fs::read(file).expect("a fixture")).expect("BTF");
-            let wanted = [(Named::Function, "tcp_connect"), (Named::Function, "no_such_function")];
-            let wanted = wanted.map(|(kind, name)| (kind, name.to_owned())).into();
-            let extract = Encoded::parse(&extract(&types, &wanted)).expect("BTF");
+            let wanted = Names::of(&types).find(&types, Named::Function, b"tcp_connect").expect("a function");
+            let extract = Encoded::parse(&extract(&types, [0, wanted, u32::MAX])).expect("BTF");
             assert_eq!(extract.last_id(), types.last_id());
             let mut found = 0;
             for id in 1..=types.last_id() {
