@@ -14,7 +14,7 @@ use toolchain::{BPF_TARGET, Toolchain};
 
 /// Names an object that was built elsewhere, for machines without a BPF toolchain.
 const PREBUILT: &str = "CONNTRACER_BPF_OBJECT";
-/// If it is set, logs of the kernel's verifier show the lines of the source.
+/// If it is 1, logs of the kernel's verifier show the lines of the source.
 const WITH_LINES: &str = "CONNTRACER_BPF_LINES";
 
 fn main() {
@@ -33,7 +33,7 @@ fn main() {
     }
 }
 
-/// Copies the prebuilt object, or a fresh build's, to a fixed name in `OUT_DIR`, without what only people read.
+/// Copies the prebuilt object, or a fresh build's, to a fixed name in `OUT_DIR`, without debugging information and line numbers.
 fn bpf_object() -> Result<PathBuf, String> {
     let out_dir = PathBuf::from(variable("OUT_DIR")?);
     let source = match env::var_os(PREBUILT) {
@@ -47,7 +47,7 @@ fn bpf_object() -> Result<PathBuf, String> {
     };
     let object = out_dir.join("conntracer.bpf.o");
     let built = fs::read(&source).map_err(|error| format!("cannot read {}: {error}", source.display()))?;
-    let slim = slim::slim(&built, env::var_os(WITH_LINES).is_some())
+    let slim = slim::slim(&built, env::var_os(WITH_LINES).is_some_and(|value| value == "1"))
         .map_err(|error| format!("{}: {error}", source.display()))?;
     fs::write(&object, slim).map_err(|error| format!("cannot write {}: {error}", object.display()))?;
     Ok(object)

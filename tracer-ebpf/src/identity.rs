@@ -65,7 +65,7 @@ pub fn own<A: Access>(record: &mut SocketRecord) {
 #[inline(always)]
 pub fn current_name<A: Access>() -> (u64, [u8; COMM_LEN]) {
     // Before 5.11 there is no typed current task, and the verifier refuses direct loads through an untyped pointer:
-    // "R1 invalid mem access 'inv'".
+    // "R1 invalid mem access 'inv'". The way to another thread's leader is one through the helper: see `Task::leader`.
     if A::TYPED && newer_helpers() && is_leader() {
         return name_of(Task::<A>::current());
     }

@@ -6,6 +6,7 @@ use object::build::elf::Builder;
 /// What LLVM writes for debuggers, and where in it addresses go.
 const OF_DEBUGGERS: [&[u8]; 2] = [b".debug_", b".rel.debug_"];
 
+/// Marks it for deletion.
 pub fn remove(builder: &mut Builder<'_>) {
     for section in builder.sections.iter_mut() {
         section.delete |= OF_DEBUGGERS.iter().any(|prefix| section.name.starts_with(prefix));

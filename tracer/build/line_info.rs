@@ -1,6 +1,6 @@
 //! Takes the line numbers out of the BPF object's BTF: which line of the source each instruction came from, for logs of the kernel's
 //! verifier alone. They and their relocations are three fifths of the object. The library that loads programs takes each apart, and the
-//! kernel moves them whenever it rewrites a program.
+//! kernel moves them whenever it rewrites a program. The lines themselves stay, among the strings: 43 KB.
 
 use object::build::elf::{Builder, SectionData};
 
@@ -8,9 +8,11 @@ use object::build::elf::{Builder, SectionData};
 const SECTION: &[u8] = b".BTF.ext";
 const RELOCATIONS: &[u8] = b".rel.BTF.ext";
 
-/// Places in the section's head (`Documentation/bpf/btf.rst`): its length; then, for line numbers and for relocations of fields of structs,
-/// where they begin behind it and how long they are. This object has none of the latter.
+/// Places in the section's head (`Documentation/bpf/btf.rst`): its length; then, for what is said of functions, for line numbers and for
+/// relocations of fields of structs, where they begin behind it and how long they are. This object has none of the last.
 const HEAD_LEN: usize = 4;
+const FUNCTIONS_OFFSET: usize = 8;
+const FUNCTIONS_LEN: usize = 12;
 const LINES_OFFSET: usize = 16;
 const LINES_LEN: usize = 20;
 const FIELDS_OFFSET: usize = 24;
@@ -39,5 +41,7 @@ fn end_of_functions(bytes: &[u8]) -> Option<usize> {
     let word = |at: usize| Some(u32::from_le_bytes(bytes.get(at..at + 4)?.try_into().ok()?) as usize);
     let begin = word(HEAD_LEN)? + word(LINES_OFFSET)?;
     let has_head = word(HEAD_LEN)? == FIELDS_LEN + size_of::<u32>();
-    (has_head && word(FIELDS_LEN)? == 0 && begin + word(LINES_LEN)? == bytes.len()).then_some(begin)
+    let are_behind_functions = word(FUNCTIONS_OFFSET)? + word(FUNCTIONS_LEN)? <= word(LINES_OFFSET)?;
+    let are_last = word(FIELDS_LEN)? == 0 && begin + word(LINES_LEN)? == bytes.len();
+    (has_head && are_behind_functions && are_last).then_some(begin)
 }

@@ -1,4 +1,4 @@
-//! The BPF object without what only people read. Every tracer carries it along and takes it apart at its start.
+//! The BPF object without debugging information and line numbers, which only people read. Every tracer carries it along and takes it apart at its start.
 
 use object::{
     build::elf::{Builder, SectionData},

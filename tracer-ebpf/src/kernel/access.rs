@@ -35,7 +35,7 @@ pub trait Access: Copy {
 #[derive(Clone, Copy)]
 pub struct Direct;
 
-/// The same through sockets that have been cast to `tcp_sock`, see [`Sock::cast`](super::sock::Sock::cast).
+/// The same through sockets that have been cast to `tcp_sock`, see [`Sock::as_tcp`](super::sock::Sock::as_tcp).
 #[derive(Clone, Copy)]
 pub struct DirectTcp;
 

@@ -185,12 +185,14 @@ impl<A: Access> Sock<A> {
 }
 
 impl Sock<Direct> {
-    /// The same, if it is there and of TCP, for the arguments of tracepoints. Newer verifiers trust those, and each time that a pointer
-    /// is read through one, they go through all of the kernel's types by name for what can be trusted behind it
-    /// (`btf_nested_type_is_trusted`): on 6.12 that was a fifth of what it took until a trace of connections began. They do not trust
-    /// what has been cast.
+    /// The same, if it is there, of TCP and a whole socket, for the arguments of tracepoints, before anything is read through them.
+    ///
+    /// Some of those are null, or the remains of a socket in `TIME_WAIT`, behind which other memory would be read. And some verifiers
+    /// trust them, 6.12's for one: each time that a pointer is read through what it trusts, it goes through all of the kernel's types
+    /// by name for what can be trusted behind it (`btf_nested_type_is_trusted`), which was a fifth of what it took until a trace of
+    /// connections began. It does not trust what has been cast; a load through that costs a few instructions more.
     #[inline(always)]
-    pub fn cast(self) -> Option<Sock<DirectTcp>> {
+    pub fn as_tcp(self) -> Option<Sock<DirectTcp>> {
         if self.pointer.is_null() {
             return None;
         }

@@ -37,7 +37,7 @@ impl<A: Access> Task<A> {
     }
 
     /// First thread of the process: it carries the process's name and start time. Through the helper: see
-    /// [`Sock::cast`](super::sock::Sock::cast).
+    /// [`Sock::as_tcp`](super::sock::Sock::as_tcp).
     #[inline(always)]
     pub fn leader(self) -> Option<Task<Probe>> {
         Probe::read(self.pointer, offset!(task_group_leader)).map(Task::new)
@@ -107,8 +107,9 @@ impl<A: Access> Task<A> {
     /// Whether this was the last running thread of its process; asked in the exit hook.
     #[inline(always)]
     pub fn last_of_process(self) -> Option<bool> {
-        let signal: Pointer = A::read(self.pointer, offset!(task_signal))?;
-        A::read::<i32>(signal, offset!(signal_live)).map(|live| live <= 0)
+        // Through the helper, like the leader.
+        let signal: Pointer = Probe::read(self.pointer, offset!(task_signal))?;
+        Probe::read::<i32>(signal, offset!(signal_live)).map(|live| live <= 0)
     }
 }
 

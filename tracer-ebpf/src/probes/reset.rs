@@ -24,7 +24,7 @@ programs! {
 }
 
 programs! {
-    /// `tcp_send_reset(const struct sock *sk, const struct sk_buff *skb, ...)`; `sk` may be null.
+    /// `tcp_send_reset(const struct sock *sk, const struct sk_buff *skb, ...)`; `sk` may be null, or in `TIME_WAIT`.
     #[btf_tracepoint(function = "tcp_send_reset")]
     send_reset(BtfTracePointContext): 1 send_reset_tp_btf, 2 send_reset_2_tp_btf, 3 send_reset_3_tp_btf
 }
@@ -41,7 +41,7 @@ fn send_reset<const PROGRAM: u32>(ctx: &BtfTracePointContext) -> Outcome {
 
 #[inline(always)]
 fn serve_reset<const PROGRAM: u32>(hook: Hook, ctx: &BtfTracePointContext, direction: u32) -> Outcome {
-    let sock = Sock::new(ctx.arg(0)).cast()?;
+    let sock = Sock::new(ctx.arg(0)).as_tcp()?;
     serve_by_mark::<PROGRAM>(hook, ctx, sock.pointer, || try_reset(sock, direction))
 }
 

@@ -26,7 +26,7 @@ programs! {
 
 #[inline(always)]
 fn retransmit<const PROGRAM: u32>(ctx: &BtfTracePointContext) -> Outcome {
-    let sock = Sock::new(ctx.arg(0)).cast()?;
+    let sock = Sock::new(ctx.arg(0)).as_tcp()?;
     serve_by_mark::<PROGRAM>(Hook::Retransmit, ctx, sock.pointer, || try_retransmit(sock))
 }
 

@@ -36,7 +36,7 @@ programs! {
 
 #[inline(always)]
 fn state_typed<const PROGRAM: u32>(ctx: &BtfTracePointContext) -> Outcome {
-    state::<PROGRAM, _>(ctx.as_ptr(), Sock::new(ctx.arg(0)).cast()?, ctx.arg(1), ctx.arg(2))
+    state::<PROGRAM, _>(ctx.as_ptr(), Sock::new(ctx.arg(0)).as_tcp()?, ctx.arg(1), ctx.arg(2))
 }
 
 #[inline(always)]

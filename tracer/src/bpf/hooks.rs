@@ -1,6 +1,6 @@
 //! The hooks as a table: what each serves, the programs of its first choice and of its fallback.
 
-use std::collections::HashSet;
+use std::collections::BTreeSet;
 
 use tracer_ebpf::detail;
 
@@ -133,7 +133,7 @@ pub fn absent(kernel: &Btf, without: &[String]) -> Vec<&'static str> {
 /// that loads programs reads it quicker, and searches it quicker.
 pub fn named_types(kernel: &Btf) -> Vec<u8> {
     let programs = HOOKS.iter().flat_map(|spec| spec.choices.iter().copied().flatten());
-    let names: HashSet<_> = programs.filter_map(|program| program.attach.type_name()).collect();
+    let names: BTreeSet<_> = programs.filter_map(|program| program.attach.type_name()).collect();
     extract(kernel.encoded(), names.iter().filter_map(|(named, name)| kernel.id(*named, name)))
 }
 

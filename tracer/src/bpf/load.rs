@@ -402,7 +402,24 @@ pub(super) fn attach(ebpf: &mut Ebpf, program: Program) -> Result<Link> {
 
 #[cfg(test)]
 mod tests {
+    use object::{Object as _, ObjectSection as _};
+
     use super::*;
+
+    #[test]
+    fn the_object_holds_nothing_for_debuggers_and_no_line_numbers() {
+        /// Where `.BTF.ext` says how long its line numbers are.
+        const LINES_LEN: usize = 20;
+        let object = object::File::parse(OBJECT).expect("an ELF file");
+        let names: Vec<_> = object.sections().filter_map(|section| section.name().ok().map(str::to_owned)).collect();
+        assert!(
+            names.iter().any(|name| name == ".BTF") && !names.iter().any(|name| name.contains("debug")),
+            "{names:?}"
+        );
+        let about_functions = object.section_by_name(".BTF.ext").expect("it names functions");
+        let data = about_functions.data().expect("data");
+        assert_eq!(data.get(LINES_LEN..LINES_LEN + 4), Some(&[0; 4][..]), "built without CONNTRACER_BPF_LINES");
+    }
 
     #[test]
     fn without_trampolines_no_choice_on_functions_is_typed_and_tracepoints_are() {

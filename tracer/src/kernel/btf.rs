@@ -473,6 +473,33 @@ mod tests {
     }
 
     #[test]
+    fn of_types_with_a_name_the_first_is_found_and_each_kind_has_names_of_its_own() {
+        let btf = Btf::parse(&encode(
+            &[
+                &[1, info(Kind::Typedef, false, 0), 0],
+                &[1, info(Kind::Struct, false, 0), 8],
+                &[1, info(Kind::Union, false, 0), 16],
+                &[1, info(Kind::Function, false, 0), 0],
+                &[0, info(Kind::Struct, false, 0), 8],
+            ],
+            b"\0same\0",
+        ));
+        let btf = btf.expect("well formed");
+        let ids = [Named::Composite, Named::Function, Named::Typedef].map(|named| btf.id(named, "same"));
+        assert_eq!(ids, [Some(2), Some(4), Some(1)]);
+        assert_eq!((btf.struct_id(""), btf.struct_id("sam")), (None, None), "nothing is found that has no name");
+    }
+
+    #[test]
+    fn names_longer_than_any_of_the_kernel_are_none() {
+        let strings = |length: usize| [&b"\0"[..], &b"x".repeat(length), b"\0"].concat();
+        for (length, found) in [(511, Some(1)), (512, None), (100_000, None)] {
+            let btf = Btf::parse(&encode(&[&[1, info(Kind::Struct, false, 0), 8]], &strings(length)));
+            assert_eq!(btf.expect("well formed").struct_id(&"x".repeat(length)), found, "{length}");
+        }
+    }
+
+    #[test]
     fn what_is_not_btf_is_said_to_be_so() {
         let mut swapped = encode(&[], b"\0");
         swapped.swap(0, 1);

@@ -12,6 +12,9 @@ use zerocopy::IntoBytes as _;
 const MAGIC: u16 = 0xeb9f;
 /// The one version there is.
 const VERSION: u8 = 1;
+/// Room of the longest name that the kernel has for a symbol, with the byte that ends it (`KSYM_NAME_LEN`). Strings may overlap, so
+/// that without a bound a small file could have any number of long ones.
+const NAME_ROOM: usize = 512;
 /// Header up to and with `str_len`; later versions may append to it.
 const HEADER_LEN: usize = 24;
 
@@ -192,11 +195,12 @@ impl Encoded {
         record_at(self.bytes.get(self.types.clone())?, start).ok()
     }
 
-    /// The string at an offset; empty if there is none.
+    /// The string at an offset; empty if there is none, or if it is longer than a name.
     pub fn string(&self, offset: u32) -> &[u8] {
         let strings = self.bytes.get(self.strings.clone()).unwrap_or_default();
         let tail = strings.get(offset as usize..).unwrap_or_default();
-        memchr::memchr(0, tail).and_then(|end| tail.get(..end)).unwrap_or(tail)
+        let room = tail.get(..NAME_ROOM).unwrap_or(tail);
+        memchr::memchr(0, room).and_then(|end| room.get(..end)).unwrap_or_default()
     }
 }
 

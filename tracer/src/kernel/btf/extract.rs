@@ -1,14 +1,14 @@
-//! A few types by their names, with the ids that they have in the kernel: for a library that needs only these and reads slowly.
+//! A few types with the ids that they have in the kernel: for a library that needs only these and reads slowly.
 
 use super::encoding::{Encoded, Kind, encode};
 
-/// BTF in which every type that is not `wanted` by its id is a nameless declaration. Of the wanted ones it has kind and name; what they
-/// refer to is gone, their ids hold.
+/// BTF in which every type that is not `wanted` by its id is a nameless declaration. Of the wanted ones it has kind and name, if they have
+/// no list of members, parameters and the like; what they refer to is gone, their ids hold.
 pub fn extract(types: &Encoded, wanted: impl IntoIterator<Item = u32>) -> Vec<u8> {
     let mut strings = vec![0];
     let mut records = vec![[0, head(Kind::Forward), 0]; types.last_id() as usize];
     for id in wanted {
-        let Some(record) = types.record(id) else { continue };
+        let Some(record) = types.record(id).filter(|record| record.list.is_empty()) else { continue };
         let Some(place) = (id as usize).checked_sub(1).and_then(|index| records.get_mut(index)) else { continue };
         *place = [strings.len() as u32, head(record.kind), record.size_or_type];
         strings.extend(types.string(record.name).iter().chain(&[0]));

@@ -2,7 +2,7 @@
 
 use std::hash::BuildHasher as _;
 
-use foldhash::fast::FixedState;
+use foldhash::fast::RandomState;
 use hashbrown::hash_table::{Entry, HashTable};
 
 use super::encoding::{Encoded, Kind, Record};
@@ -31,27 +31,32 @@ impl Named {
 
 /// The ids of named types. A kernel has about 80,000 of them, and this is made at each start: it keeps no name, only where it is found.
 #[derive(Debug)]
-pub struct Names(HashTable<u32>);
+pub struct Names {
+    ids: HashTable<u32>,
+    /// Of its own for each index, so that no file can be made whose names collide.
+    hashing: RandomState,
+}
 
 impl Names {
     /// Of all types. Where several have a name, it is that of the first.
     pub fn of(types: &Encoded) -> Self {
+        let hashing = RandomState::default();
         let mut ids = HashTable::with_capacity(types.last_id() as usize);
         for id in 1..=types.last_id() {
             let Some((named, name)) = types.record(id).and_then(|record| named(types, &record)) else { continue };
             let is_same = |other: &u32| is_named(types, *other, named, name);
-            let hash_of =
-                |id: &u32| types.record(*id).and_then(|record| named_hash(types, &record)).unwrap_or_default();
-            if let Entry::Vacant(place) = ids.entry(hash(named, name), is_same, hash_of) {
+            let named_of = |id: &u32| types.record(*id).and_then(|record| self::named(types, &record));
+            let hash_of = |id: &u32| named_of(id).map_or(0, |(named, name)| hash(&hashing, named, name));
+            if let Entry::Vacant(place) = ids.entry(hash(&hashing, named, name), is_same, hash_of) {
                 place.insert(id);
             }
         }
-        Self(ids)
+        Self { ids, hashing }
     }
 
     /// The id of the first type of a name. `types` are those that the index was made of.
     pub fn find(&self, types: &Encoded, named: Named, name: &[u8]) -> Option<u32> {
-        self.0.find(hash(named, name), |id| is_named(types, *id, named, name)).copied()
+        self.ids.find(hash(&self.hashing, named, name), |id| is_named(types, *id, named, name)).copied()
     }
 }
 
@@ -64,11 +69,6 @@ fn is_named(types: &Encoded, id: u32, is: Named, name: &[u8]) -> bool {
     types.record(id).and_then(|record| named(types, &record)) == Some((is, name))
 }
 
-fn named_hash(types: &Encoded, record: &Record<'_>) -> Option<u64> {
-    named(types, record).map(|(named, name)| hash(named, name))
-}
-
-/// Nobody chooses a kernel's names to make them collide.
-fn hash(named: Named, name: &[u8]) -> u64 {
-    FixedState::default().hash_one((named as u8, name))
+fn hash(hashing: &RandomState, named: Named, name: &[u8]) -> u64 {
+    hashing.hash_one((named as u8, name))
 }
