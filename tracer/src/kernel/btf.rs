@@ -405,7 +405,7 @@ mod tests {
     #[test]
     fn members_of_anonymous_unions_are_found_through_them() {
         let strings = b"\0outer\0wanted\0int\0alias\0";
-        let btf = Btf::parse(&encode(
+        let btf = Btf::parse(encode(
             &[
                 &[14, info(Kind::Int, false, 0), 4, 32],
                 // struct outer { int [8]; union { volatile alias wanted; }; } with the union at byte 32.
@@ -423,7 +423,7 @@ mod tests {
     #[test]
     fn bitfields_are_refused_in_both_encodings() {
         let strings = b"\0new\0old\0bit\0int\0";
-        let btf = Btf::parse(&encode(
+        let btf = Btf::parse(encode(
             &[
                 &[13, info(Kind::Int, false, 0), 4, 32],
                 &[13, info(Kind::Int, false, 0), 4, 1],
@@ -440,7 +440,7 @@ mod tests {
     #[test]
     fn enumerators_have_their_sign_and_width() {
         let strings = b"\0minus\0large\0huge\0";
-        let btf = Btf::parse(&encode(
+        let btf = Btf::parse(encode(
             &[
                 &[0, info(Kind::Enum, true, 1), 4, 1, u32::MAX],
                 &[0, info(Kind::Enum, false, 1), 4, 7, u32::MAX],
@@ -458,7 +458,7 @@ mod tests {
         let strings = b"\0knot\0end\0wide\0";
         let anonymous_members_of_itself = [0, 2, 0].repeat(60_000);
         let wide = [&[10, info(Kind::Struct, false, 60_000), 8], anonymous_members_of_itself.as_slice()].concat();
-        let btf = Btf::parse(&encode(
+        let btf = Btf::parse(encode(
             &[
                 // struct knot { struct knot; knot end; } where the type of `end` is a typedef of itself.
                 &[1, info(Kind::Struct, false, 1), 8, 6, 3, 0],
@@ -474,7 +474,7 @@ mod tests {
 
     #[test]
     fn of_types_with_a_name_the_first_is_found_and_each_kind_has_names_of_its_own() {
-        let btf = Btf::parse(&encode(
+        let btf = Btf::parse(encode(
             &[
                 &[1, info(Kind::Typedef, false, 0), 0],
                 &[1, info(Kind::Struct, false, 0), 8],
@@ -494,7 +494,7 @@ mod tests {
     fn names_longer_than_any_of_the_kernel_are_none() {
         let strings = |length: usize| [&b"\0"[..], &b"x".repeat(length), b"\0"].concat();
         for (length, found) in [(511, Some(1)), (512, None), (100_000, None)] {
-            let btf = Btf::parse(&encode(&[&[1, info(Kind::Struct, false, 0), 8]], &strings(length)));
+            let btf = Btf::parse(encode(&[&[1, info(Kind::Struct, false, 0), 8]], &strings(length)));
             assert_eq!(btf.expect("well formed").struct_id(&"x".repeat(length)), found, "{length}");
         }
     }
@@ -511,7 +511,7 @@ mod tests {
             (encode(&[&[0, info(Kind::Struct, false, 9), 0]], b"\0"), ParseError::Record(1)),
         ];
         for (bytes, error) in table {
-            assert_eq!(Btf::parse(&bytes).expect_err("refused"), error);
+            assert_eq!(Btf::parse(bytes).expect_err("refused"), error);
         }
     }
 

@@ -32,9 +32,9 @@ mod tests {
     fn what_is_wanted_has_its_name_and_id_and_nothing_else_has_a_name() {
         for kernel in ["5.10", "6.1", "6.12", "7.2"] {
             let file = format!("{}/tests/fixtures/btf/{kernel}.btf", env!("CARGO_MANIFEST_DIR"));
-            let types = Encoded::parse(&fs::read(file).expect("a fixture")).expect("BTF");
+            let types = Encoded::parse(fs::read(file).expect("a fixture")).expect("BTF");
             let wanted = Names::of(&types).find(&types, Named::Function, b"tcp_connect").expect("a function");
-            let extract = Encoded::parse(&extract(&types, [0, wanted, u32::MAX])).expect("BTF");
+            let extract = Encoded::parse(extract(&types, [0, wanted, u32::MAX])).expect("BTF");
             assert_eq!(extract.last_id(), types.last_id());
             let mut found = 0;
             for id in 1..=types.last_id() {
