@@ -71,9 +71,17 @@ fn in_socket_storage<A: Access>() -> bool {
     A::TYPED && config!(storage) == storage::SOCKET
 }
 
-/// The record of a socket that is already traced.
+/// The record of a socket that is already traced. One that is being filled is none yet: where it is made for a connection that is
+/// accepted nothing holds up its packets, whose hooks would tell of a connection without ends. What they have to tell is looked at when
+/// it is filled.
 #[inline(always)]
 pub fn find<A: Access>(sock: Sock<A>) -> Option<Record> {
+    find_any(sock).filter(|record| is_filled(record))
+}
+
+/// The record of a socket, if there is one.
+#[inline(always)]
+fn find_any<A: Access>(sock: Sock<A>) -> Option<Record> {
     let record = if in_socket_storage::<A>() {
         // Most sockets that nothing selects end here, which costs a sixth of asking the helper.
         if sock.has_storage() == Some(false) {
@@ -99,7 +107,7 @@ pub fn find_or_create<A: Access>(sock: Sock<A>) -> Option<Record> {
         // SAFETY: as in `find`.
         return unsafe { record.as_mut() };
     }
-    if let Some(record) = find(sock) {
+    if let Some(record) = find_any(sock) {
         return Some(record);
     }
     if !lru_insert(sock.pointer as u64) {
@@ -107,7 +115,7 @@ pub fn find_or_create<A: Access>(sock: Sock<A>) -> Option<Record> {
         return None;
     }
     count(Loss::LruInserted);
-    find(sock)
+    find_any(sock)
 }
 
 #[inline(always)]
@@ -178,7 +186,6 @@ fn adopt<A: Access>(sock: Sock<A>) -> Option<Record> {
     // SAFETY: a u64 that only whole writes change.
     let value = unsafe { ADOPTED.get(cookie) }.copied()?;
     let record = find_or_create(sock)?;
-    record.id = cookie;
     record.flags = flag::PREEXISTING;
     record.tgid = adopted::tgid(value);
     record.opener_tgid = record.tgid;
@@ -192,6 +199,7 @@ fn adopt<A: Access>(sock: Sock<A>) -> Option<Record> {
         // It may be in the middle of what it asks.
         heads::look_for(kept(record), heads::LATER_ASKS);
     }
+    is_now_filled(record, cookie);
     let _ = ADOPTED.remove(cookie);
     Some(record)
 }
@@ -209,13 +217,26 @@ pub fn begin<A: Access>(record: &mut SocketRecord, sock: Sock<A>, ends: &Ends, r
 /// Fills an empty record for a connection that begins now.
 #[inline(always)]
 pub fn fill<A: Access>(record: &mut SocketRecord, sock: Sock<A>, ends: &Ends, role: u8, at: u64) {
-    record.id = number(sock);
     record.opened_at = at;
     record.role = role;
     record.netns = sock.netns().unwrap_or(0);
     set_ends(record, ends);
     identity::own::<A>(record);
     record.opener_tgid = record.tgid;
+    is_now_filled(record, number(sock));
+}
+
+/// Whether a record has been filled.
+#[inline(always)]
+fn is_filled(record: &SocketRecord) -> bool {
+    record.id != 0
+}
+
+/// Gives a record its number, which is the last that it gets.
+#[inline(always)]
+fn is_now_filled(record: &mut SocketRecord, id: u64) {
+    // SAFETY: a field of a live value. What interrupts this processor sees it after all that was written before.
+    unsafe { (&raw mut record.id).write_volatile(id) };
 }
 
 /// Forgets all that a record holds. Word by word and volatile: the compiler would otherwise call its own memset, a loop
