@@ -5,7 +5,7 @@ use std::hash::BuildHasher as _;
 use foldhash::fast::RandomState;
 use hashbrown::hash_table::{Entry, HashTable};
 
-use super::encoding::{Encoded, Kind, Record};
+use super::encoding::{Encoded, Kind};
 
 /// What is found by its name. C has a name space for each.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -29,7 +29,8 @@ impl Named {
     }
 }
 
-/// The ids of named types. A kernel has about 80,000 of them, and this is made at each start: it keeps no name, only where it is found.
+/// The ids of named types. A kernel has many (Debian's 6.12 nearly 59,000), and this is made at each start: it keeps no name, only
+/// where it is found.
 #[derive(Debug)]
 pub struct Names {
     ids: HashTable<u32>,
@@ -43,11 +44,10 @@ impl Names {
         let hashing = RandomState::default();
         let mut ids = HashTable::with_capacity(types.last_id() as usize);
         for id in 1..=types.last_id() {
-            let Some((named, name)) = types.record(id).and_then(|record| named(types, &record)) else { continue };
-            let is_same = |other: &u32| is_named(types, *other, named, name);
-            let named_of = |id: &u32| types.record(*id).and_then(|record| self::named(types, &record));
-            let hash_of = |id: &u32| named_of(id).map_or(0, |(named, name)| hash(&hashing, named, name));
-            if let Entry::Vacant(place) = ids.entry(hash(&hashing, named, name), is_same, hash_of) {
+            let Some(name) = name_of(types, id) else { continue };
+            let is_same = |other: &u32| name_of(types, *other) == Some(name);
+            let hash_of = |id: &u32| hashing.hash_one(name_of(types, *id));
+            if let Entry::Vacant(place) = ids.entry(hashing.hash_one(Some(name)), is_same, hash_of) {
                 place.insert(id);
             }
         }
@@ -56,19 +56,14 @@ impl Names {
 
     /// The id of the first type of a name. `types` are those that the index was made of.
     pub fn find(&self, types: &Encoded, named: Named, name: &[u8]) -> Option<u32> {
-        self.ids.find(hash(&self.hashing, named, name), |id| is_named(types, *id, named, name)).copied()
+        let name = Some((named, name));
+        self.ids.find(self.hashing.hash_one(name), |id| name_of(types, *id) == name).copied()
     }
 }
 
-fn named<'a>(types: &'a Encoded, record: &Record<'_>) -> Option<(Named, &'a [u8])> {
+/// A type's name, and the name space that it is of.
+fn name_of(types: &Encoded, id: u32) -> Option<(Named, &[u8])> {
+    let record = types.record(id)?;
     let name = types.string(record.name);
     Named::of(record.kind).filter(|_| !name.is_empty()).map(|named| (named, name))
-}
-
-fn is_named(types: &Encoded, id: u32, is: Named, name: &[u8]) -> bool {
-    types.record(id).and_then(|record| named(types, &record)) == Some((is, name))
-}
-
-fn hash(hashing: &RandomState, named: Named, name: &[u8]) -> u64 {
-    hashing.hash_one((named as u8, name))
 }
