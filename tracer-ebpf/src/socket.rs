@@ -76,7 +76,9 @@ fn in_socket_storage<A: Access>() -> bool {
 /// it is filled.
 #[inline(always)]
 pub fn find<A: Access>(sock: Sock<A>) -> Option<Record> {
-    find_any(sock).filter(|record| is_filled(record))
+    let record = find_any(sock).filter(|record| is_filled(record))?;
+    in_order();
+    Some(record)
 }
 
 /// The record of a socket, if there is one.
@@ -208,7 +210,7 @@ fn adopt<A: Access>(sock: Sock<A>) -> Option<Record> {
 /// comes first.
 #[inline(always)]
 pub fn begin<A: Access>(record: &mut SocketRecord, sock: Sock<A>, ends: &Ends, role: u8, at: u64) {
-    if record.id != 0 {
+    if is_filled(record) {
         clear(record);
     }
     fill(record, sock, ends, role, at);
@@ -235,6 +237,7 @@ fn is_filled(record: &SocketRecord) -> bool {
 /// Gives a record its number, which is the last that it gets.
 #[inline(always)]
 fn is_now_filled(record: &mut SocketRecord, id: u64) {
+    in_order();
     // SAFETY: a field of a live value. What interrupts this processor sees it after all that was written before.
     unsafe { (&raw mut record.id).write_volatile(id) };
 }
@@ -432,15 +435,33 @@ pub fn read_totals<A: Access>(record: &mut SocketRecord, sock: Sock<A>) {
 }
 
 /// Makes this processor's earlier writes visible to others before its later reads. BPF has no fence instruction and core no
-/// atomic additions for it; a locked addition to any memory is a fence on x86-64. Without `fetch`, which 5.10 lacks.
+/// atomic additions for it; a locked addition to any memory is a fence on x86-64, also without `fetch`, which 5.10 lacks. On 64-bit
+/// Arm only one that fetches is: the kernel compiles the other to an addition that orders nothing.
 #[inline(always)]
 pub fn full_barrier() {
     let mut word = 0_u64;
     // SAFETY: adds to a live, aligned word of our own; memory counts as clobbered, so the compiler moves nothing across.
-    #[cfg(target_arch = "bpf")]
+    #[cfg(all(target_arch = "bpf", not(bpf_target_arch = "aarch64")))]
     unsafe {
         core::arch::asm!("lock *(u64 *)({word} + 0) += {one}", word = in(reg) &raw mut word, one = in(reg) 1_u64);
     }
+    // SAFETY: likewise; what was there before goes to a register that nothing else is in.
+    #[cfg(all(target_arch = "bpf", bpf_target_arch = "aarch64"))]
+    unsafe {
+        core::arch::asm!(
+            "{one} = atomic_fetch_add((u64 *)({word} + 0), {one})",
+            word = in(reg) &raw mut word,
+            one = inout(reg) 1_u64 => _,
+        );
+    }
     #[cfg(not(target_arch = "bpf"))]
     let _ = &mut word;
+}
+
+/// Keeps what this processor writes in its order for others, and what it reads. x86-64 does so by itself.
+#[inline(always)]
+fn in_order() {
+    if cfg!(bpf_target_arch = "aarch64") {
+        full_barrier();
+    }
 }

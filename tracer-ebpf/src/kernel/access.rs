@@ -31,19 +31,21 @@ pub trait Access: Copy {
     fn make_cookie(sock: Pointer) -> Option<u64>;
 }
 
-/// Reads through typed pointers; a fault reads as 0.
+/// Reads through typed pointers; a fault reads as 0. `CAST` says that sockets have been cast to `tcp_sock`.
 #[derive(Clone, Copy)]
-pub struct Direct;
+pub struct Typed<const CAST: bool>;
 
-/// The same through sockets that have been cast to `tcp_sock`, see [`Sock::as_tcp`](super::sock::Sock::as_tcp).
-#[derive(Clone, Copy)]
-pub struct DirectTcp;
+/// Reads through the pointers that a hook is given.
+pub type Direct = Typed<false>;
+
+/// Reads through what [`Sock::as_tcp`](super::sock::Sock::as_tcp) has cast.
+pub type DirectTcp = Typed<true>;
 
 /// Reads through `bpf_probe_read_kernel`.
 #[derive(Clone, Copy)]
 pub struct Probe;
 
-impl Access for Direct {
+impl<const CAST: bool> Access for Typed<CAST> {
     const TYPED: bool = true;
 
     #[inline(always)]
@@ -58,6 +60,9 @@ impl Access for Direct {
 
     #[inline(always)]
     fn tcp_sock(sock: Pointer) -> Option<Pointer> {
+        if CAST {
+            return Some(sock);
+        }
         // A load behind sizeof(struct sock) is refused ("access beyond struct sock"), so the pointer is cast first.
         // SAFETY: a typed socket pointer.
         let tcp = unsafe { bpf_skc_to_tcp_sock(sock.cast_mut()) };
@@ -77,30 +82,6 @@ impl Access for Direct {
         }
         // SAFETY: a typed socket pointer.
         Some(unsafe { bpf_get_socket_cookie(sock.cast_mut()) })
-    }
-}
-
-impl Access for DirectTcp {
-    const TYPED: bool = true;
-
-    #[inline(always)]
-    fn read<T: Copy>(base: Pointer, offset: u32) -> Option<T> {
-        Direct::read(base, offset)
-    }
-
-    #[inline(always)]
-    fn tcp_sock(sock: Pointer) -> Option<Pointer> {
-        Some(sock)
-    }
-
-    #[inline(always)]
-    fn current_task() -> Pointer {
-        Direct::current_task()
-    }
-
-    #[inline(always)]
-    fn make_cookie(sock: Pointer) -> Option<u64> {
-        Direct::make_cookie(sock)
     }
 }
 

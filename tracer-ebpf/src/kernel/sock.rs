@@ -127,8 +127,7 @@ impl<A: Access> Sock<A> {
     /// If the kernel's fields cannot be read.
     #[inline(always)]
     pub fn over_tcp(self) -> Result<Option<Self>, BadRead> {
-        let family: u16 = A::read(self.pointer, offset!(sk_family)).ok_or(BadRead)?;
-        if family != AF_INET && family != AF_INET6 {
+        if !self.is_ip().ok_or(BadRead)? {
             return Ok(None);
         }
         match A::read(self.pointer, offset!(sk_protocol)).ok_or(BadRead)? {
@@ -144,9 +143,12 @@ impl<A: Access> Sock<A> {
     /// Whether a socket of any family is a connection over TCP itself, rather than a Multipath TCP socket above some.
     #[inline(always)]
     pub fn is_tcp(self) -> Option<bool> {
-        let family: u16 = A::read(self.pointer, offset!(sk_family))?;
-        let is_ip = family == AF_INET || family == AF_INET6;
-        Some(is_ip && A::read::<u16>(self.pointer, offset!(sk_protocol))? == IPPROTO_TCP)
+        Some(self.is_ip()? && A::read::<u16>(self.pointer, offset!(sk_protocol))? == IPPROTO_TCP)
+    }
+
+    #[inline(always)]
+    fn is_ip(self) -> Option<bool> {
+        A::read::<u16>(self.pointer, offset!(sk_family)).map(|family| family == AF_INET || family == AF_INET6)
     }
 
     /// Whether it is a socket of IPv6, whatever it talks to.
