@@ -14,6 +14,9 @@ use toolchain::{BPF_TARGET, Toolchain};
 
 /// Names an object that was built elsewhere, for machines without a BPF toolchain.
 const PREBUILT: &str = "CONNTRACER_BPF_OBJECT";
+/// Names a folder to build the object in. Builds that differ only in how user space is compiled share one, and its work; which one it is
+/// changes nothing about the object, so a change of it builds nothing again.
+const SHARED_DIR: &str = "CONNTRACER_BPF_DIR";
 /// If it is 1, logs of the kernel's verifier show the lines of the source.
 const WITH_LINES: &str = "CONNTRACER_BPF_LINES";
 
@@ -43,7 +46,7 @@ fn bpf_object() -> Result<PathBuf, String> {
             println!("BPF object: prebuilt, {}", prebuilt.display());
             prebuilt
         }
-        None => build(&out_dir.join("bpf"))?,
+        None => build(&env::var_os(SHARED_DIR).map_or_else(|| out_dir.join("bpf"), PathBuf::from))?,
     };
     let object = out_dir.join("conntracer.bpf.o");
     let built = fs::read(&source).map_err(|error| format!("cannot read {}: {error}", source.display()))?;
@@ -65,10 +68,12 @@ fn build(target_dir: &Path) -> Result<PathBuf, String> {
     println!("cargo:rerun-if-changed={}", linker.display());
     println!("BPF object: built by {}", toolchain.name());
 
+    let arch = variable("CARGO_CFG_TARGET_ARCH")?;
+    let target_dir = target_dir.join(&arch);
     let status = toolchain
-        .cargo("build", &variable("CARGO_CFG_TARGET_ARCH")?)
+        .cargo("build", &arch)
         .arg("--target-dir")
-        .arg(target_dir)
+        .arg(&target_dir)
         .status()
         .map_err(|error| format!("cannot start cargo for the BPF object: {error}"))?;
     if !status.success() {

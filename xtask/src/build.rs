@@ -57,5 +57,7 @@ pub fn programs() -> Result<PathBuf> {
 pub fn cargo() -> Command {
     let mut cargo = Command::new(std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into()));
     cargo.current_dir(paths::project_root());
+    // The tests take a debug build and a release: both hold the same BPF object.
+    cargo.env("CONNTRACER_BPF_DIR", paths::target_dir().join("bpf"));
     cargo
 }

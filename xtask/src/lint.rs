@@ -14,6 +14,7 @@ use crate::{
     paths, purity,
     setup::{self, Purpose},
     tally::Tally,
+    test,
     toolchain::{self, Toolchain},
 };
 
@@ -54,7 +55,7 @@ fn format() -> Command {
 
 fn clippy_user() -> Command {
     let mut clippy = cargo();
-    clippy.args(["clippy", "--workspace", "--all-targets", "--", "-Dwarnings"]);
+    clippy.args(["clippy", "--workspace", "--all-targets"]).args(test::LOADING_BPF).args(["--", "-Dwarnings"]);
     clippy
 }
 

@@ -44,9 +44,11 @@ const SPREAD: &[(&str, &[&str])] = &[
     ("tls_libraries::a_program_under_a_seccomp_filter", &["6.12"]),
     ("tls_libraries::a_program_that_leaves_the_library_by_longjmp", &["6.1"]),
     ("tls_libraries::probes_are_put_on_for_targets", &["6.12"]),
+    ("tls_libraries::a_stripped_program", &["6.1"]),
     ("getaddrinfo::", &["6.1"]),
     ("dns::nodes_own_resolver_", &["6.1"]),
     ("dns::a_lost_answer_", &["6.12"]),
+    ("dns::a_name_that_does_not_exist", &["6.12"]),
     ("dns::garbage_", &["5.10"]),
     ("dns::an_answer_too_large_for_a_datagram_comes_over_tcp_by_kprobes_too", &["5.10"]),
     // That kprobes load and see a connection is the doctor's case on all.
@@ -55,6 +57,7 @@ const SPREAD: &[(&str, &[&str])] = &[
     ("accuracy::random_connections_are_reported_as_they_were_by_kprobes_too", &["6.1"]),
     // Each of these starts a trace of its own, for what does not depend on the kernel.
     ("exchanges::detail_connections_hooks_neither", &["6.12"]),
+    ("http::a_connection_older_than_the_trace", &["6.1"]),
     ("exchanges::what_is_under_way_when_the_trace_stops", &["5.10"]),
     ("detach::a_trace_ends_by_itself", &["6.12"]),
     ("detach::what_happens_after_the_end", &["6.1"]),
@@ -79,6 +82,7 @@ const SPREAD: &[(&str, &[&str])] = &[
     ("http::no_output_and_no_recording", &["6.1"]),
     // A minute of load takes a minute and a half on 6.12, and several where probes are slower to put on and take off (`docs/soak.md`).
     ("soak::", &["6.12"]),
+    ("exchanges::a_busy_connection", &["5.10", "7.2"]),
     // Nothing is lost in a burst: where the kernel preempts, which is harder, and where it does not.
     ("burst::of_10_000_connections", &["6.12", "7.2"]),
     ("burst::by_kprobes_too", &["6.1"]),

@@ -27,6 +27,9 @@ use crate::{
     vm::Hardware,
 };
 
+/// The tests that load BPF, of which cargo takes note only if they are named.
+pub const LOADING_BPF: [&str; 4] = ["--test", "cases", "--test", "incidents"];
+
 /// More would only slow each other down: a VM is two busy processors.
 const VMS_AT_ONCE: usize = 2;
 
@@ -105,26 +108,26 @@ pub fn run(args: &Args) -> Result<ExitCode> {
     Ok(ExitCode::from(u8::from(total.failed > 0)))
 }
 
-/// Builds what the VMs trace with, meanwhile: it takes one processor for minutes, most of that to link, and so do the native tests.
+/// Builds what the VMs take, meanwhile: the tracer takes one processor for minutes, most of that to link, and so do the native tests.
 fn build_ahead() {
     // If it fails, it is built once more when it is needed, and fails there.
-    if let Err(error) = build::tracer(true) {
+    if let Err(error) = for_vms() {
         say(format!("building ahead: {error:#}"));
     }
 }
 
-/// The tests that need no kernel of their own.
-fn native() -> Result<Tally> {
-    let mut total = run_native(&["--workspace", "--exclude", "conntracer-tests"])?;
-    // The harness has unit tests of its own; only its integration tests load BPF.
-    total += run_native(&["--package", "conntracer-tests", "--lib"])?;
-    Ok(total)
+/// Builds the tracer and the binaries of the tests.
+fn for_vms() -> Result<(PathBuf, Vec<PathBuf>)> {
+    let tracer = build::tracer(true)?;
+    clients::build(Architecture::X86_64)?;
+    Ok((tracer, test_binaries()?))
 }
 
-fn run_native(selection: &[&str]) -> Result<Tally> {
-    say(format!("testing natively: cargo test {}", selection.join(" ")));
+/// The tests that need no kernel of their own.
+fn native() -> Result<Tally> {
+    say("testing natively: cargo test --workspace");
     let mut test = cargo();
-    test.args(["test", "--no-fail-fast"]).args(selection);
+    test.args(["test", "--workspace", "--no-fail-fast"]);
     let mut reader = Reader::default();
     let status = command::status_by_line(&mut test, |line| {
         println!("{line}");
@@ -142,9 +145,7 @@ pub struct Guest {
 
 impl Guest {
     fn build(args: &Args) -> Result<Self> {
-        let tracer = build::tracer(true)?;
-        let binaries = test_binaries()?;
-        clients::build(Architecture::X86_64)?;
+        let (tracer, binaries) = for_vms()?;
         Self::new(tracer, binaries, &kernels::chosen(&args.kernel))
     }
 
@@ -248,7 +249,8 @@ pub fn without(cases: &[&str]) -> Vec<String> {
 /// Builds the integration tests and returns their binaries.
 pub fn test_binaries() -> Result<Vec<PathBuf>> {
     let mut build = cargo();
-    build.args(["test", "--no-run", "--package", "conntracer-tests", "--test", "*"]);
+    // Of the whole workspace, as the native tests are: dependencies have the same features then, and are not compiled again.
+    build.args(["test", "--no-run", "--workspace"]).args(LOADING_BPF);
     built_by(build)
 }
 
