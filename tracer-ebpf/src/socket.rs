@@ -201,13 +201,13 @@ fn adopt<A: Access>(sock: Sock<A>) -> Option<Record> {
         // It may be in the middle of what it asks.
         heads::look_for(kept(record), heads::LATER_ASKS);
     }
-    is_now_filled(record, cookie);
+    set_number(record, cookie);
     let _ = ADOPTED.remove(cookie);
     Some(record)
 }
 
-/// Fills a record for a connection that begins now, whatever it held before. One that was just made holds nothing: a number
-/// comes first.
+/// Fills a record for a connection that begins now, whatever it held before, but for the number: see [`is_now_filled`]. One that was
+/// just made holds nothing.
 #[inline(always)]
 pub fn begin<A: Access>(record: &mut SocketRecord, sock: Sock<A>, ends: &Ends, role: u8, at: u64) {
     if is_filled(record) {
@@ -216,7 +216,7 @@ pub fn begin<A: Access>(record: &mut SocketRecord, sock: Sock<A>, ends: &Ends, r
     fill(record, sock, ends, role, at);
 }
 
-/// Fills an empty record for a connection that begins now.
+/// Fills an empty record for a connection that begins now, but for the number.
 #[inline(always)]
 pub fn fill<A: Access>(record: &mut SocketRecord, sock: Sock<A>, ends: &Ends, role: u8, at: u64) {
     record.opened_at = at;
@@ -225,27 +225,33 @@ pub fn fill<A: Access>(record: &mut SocketRecord, sock: Sock<A>, ends: &Ends, ro
     set_ends(record, ends);
     identity::own::<A>(record);
     record.opener_tgid = record.tgid;
-    is_now_filled(record, number(sock));
 }
 
 /// Whether a record has been filled.
 #[inline(always)]
-fn is_filled(record: &SocketRecord) -> bool {
+pub fn is_filled(record: &SocketRecord) -> bool {
     record.id != 0
 }
 
-/// Gives a record its number, which is the last that it gets.
+/// Gives a record its number, which is the last that it gets: other hooks find it from here on.
 #[inline(always)]
-fn is_now_filled(record: &mut SocketRecord, id: u64) {
+pub fn is_now_filled<A: Access>(record: &mut SocketRecord, sock: Sock<A>) {
+    set_number(record, number(sock));
+}
+
+#[inline(always)]
+fn set_number(record: &mut SocketRecord, id: u64) {
     in_order();
     // SAFETY: a field of a live value. What interrupts this processor sees it after all that was written before.
     unsafe { (&raw mut record.id).write_volatile(id) };
+    in_order();
 }
 
-/// Forgets all that a record holds. Word by word and volatile: the compiler would otherwise call its own memset, a loop
+/// Forgets all that a record holds, its number first, so that no other hook finds what is left. Word by word and volatile: the compiler would otherwise call its own memset, a loop
 /// over single bytes that costs 1,200 instructions.
 #[inline(always)]
 fn clear(record: &mut SocketRecord) {
+    set_number(record, 0);
     if in_detail() { clear_words(kept(record)) } else { clear_words(record) }
 }
 

@@ -26,7 +26,9 @@ use crate::{
     output::{count, now, send_socket},
     overlap::{Event, Hook, programs, serve, serve_by_mark},
     selection::{connection_selected, current_process_selected},
-    socket::{begin, begin_exchanges, end_begins, find, find_or_create, read_totals, ready},
+    socket::{
+        begin, begin_exchanges, end_begins, find, find_or_create, full_barrier, is_now_filled, read_totals, ready,
+    },
 };
 
 programs! {
@@ -153,14 +155,20 @@ fn try_accept<A: Access>(sock: Sock<A>) -> Outcome {
     if let Some(again) = sock.tcp().and_then(|tcp| tcp.retransmits()) {
         record.syn_retransmits = again;
     }
+    is_now_filled(record, sock);
+    // Before the state is read: what changes it from here on finds the record.
+    full_barrier();
     note_early_end(record, sock, at);
     send_socket(record, kind::OPENED, at);
     Some(())
 }
 
-/// The peer may have closed or reset while the connection waited to be accepted.
+/// The peer may have closed or reset while the connection waited to be accepted. If it did so since the record is found, that was told.
 #[inline(always)]
 fn note_early_end<A: Access>(record: &mut SocketRecord, sock: Sock<A>, at: u64) {
+    if record.end_sign_at != 0 {
+        return;
+    }
     let Some(state) = sock.state() else { return };
     if state != tcp_state::CLOSE_WAIT && state != tcp_state::CLOSE {
         return;

@@ -17,7 +17,7 @@ use crate::{
     output::{count, now, send_socket},
     overlap::{Event, Hook, programs, serve},
     selection::{connection_selected, current_process_selected},
-    socket::{begin, begin_exchanges, find, find_or_create},
+    socket::{begin, begin_exchanges, find, find_or_create, is_filled, is_now_filled},
 };
 
 programs! {
@@ -57,6 +57,7 @@ fn try_connect<A: Access>(sock: Sock<A>) -> Outcome {
     finish_former_life(record, at);
     begin(record, sock, &ends, role::CLIENT, at);
     begin_exchanges(record, sock, at);
+    is_now_filled(record, sock);
     Some(())
 }
 
@@ -69,7 +70,7 @@ fn is_served<A: Access>(sock: Sock<A>) -> bool {
 /// A socket may connect again after a failure or a dissolved association; its former connection ends here.
 #[inline(always)]
 fn finish_former_life(record: &mut SocketRecord, at: u64) {
-    if record.id != 0 && record.flags & flag::FINISHED == 0 {
+    if is_filled(record) && record.flags & flag::FINISHED == 0 {
         record.flags |= flag::RECONNECTED | flag::FINISHED;
         send_socket(record, kind::ENDED, at);
     }

@@ -19,7 +19,7 @@ use crate::{
     output::{now, send_life},
     overlap::{Hook, programs, serve_by_mark},
     selection::{connection_selected, current_process_selected},
-    socket::{EMPTY, fill},
+    socket::{EMPTY, fill, is_now_filled},
 };
 
 /// A wrong call rather than a failed connection.
@@ -114,6 +114,7 @@ fn try_no_route<A: Access>(sock: Sock<A>, address: Pointer, result: i32, family:
     let at = now();
     let mut record = EMPTY;
     fill(&mut record, sock, &ends, role::CLIENT, at);
+    is_now_filled(&mut record, sock);
     record.ended_at = at;
     record.end_sign_at = at;
     record.error = result.unsigned_abs();
