@@ -71,6 +71,7 @@ const SPREAD: &[(&str, &[&str])] = &[
     ("recording::", &["5.10"]),
     ("filters::", &["6.1"]),
     ("targets::a_named_target", &["6.12"]),
+    ("targets::a_target_that_becomes", &["7.2"]),
     ("targets::a_target_that_ends", &["5.10"]),
     ("targets::a_traced_process", &["6.12"]),
     ("targets::several_processes", &["6.12"]),
@@ -107,6 +108,7 @@ const SPREAD: &[(&str, &[&str])] = &[
     ("faults::vanished::a_cgroup_", &["6.1"]),
     ("faults::vanished::a_network_", &["5.10"]),
     // 6.1, 6.12 and 7.2 ask for the same rights; 5.10 for others, and for a library it takes the same.
+    ("rights::a_filter_of_system_calls", &["6.1"]),
     ("rights::a_library_that_was_deleted", &["6.1"]),
     ("rights::a_program_with_file_capabilities", &["6.1"]),
     ("rights::memory_beyond_the_limit", &["6.1", "5.10"]),

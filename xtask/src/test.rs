@@ -342,6 +342,18 @@ mod tests {
     use super::*;
 
     #[test]
+    fn every_test_that_cargo_leaves_out_is_named() {
+        let manifest = fs::read_to_string(paths::project_root().join("tests/Cargo.toml")).expect("the tests' manifest");
+        let tests = manifest.split("[[test]]\n").skip(1).map(|section| {
+            let name =
+                section.lines().next().and_then(|line| line.strip_prefix("name = ")).expect("a name comes first");
+            name.trim_matches('"').to_owned()
+        });
+        let named: Vec<_> = LOADING_BPF.into_iter().filter(|word| *word != "--test").map(str::to_owned).collect();
+        assert_eq!(tests.collect::<Vec<_>>(), named);
+    }
+
+    #[test]
     fn only_integration_tests_count_as_binaries() {
         let message = |kind: &str| {
             format!(r#"{{"reason":"compiler-artifact","target":{{"kind":["{kind}"]}},"executable":"/t/vm-1"}}"#)
