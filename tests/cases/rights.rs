@@ -203,6 +203,38 @@ fn a_library_that_was_deleted_takes_the_right_to_open_it() {
     assert!(!with.contains("libdeleted.so"), "{with}");
 }
 
+/// Runs its arguments under a filter that answers `bpf` with EPERM, as that of a container engine does which does not know CAP_BPF.
+const UNDER_A_FILTER: &str = r#"
+import ctypes, os, struct, sys
+LOAD_NUMBER, JUMP_IF_EQUAL, RETURN, BPF = 0x20, 0x15, 0x06, 321
+EPERM, ALLOW = 0x00050001, 0x7fff0000
+rules = [(LOAD_NUMBER, 0, 0, 0), (JUMP_IF_EQUAL, 0, 1, BPF), (RETURN, 0, 0, EPERM), (RETURN, 0, 0, ALLOW)]
+code = ctypes.create_string_buffer(b"".join(struct.pack("HBBI", *rule) for rule in rules))
+program = ctypes.create_string_buffer(struct.pack("HxxxxxxQ", len(rules), ctypes.addressof(code)))
+prctl = ctypes.CDLL(None).prctl
+NO_NEW_PRIVS, SECCOMP, FILTER = 38, 22, 2
+assert prctl(NO_NEW_PRIVS, 1, 0, 0, 0) == 0 and prctl(SECCOMP, FILTER, program, 0, 0) == 0
+os.execv(sys.argv[1], sys.argv[1:])
+"#;
+
+#[test]
+fn a_filter_of_system_calls_that_forbids_what_the_rights_allow_is_named() {
+    let by = and(&[]);
+    let under_a_filter = |args: &[&str]| {
+        by.wrap("python3").args(["-c", UNDER_A_FILTER]).arg(by.program()).args(args).output().expect("it runs")
+    };
+    let trace = under_a_filter(&["trace", "-d", "1"]);
+    let said = String::from_utf8_lossy(&trace.stderr);
+    assert!(!trace.status.success(), "{said}");
+    assert!(said.contains("a seccomp filter is in force") && said.contains("seccomp=unconfined"), "{said}");
+
+    let doctor = under_a_filter(&["doctor", "--json", "--no-self-test"]);
+    let report: serde_json::Value = serde_json::from_slice(&doctor.stdout).expect("JSON");
+    assert_eq!(report["surroundings"]["is_filtered"], true, "{report:#}");
+    assert_eq!(report["can_trace"], false, "{report:#}");
+    assert!(report["obstacles"].to_string().contains("a seccomp filter is in force"), "{report:#}");
+}
+
 #[test]
 fn memory_beyond_the_limit_takes_a_right_where_the_kernel_counts_it() {
     const LIMIT: u64 = 64 << 10;

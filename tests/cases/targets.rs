@@ -1,6 +1,7 @@
 //! Which processes are traced.
 
 use std::{
+    process::{Command, Stdio},
     thread,
     time::{Duration, Instant},
 };
@@ -57,6 +58,32 @@ fn several_processes_can_be_traced() {
     assert_eq!(trace.connection(ends[0]).pid, actors[0].pid());
     assert_eq!(trace.connection(ends[1]).pid, actors[1].pid());
     assert_eq!(trace.connections.len(), 2, "{trace:#?}");
+}
+
+#[test]
+fn a_target_that_becomes_another_program_is_traced_on_by_its_number() {
+    /// Connects and waits for the end.
+    const CLIENT: &str = "import socket, sys; socket.create_connection(('127.0.0.1', int(sys.argv[1]))).recv(1)";
+    let listener = listen(Family::V4);
+    let to = listener.local_addr().expect("local address");
+    let mut target = Command::new("bash")
+        .args(["-c", r#"read go; exec python3 -c "$1" "$2""#, "bash", CLIENT, &to.port().to_string()])
+        .stdin(Stdio::piped())
+        .spawn()
+        .expect("bash");
+    let trace = Tracer::trace(&["-p", &target.id().to_string()]);
+    // It goes on when it has read a line's end, or the end of its input.
+    drop(target.stdin.take());
+    let (server, client) = listener.accept().expect("accept");
+    drop(server);
+    let seen = trace.connection(Ends::new(client, to));
+    target.wait().expect("it ends");
+    let trace = if trace.has_ended() { trace.await_end() } else { trace.stop() };
+
+    trace.assert_nothing_lost();
+    assert_eq!((seen.pid, seen.comm.as_str()), (target.id(), "python3"), "{seen:#?}");
+    assert!(seen.exe.as_deref().is_some_and(|exe| exe.contains("python3")), "{seen:#?}");
+    assert_eq!(trace.connections.len(), 1, "the server's end is another process's: {trace:#?}");
 }
 
 #[test]

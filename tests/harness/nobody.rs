@@ -62,6 +62,11 @@ impl Nobody {
         self
     }
 
+    /// The tracer that this user may run.
+    pub fn program(&self) -> &Path {
+        &self.program
+    }
+
     /// `conntracer ARGS`, about to run.
     pub fn command(&self, args: &[impl AsRef<OsStr>]) -> Command {
         let mut command = self.wrap(&self.program);

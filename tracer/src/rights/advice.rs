@@ -3,6 +3,7 @@
 use std::{env, error::Error, io};
 
 use anyhow::anyhow;
+use rustix::thread::SecureComputingMode;
 
 use super::{Feature, Held, Right, table};
 
@@ -43,15 +44,29 @@ pub fn advised(error: anyhow::Error, feature: &Feature) -> anyhow::Error {
 
 fn how_to_get_beside(feature: &Feature, held: &Held) -> String {
     let missing = held.missing_for(feature);
+    let filter = if is_filtered() {
+        "; a seccomp filter is in force, which may forbid it too: in a container add --security-opt seccomp=unconfined, see \
+         docs/containers.md"
+    } else {
+        ""
+    };
     if missing.is_empty() {
-        return "no right is missing that conntracer knows of: a security module, a user namespace or a mount forbids it"
-            .to_owned();
+        return format!(
+            "no right is missing that conntracer knows of: a security module, a user namespace or a mount forbids it{filter}"
+        );
     }
     format!(
-        "needs {}: run with sudo, or once `{}`; see docs/permissions.md",
+        "needs {}: run with sudo, or once `{}`; see docs/permissions.md{filter}",
         listed(&missing),
         setcap(held, [feature], &own_path())
     )
+}
+
+/// Whether a seccomp filter decides which system calls this process may make. Those of some container engines forbid `bpf` and
+/// `perf_event_open` even to who has the capabilities for them.
+pub fn is_filtered() -> bool {
+    // A filter may forbid this question as well.
+    rustix::thread::secure_computing_mode() != Ok(SecureComputingMode::Disabled)
 }
 
 /// Path of this program, for messages that name it.

@@ -7,7 +7,7 @@ use proptest::{prelude::*, sample::Index};
 use tracer::{
     stage::event::{Event, OpenSocket, UserEvent},
     track::{
-        Limits,
+        Correlator, Limits,
         record::{Bound, Closer, ConnectionId, Hook, How, Record, WallTime},
     },
 };
@@ -254,6 +254,22 @@ fn beyond_its_bound_the_table_drops_the_oldest_and_counts_it() {
     assert_eq!((losses[0].cause.as_str(), losses[0].count), ("table_full", 3));
     let emitted: u64 = records.iter().map(|record| if let Record::Loss(loss) = record { loss.count } else { 0 }).sum();
     assert_eq!(emitted, 3);
+}
+
+#[test]
+fn where_memory_is_short_an_eighth_is_forgotten_the_oldest_first_and_counted() {
+    let mut records = Vec::new();
+    let mut correlator = Correlator::new(CLOCK, LIMITS);
+    let mut emit = |record: &Record| records.push(record.clone());
+    for event in sockets((1..=16).map(|id| opened(id, id * S))) {
+        correlator.apply(&event, &mut emit);
+    }
+    assert!(correlator.make_room(&mut emit));
+    correlator.finish(&mut emit);
+    let sockets: Vec<_> = connections(&records).iter().map(|connection| connection.id.socket).collect();
+    assert_eq!(sockets, (3..=16).collect::<Vec<_>>());
+    let losses = &summary(&records).losses;
+    assert_eq!((losses[0].cause.as_str(), losses[0].count), ("memory_full", 2));
 }
 
 #[test]

@@ -76,6 +76,8 @@ pub struct Surroundings {
     pub is_in_host_pids: bool,
     /// `/proc` shows another PID namespace than the process is in: no PID means the same in both.
     pub is_proc_foreign: bool,
+    /// Under a seccomp filter.
+    pub is_filtered: bool,
     /// Version of the cgroup hierarchy: 1, 2, or `None` if none is mounted.
     pub cgroup_version: Option<u8>,
 }

@@ -3,7 +3,10 @@
 use std::{env, path::Path};
 
 use super::report::Surroundings;
-use crate::target::{cgroup, pid_namespace, process};
+use crate::{
+    rights::advice,
+    target::{cgroup, pid_namespace, process},
+};
 
 /// What engines leave in a container: a file, or a variable of its processes.
 const FILES: &[&str] = &["/.dockerenv", "/run/.containerenv"];
@@ -18,6 +21,7 @@ pub fn look() -> Surroundings {
         signs: files.chain(variables).copied().collect(),
         is_in_host_pids: pid_namespace::is_of_host(),
         is_proc_foreign: pid_namespace::is_proc_foreign(),
+        is_filtered: advice::is_filtered(),
         cgroup_version: cgroup::version(),
     }
 }

@@ -79,7 +79,8 @@ fn surroundings(found: &Surroundings) -> String {
         (false, false) => "a PID namespace of its own",
     };
     let cgroup = found.cgroup_version.map_or_else(|| "no cgroups".to_owned(), |version| format!("cgroup v{version}"));
-    format!("{container}; {pids}; {cgroup}")
+    let filter = if found.is_filtered { "; a seccomp filter" } else { "" };
+    format!("{container}; {pids}; {cgroup}{filter}")
 }
 
 fn rights(lines: &mut Lines, report: &Report, rights: &Rights) {
