@@ -1,12 +1,15 @@
 //! Which processes are traced.
 
 use std::{
-    process::{Command, Stdio},
+    net::TcpListener,
+    process::{Child, Command, Stdio},
     thread,
     time::{Duration, Instant},
 };
 
-use harness::{Actor, Closer, Ends, Exit, Family, How, Trace, Tracer, conntracer, listen};
+use harness::{
+    Actor, Closer, Connection, Ends, Exit, Family, How, Trace, Tracer, child_of, conntracer, eventually, listen,
+};
 use nix::{
     sys::signal::{Signal, kill},
     unistd::Pid,
@@ -60,30 +63,50 @@ fn several_processes_can_be_traced() {
     assert_eq!(trace.connections.len(), 2, "{trace:#?}");
 }
 
+/// A client of Python's, to be run by bash: it connects to the port once its input has ended, and stays until it has been answered.
+fn waits_before_it_connects(bash: &mut Command, port: u16) -> Child {
+    const CLIENT: &str = "import socket, sys; socket.create_connection(('127.0.0.1', int(sys.argv[1]))).recv(1)";
+    bash.args(["-c", r#"read go; exec python3 -c "$1" "$2""#, "bash", CLIENT, &port.to_string()]);
+    bash.stdin(Stdio::piped()).spawn().expect("bash")
+}
+
+/// Traces what goes by this number, lets the client connect, and returns what is told of that.
+fn trace_of_a_client(pid: u32, client: &mut Child, listener: &TcpListener) -> Connection {
+    let trace = Tracer::trace(&["-p", &pid.to_string()]);
+    drop(client.stdin.take());
+    let (server, from) = listener.accept().expect("accept");
+    drop(server);
+    let seen = trace.connection(Ends::new(from, listener.local_addr().expect("local address")));
+    client.wait().expect("it ends");
+    let trace = if trace.has_ended() { trace.await_end() } else { trace.stop() };
+    trace.assert_nothing_lost();
+    assert_eq!(trace.connections.len(), 1, "the server's end is another process's: {trace:#?}");
+    seen
+}
+
 #[test]
 fn a_target_that_becomes_another_program_is_traced_on_by_its_number() {
-    /// Connects and waits for the end.
-    const CLIENT: &str = "import socket, sys; socket.create_connection(('127.0.0.1', int(sys.argv[1]))).recv(1)";
     let listener = listen(Family::V4);
-    let to = listener.local_addr().expect("local address");
-    let mut target = Command::new("bash")
-        .args(["-c", r#"read go; exec python3 -c "$1" "$2""#, "bash", CLIENT, &to.port().to_string()])
-        .stdin(Stdio::piped())
-        .spawn()
-        .expect("bash");
-    let trace = Tracer::trace(&["-p", &target.id().to_string()]);
-    // It goes on when it has read a line's end, or the end of its input.
-    drop(target.stdin.take());
-    let (server, client) = listener.accept().expect("accept");
-    drop(server);
-    let seen = trace.connection(Ends::new(client, to));
-    target.wait().expect("it ends");
-    let trace = if trace.has_ended() { trace.await_end() } else { trace.stop() };
+    let port = listener.local_addr().expect("local address").port();
+    let mut target = waits_before_it_connects(&mut Command::new("bash"), port);
+    let pid = target.id();
+    let seen = trace_of_a_client(pid, &mut target, &listener);
 
-    trace.assert_nothing_lost();
-    assert_eq!((seen.pid, seen.comm.as_str()), (target.id(), "python3"), "{seen:#?}");
+    assert_eq!((seen.pid, seen.comm.as_str()), (pid, "python3"), "{seen:#?}");
     assert!(seen.exe.as_deref().is_some_and(|exe| exe.contains("python3")), "{seen:#?}");
-    assert_eq!(trace.connections.len(), 1, "the server's end is another process's: {trace:#?}");
+}
+
+#[test]
+fn a_target_in_a_pid_namespace_below_goes_by_the_number_that_is_seen_here() {
+    let listener = listen(Family::V4);
+    let port = listener.local_addr().expect("local address").port();
+    let mut unshare = Command::new("unshare");
+    let mut parent = waits_before_it_connects(unshare.args(["--pid", "--fork", "--kill-child", "bash"]), port);
+    let pid = eventually("the child in its namespace", || child_of(parent.id()));
+    let seen = trace_of_a_client(pid, &mut parent, &listener);
+
+    assert_eq!((seen.pid, seen.host_pid), (pid, None), "{seen:#?}");
+    assert!(seen.exe.is_some(), "{seen:#?}");
 }
 
 #[test]

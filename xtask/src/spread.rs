@@ -71,6 +71,7 @@ const SPREAD: &[(&str, &[&str])] = &[
     ("recording::", &["5.10"]),
     ("filters::", &["6.1"]),
     ("targets::a_named_target", &["6.12"]),
+    ("targets::a_target_in_a_pid_namespace", &["6.1"]),
     ("targets::a_target_that_becomes", &["7.2"]),
     ("targets::a_target_that_ends", &["5.10"]),
     ("targets::a_traced_process", &["6.12"]),
