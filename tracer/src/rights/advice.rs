@@ -44,7 +44,9 @@ pub fn advised(error: anyhow::Error, feature: &Feature) -> anyhow::Error {
 
 fn how_to_get_beside(feature: &Feature, held: &Held) -> String {
     let missing = held.missing_for(feature);
-    let filter = if is_filtered() {
+    // The other features take no system call that engines forbid.
+    let takes_bpf = [table::TRACING, table::MEMORY, table::PROBES].contains(feature);
+    let filter = if takes_bpf && is_filtered() {
         "; a seccomp filter is in force, which may forbid it too: in a container add --security-opt seccomp=unconfined, see \
          docs/containers.md"
     } else {
